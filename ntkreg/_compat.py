@@ -1,0 +1,77 @@
+"""neural-tangents on current JAX, and the few other places where versions differ.
+
+neural-tangents 0.6.5 is the last release. It looks for names where JAX kept them before 0.6, and
+its `experimental` sub-package imports TensorFlow, which nothing here needs. Both are mended before
+its first import, which waits until a kernel is asked for.
+"""
+
+import functools
+import importlib
+import importlib.util
+import sys
+import types
+
+import jax
+
+_CORE_NAMES = (
+    "AbstractValue",
+    "Jaxpr",
+    "JaxprEqn",
+    "Literal",
+    "Primitive",
+    "ShapedArray",
+    "Value",
+    "Var",
+    "eval_context",
+)
+
+
+def is_concrete(*trees) -> bool:
+    """True where every array in `trees` has a value, so that bad values can raise."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+@functools.cache
+def neural_tangents() -> types.ModuleType:
+    """The module `neural_tangents`, imported once, without TensorFlow.
+
+    Raises:
+      ImportError: where this JAX lacks a name that neural-tangents needs; the error gives it.
+    """
+    _restore_core_names()
+    _restore_jax_util()
+    _restore_zeros_like()
+    experimental = "neural_tangents.experimental"
+    sys.modules.setdefault(experimental, types.ModuleType(experimental))
+    return importlib.import_module("neural_tangents")
+
+
+def _restore_core_names() -> None:
+    sources = [importlib.import_module(m) for m in ("jax.extend.core", "jax._src.core")]
+    # `vars` and not `hasattr`: the deprecated names answer with a warning or an error.
+    for name in _CORE_NAMES:
+        if name not in vars(jax.core):
+            setattr(jax.core, name, _first(sources, name))
+
+
+def _restore_jax_util() -> None:
+    if importlib.util.find_spec("jax.util") is None and "jax.util" not in sys.modules:
+        util = types.ModuleType("jax.util")
+        source = importlib.import_module("jax._src.util")
+        util.safe_map, util.safe_zip = source.safe_map, source.safe_zip
+        sys.modules["jax.util"] = jax.util = util
+
+
+def _restore_zeros_like() -> None:
+    ad = importlib.import_module("jax.interpreters.ad")
+    if "zeros_like_p" not in vars(ad):
+        ad.zeros_like_p = importlib.import_module("jax._src.ad_util").zeros_like_p
+
+
+def _first(sources: list[types.ModuleType], name: str):
+    for source in sources:
+        if hasattr(source, name):
+            return getattr(source, name)
+    raise ImportError(
+        f"neural-tangents 0.6.5 needs jax.core.{name}, which JAX {jax.__version__} has nowhere"
+    )

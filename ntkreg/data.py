@@ -1,0 +1,121 @@
+"""Datasets: the seed's distribution D, and scikit-learn's digits as the first real data."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkreg._compat import is_concrete
+from ntkreg._types import Array, Bool, Float, PRNGKey, Shaped
+
+
+class Dataset(NamedTuple):
+    """Inputs and labels. The loss says which labels it takes: ±1, class indices or reals."""
+
+    x: Float[Array, "n d"]
+    y: Shaped[Array, " n"]
+
+
+def noisy_xor(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
+    """Samples of the distribution D on which networks and their kernel separate.
+
+    (x₁, x₂) is (±1, 0) with label +1 and (0, ±1) with label −1, each of the four with probability
+    1/4; the other dim − 2 coordinates are independent uniform signs. So ‖x‖² = dim − 1 always and
+    y = x₁² − x₂²: an exclusive or of (x₁ + x₂, x₁ − x₂) without label noise.
+
+    Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2.
+
+    Raises:
+      ValueError: for num_samples < 1 or dim < 3.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if dim < 3:
+        raise ValueError(f"dim must be at least 3 (two of signal, one of noise), got {dim}")
+    label_key, sign_key, noise_key = jax.random.split(key, 3)
+    y = jax.random.rademacher(label_key, (num_samples,), float)
+    sign = jax.random.rademacher(sign_key, (num_samples,), float)
+    signal = jnp.stack([jnp.where(y > 0, sign, 0.0), jnp.where(y > 0, 0.0, sign)], axis=1)
+    noise = jax.random.rademacher(noise_key, (num_samples, dim - 2), float)
+    return Dataset(jnp.concatenate([signal, noise], axis=1), y)
+
+
+def digits(classes: tuple[int, int] | None = None) -> Dataset:
+    """The 1,797 handwritten digits of scikit-learn, 64 pixels scaled to [0, 1].
+
+    Labels are the ten classes 0–9 or, where `classes` names a pair, +1 for the first of the pair
+    and −1 for the second, the other digits left out.
+
+    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998).
+
+    Raises:
+      ValueError: where `classes` is not two different digits.
+    """
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    if classes is not None:
+        if len(set(classes)) != 2 or not set(classes) <= set(range(10)):
+            raise ValueError(f"classes must be two different digits of 0–9, got {classes}")
+        kept = np.isin(y, classes)
+        x, y = x[kept], np.where(y[kept] == classes[0], 1.0, -1.0)
+    dtype = jnp.result_type(float)
+    return Dataset(jnp.asarray(x / 16.0, dtype), jnp.asarray(y, dtype if classes else jnp.int32))
+
+
+def split(key: PRNGKey, data: Dataset, num_train: int) -> tuple[Dataset, Dataset]:
+    """A random `num_train` of the samples, and the rest.
+
+    Raises:
+      ValueError: where a side would be empty.
+    """
+    n = data.x.shape[0]
+    if not 1 <= num_train < n:
+        raise ValueError(f"num_train must lie between 1 and {n - 1}, got {num_train}")
+    order = jax.random.permutation(key, n)
+    take = lambda rows: Dataset(data.x[rows], data.y[rows])
+    return take(order[:num_train]), take(order[num_train:])
+
+
+def unseen(x: Float[Array, "m d"], seen: Float[Array, "n d"]) -> Bool[Array, " m"]:
+    """True for the rows of `x` that are no row of `seen`.
+
+    Rows are compared through ‖a‖² + ‖b‖² − 2⟨a, b⟩ = 0, one matrix product: exact where the
+    features are integers, as D's are, and not meant for others.
+    """
+    squared = jnp.sum(x**2, 1)[:, None] + jnp.sum(seen**2, 1)[None] - 2.0 * x @ seen.T
+    return jnp.min(squared, axis=1) > 0.5
+
+
+def check_dataset(data: Dataset, labels: str = "sign", num_classes: int | None = None) -> None:
+    """Raises ValueError, naming argument and value, where `data` cannot be learned from.
+
+    Shapes must match, x must be finite, and the labels must be of the kind `labels`: "sign"
+    (−1 and +1), "class" (integers 0 … num_classes − 1) or "real". Under a trace only shapes are
+    looked at: values do not exist there.
+    """
+    x_shape, y_shape = jnp.shape(data.x), jnp.shape(data.y)
+    if len(x_shape) != 2 or len(y_shape) != 1 or x_shape[0] != y_shape[0]:
+        raise ValueError(f"data must have x of shape (n, d) and y (n,), got {x_shape}, {y_shape}")
+    if 0 in x_shape:
+        raise ValueError(f"data must have at least one sample and one feature, got x {x_shape}")
+    if not is_concrete(data):
+        return
+    x, y = np.asarray(data.x), np.asarray(data.y)
+    if not np.isfinite(x).all():
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(f"data.x must be finite, got {x[row, column]} at [{row}, {column}]")
+    _check_labels(y, labels, num_classes)
+
+
+def _check_labels(y: np.ndarray, labels: str, num_classes: int | None) -> None:
+    if labels == "sign":
+        good, wanted = np.isin(y, (-1, 1)), "−1 or +1"
+    elif labels == "class":
+        good, wanted = np.isin(y, np.arange(num_classes or y.size)), f"0 … {num_classes} − 1"
+    else:
+        good, wanted = np.isfinite(y), "finite"
+    if not good.all():
+        row = int(np.argmin(good))
+        raise ValueError(f"data.y must be {wanted}, got {y[row]} at [{row}]")

@@ -1,0 +1,91 @@
+"""Kernels of a network: exact NTK and NNGP at infinite width, empirical NTK at finite width."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from ntkreg._compat import neural_tangents
+from ntkreg._types import Array, Float, Params
+from ntkreg.networks import Network
+
+# neural-tangents keeps about ten arrays of the Gram matrix's size at once, so a larger matrix is
+# made in blocks of rows of this many entries.
+BLOCK_ENTRIES = 2**24
+
+
+def ntk(
+    network: Network,
+    x1: Float[Array, "n d"],
+    x2: Float[Array, "m d"] | None = None,
+    block_entries: int = BLOCK_ENTRIES,
+) -> Float[Array, "n m"]:
+    """The exact infinite-width NTK of `network` (in `ntk` scaling) between x1 and x2.
+
+    K(x, x′) = E⟨∇f(Θ; x), ∇f(Θ; x′)⟩ over the gradients of all layers. Without x2 it is the Gram
+    matrix of x1, exactly symmetric. Matrices of more than `block_entries` entries are made in
+    blocks of rows.
+
+    Source: Jacot, Gabriel, Hongler (NeurIPS 2018); Arora et al. (NeurIPS 2019); depth 2 is the
+    kernel of Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
+
+    Raises:
+      ValueError: where the network has no known kernel, or the feature dimensions differ.
+    """
+    return _gram(_kernel_of(network), "ntk", x1, x2, block_entries)
+
+
+def nngp(
+    network: Network,
+    x1: Float[Array, "n d"],
+    x2: Float[Array, "m d"] | None = None,
+    block_entries: int = BLOCK_ENTRIES,
+) -> Float[Array, "n m"]:
+    """The covariance E f(Θ; x) f(Θ; x′) of the infinitely wide network at initialisation.
+
+    Arguments and errors as in `ntk`.
+
+    Source: Neal (1996); Lee et al. (ICLR 2018).
+    """
+    return _gram(_kernel_of(network), "nngp", x1, x2, block_entries)
+
+
+def empirical_ntk(
+    network: Network,
+    params: Params,
+    x1: Float[Array, "n d"],
+    x2: Float[Array, "m d"] | None = None,
+) -> Float[Array, "n m"]:
+    """⟨∇f(Θ; x), ∇f(Θ; x′)⟩ at these parameters, averaged over outputs where there are several.
+
+    In `ntk` scaling it tends to `ntk` like width^(−1/2).
+    """
+    return neural_tangents().empirical_ntk_fn(network.apply)(x1, x2, params)
+
+
+def _kernel_of(network: Network) -> Callable:
+    if network.kernel is None:
+        raise ValueError("network.kernel is None: the infinite-width kernel of it is not known")
+    return network.kernel
+
+
+@functools.partial(jax.jit, static_argnames=("kernel", "which", "block_entries"))
+def _gram(kernel, which, x1, x2, block_entries):
+    if x2 is not None and x1.shape[1] != x2.shape[1]:
+        raise ValueError(f"x1 and x2 must share the dimension, got {x1.shape} and {x2.shape}")
+    entries = lambda a, b: getattr(kernel(a, b), which)
+    columns = x1 if x2 is None else x2
+    block = max(1, block_entries // columns.shape[0])
+    if block >= x1.shape[0]:
+        return entries(x1, x2)
+    gram = jax.lax.map(lambda row: entries(row[None], columns)[0], x1, batch_size=block)
+    return gram if x2 is not None else _symmetric(gram, entries, x1)
+
+
+def _symmetric(gram, entries, x):
+    # Between different arrays the angle of x with itself is only zero up to √ε: the diagonal is
+    # made apart, where the kernel knows that both sides are the same.
+    diagonal = jax.lax.map(lambda row: entries(row[None], None)[0, 0], x, batch_size=1024)
+    gram = (gram + gram.T) / 2
+    return gram.at[jnp.diag_indices(x.shape[0])].set(diagonal)
