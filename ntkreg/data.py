@@ -33,11 +33,9 @@ def noisy_xor(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     if dim < 3:
         raise ValueError(f"dim must be at least 3 (two of signal, one of noise), got {dim}")
-    label_key, sign_key, noise_key = jax.random.split(key, 3)
-    y = jax.random.rademacher(label_key, (num_samples,), float)
-    sign = jax.random.rademacher(sign_key, (num_samples,), float)
+    signs = jax.random.rademacher(key, (num_samples, dim), float)
+    y, sign, noise = signs[:, 0], signs[:, 1], signs[:, 2:]
     signal = jnp.stack([jnp.where(y > 0, sign, 0.0), jnp.where(y > 0, 0.0, sign)], axis=1)
-    noise = jax.random.rademacher(noise_key, (num_samples, dim - 2), float)
     return Dataset(jnp.concatenate([signal, noise], axis=1), y)
 
 

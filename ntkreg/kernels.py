@@ -12,7 +12,7 @@ from ntkreg.networks import Network
 
 # neural-tangents keeps about ten arrays of the Gram matrix's size at once, so a larger matrix is
 # made in blocks of rows of this many entries.
-BLOCK_ENTRIES = 2**24
+BLOCK_ENTRIES = 2**21
 
 
 def ntk(
@@ -61,7 +61,9 @@ def empirical_ntk(
 
     In `ntk` scaling it tends to `ntk` like width^(−1/2).
     """
-    return neural_tangents().empirical_ntk_fn(network.apply)(x1, x2, params)
+    # Outputs of shape "n" get their axis of one: the last axis is what the average runs over.
+    outputs = lambda params, x: network.apply(params, x).reshape(x.shape[0], -1)
+    return neural_tangents().empirical_ntk_fn(outputs)(x1, x2, params)
 
 
 def _kernel_of(network: Network) -> Callable:
@@ -74,12 +76,17 @@ def _kernel_of(network: Network) -> Callable:
 def _gram(kernel, which, x1, x2, block_entries):
     if x2 is not None and x1.shape[1] != x2.shape[1]:
         raise ValueError(f"x1 and x2 must share the dimension, got {x1.shape} and {x2.shape}")
-    entries = lambda a, b: getattr(kernel(a, b), which)
+    dtype = jnp.result_type(x1, float)  # neural-tangents answers float32 in float64 where it may
+    entries = lambda a, b: getattr(kernel(a, b), which).astype(dtype)
     columns = x1 if x2 is None else x2
+    num_rows = x1.shape[0]
     block = max(1, block_entries // columns.shape[0])
-    if block >= x1.shape[0]:
+    if block >= num_rows:
         return entries(x1, x2)
-    gram = jax.lax.map(lambda row: entries(row[None], columns)[0], x1, batch_size=block)
+    # Whole blocks of rows, the last one filled up with the first rows.
+    rows = jnp.resize(x1, (-(-num_rows // block), block, x1.shape[1]))
+    gram = jax.lax.map(lambda block_of_rows: entries(block_of_rows, columns), rows)
+    gram = gram.reshape(-1, columns.shape[0])[:num_rows]
     return gram if x2 is not None else _symmetric(gram, entries, x1)
 
 

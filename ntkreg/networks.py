@@ -104,11 +104,14 @@ def fully_connected(
 
     def init(key: PRNGKey, input_dim: int) -> Params:
         sizes = [input_dim, *[width] * (depth - 1), num_outputs]
-        keys = jax.random.split(key, depth)
+        shapes = list(zip(sizes, sizes[1:], strict=False))
+        # One draw for all layers: each further one would be as slow to compile again.
+        ends = np.cumsum([fan_in * fan_out for fan_in, fan_out in shapes])
+        flat = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
         return tuple(
-            _initial_std(scaling, act.gain, fan_in, is_last=layer == depth - 1)
-            * jax.random.normal(keys[layer], (fan_in, fan_out))
-            for layer, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False))
+            _initial_std(scaling, act.gain, shape[0], is_last=layer == depth - 1)
+            * entries.reshape(shape)
+            for layer, (entries, shape) in enumerate(zip(flat, shapes, strict=True))
         )
 
     def apply(params: Params, x: Array) -> Array:

@@ -165,8 +165,9 @@ def step(trainer: Trainer, data: Dataset, knobs: Knobs, state: TrainState) -> Tr
     """
     part, within = jnp.divmod(state.step, trainer.num_steps)
     log_lam = knobs.log_lams[part]
-    rate = knobs.learning_rate * trainer.schedule(within / trainer.num_steps)
-    optimizer = trainer.optimizer(jnp.asarray(rate, knobs.learning_rate.dtype))
+    dtype = knobs.learning_rate.dtype  # int32 / int is float32, whatever the rest is
+    rate = knobs.learning_rate * trainer.schedule(within.astype(dtype) / trainer.num_steps)
+    optimizer = trainer.optimizer(jnp.asarray(rate, dtype))
     fresh = optimizer.init(state.params)
     moments = jax.tree.map(
         lambda new, old: jnp.where(within == 0, new, old), fresh, state.optimizer_state

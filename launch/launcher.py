@@ -1,0 +1,111 @@
+"""What all launchers share: flags made from a Config, results written, one line for an error."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+import types
+
+import jax
+from absl import app, flags
+
+from ntkreg import records
+from ntkreg.claims import Claim
+
+PRESETS = ("smoke", "laptop", "full")
+
+
+def main(name: str, experiment: types.ModuleType, figure, summary) -> None:
+    """Runs `experiment` (Config, run, claim) as the command `name`.
+
+    Args:
+      figure: record -> matplotlib figure.
+      summary: record -> the lines that a person wants to see at the end.
+    """
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    flags.DEFINE_enum("preset", "laptop", PRESETS, "Sizes of the experiment.")
+    flags.DEFINE_string("out", None, f"Folder of the results [results/{name}/PRESET].")
+    for field in dataclasses.fields(experiment.Config):
+        flags.DEFINE_string(
+            field.name, None, f"{_kind(field.default).__name__} of Config; lists as a,b,c."
+        )
+    app.run(lambda argv: sys.exit(_run(name, experiment, figure, summary, argv)))
+
+
+def _run(name, experiment, figure, summary, argv) -> int:
+    try:
+        if argv[1:]:
+            raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
+        config = _config(experiment)
+        out = pathlib.Path(flags.FLAGS.out or f"results/{name}/{flags.FLAGS.preset}")
+        records.check_writable(out)
+        _execute(experiment, config, figure, summary, out)
+    except ValueError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        again = f"uv run launch/{name}.py {' '.join(sys.argv[1:])}".strip()
+        print(f"\nstopped; what is finished is kept. To go on: {again}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _config(experiment: types.ModuleType):
+    preset = experiment.Config.preset(flags.FLAGS.preset)
+    given = {
+        field.name: _parsed(field.name, flags.FLAGS[field.name].value, field.default)
+        for field in dataclasses.fields(preset)
+        if flags.FLAGS[field.name].value is not None
+    }
+    return dataclasses.replace(preset, **given)
+
+
+def _kind(default) -> type:
+    return type(default[0]) if isinstance(default, tuple) else type(default)
+
+
+def _parsed(name: str, text: str, default):
+    try:
+        values = tuple(_kind(default)(part) for part in text.split(",") if part)
+    except ValueError:
+        raise ValueError(f"--{name} must hold {_kind(default).__name__}, got {text}") from None
+    if isinstance(default, tuple):
+        return values
+    if len(values) != 1:
+        raise ValueError(f"--{name} must be one {_kind(default).__name__}, got {text!r}")
+    return values[0]
+
+
+def _execute(experiment, config, figure, summary, out: pathlib.Path) -> None:
+    print(f"{len(experiment.cells(config)) * config.num_seeds} cells; results go to {out}")
+    begun = time.time()
+    record = experiment.run(config, out / "record")
+    claim = experiment.claim(record)
+    records.write_text(out / "summary.csv", record.table().to_csv(index=False, float_format="%.8g"))
+    with records.written_atomically(out / "figure.png") as file:
+        figure(record).savefig(file, format="png", dpi=110)
+    report = {
+        "preset": flags.FLAGS.preset,
+        "config": dataclasses.asdict(config),
+        "claim": dataclasses.asdict(claim),
+        "seconds": round(record.seconds, 1),
+        **records.provenance(),
+    }
+    records.write_text(out / "run.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    print(summary(record))
+    print(f"{claim.statement}:\n  predicted {claim.predicted}\n  measured  {claim.measured}")
+    print(f"  {claim.interval}\n  {claim.status.upper()}")
+    print(f"{record.seconds:.0f} s of computing, {time.time() - begun:.0f} s now: {out}/figure.png")
+
+
+def claim_of(folder: pathlib.Path, fallback: Claim) -> Claim:
+    """The claim of a finished run in `folder`, with its command and hardware; else `fallback`."""
+    path = folder / "run.json"
+    if not path.exists():
+        return fallback
+    run = json.loads(path.read_text())
+    command = f"`uv run launch/{run['command']}`"
+    hardware = f"{run['hardware']}; {run['seconds']:.0f} s"
+    return Claim(**{**run["claim"], "command": command, "hardware": hardware})

@@ -1,0 +1,38 @@
+"""Claims: a number that theory predicts, beside the one that was measured."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One row of results/README.md.
+
+    Attributes:
+      statement: what is claimed, in a sentence.
+      source: where it comes from.
+      predicted, measured: the numbers, in words that fit a table.
+      interval: how sure the measured one is, with the method named.
+      status: whether what was measured agrees with what was predicted.
+      command: what computes it again.
+      hardware: where it was computed, and in what time.
+    """
+
+    statement: str
+    source: str
+    predicted: str
+    measured: str = "—"
+    interval: str = "—"
+    status: Literal["holds", "fails", "not run"] = "not run"
+    command: str = "—"
+    hardware: str = "—"
+
+
+def table(claims: Sequence[Claim]) -> str:
+    """The claims as a Markdown table."""
+    names = [field.name for field in dataclasses.fields(Claim)]
+    rows = [[str(getattr(claim, name)).replace("|", "\\|") for name in names] for claim in claims]
+    header = [name.capitalize() for name in names]
+    lines = [header, ["---"] * len(names), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

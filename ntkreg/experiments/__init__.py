@@ -1,0 +1,1 @@
+"""One module per claim: Config, cell, run, claim, figure."""

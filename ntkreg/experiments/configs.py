@@ -1,0 +1,30 @@
+"""What the experiments' Configs have in common: checks that name the field and the value."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def check_field(name: str, value: Any, good: Callable[[Any], bool], wanted: str) -> None:
+    """Raises ValueError where `value`, or one of its entries if it is a tuple, is not good."""
+    values = value if isinstance(value, tuple) else (value,)
+    if not values:
+        raise ValueError(f"{name} must have at least one value, got none")
+    for entry in values:
+        if not good(entry):
+            raise ValueError(f"{name} must be {wanted}, got {entry}")
+
+
+def one_of(names: Sequence[str]) -> tuple[Callable[[Any], bool], str]:
+    """The check, and its words, that a value is one of `names`."""
+    return (lambda value: value in names), f"one of {', '.join(names)}"
+
+
+def preset(presets: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """The fields of the preset of that name.
+
+    Raises:
+      ValueError: for an unknown name.
+    """
+    if name not in presets:
+        raise ValueError(f"preset must be one of {', '.join(presets)}, got {name!r}")
+    return presets[name]

@@ -1,0 +1,269 @@
+"""Claim I: on D the regularised network learns from O(d) samples, its kernel needs Ω(d²).
+
+Every predictor sees the same samples for the same dimension, size and seed, and is tested on fresh
+points of D that are not among them.
+
+Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from ntkreg import kernel_machines, kernels, sweeps
+from ntkreg.claims import Claim
+from ntkreg.experiments import configs, separation_cell, statistics
+from ntkreg.experiments.separation_cell import KERNELS, NETS, PREDICTORS, TUNED
+from ntkreg.records import Record
+
+LEVEL = 0.25
+AXIS = ("predictor", "dim", "num_samples", "num_rows")
+MIN_TEST = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of the experiment.
+
+    Attributes:
+      dims: the dimensions d.
+      sizes_over_d: n/d, for every predictor.
+      sizes_over_d2: n/d², for the kernels.
+      predictors: any of separation_cell.PREDICTORS.
+      num_seeds: seeds 0 … num_seeds − 1, each with samples, test points and start of its own.
+      width: of the networks.
+      lams: the path of λ that the regularised network follows to its end.
+      num_steps: Adam steps at each λ of the path.
+      learning_rate: of Adam.
+      baseline_learning_rate, baseline_steps: of plain gradient descent without λ, which stops
+        earlier once the mean loss is 0.01.
+      small_init: the factor on the initial weights of net_small_init.
+      tuned_lams: the values from which the kernels' λ is chosen, on the test set.
+      num_test: fresh test points drawn; those among the training samples are left out.
+      max_ntk_dim: the largest dimension for sizes over d² (the Gram matrix grows like d⁴).
+      max_tuned_samples: the largest n for the kernels whose λ is chosen; they take the sizes over
+        d² alone.
+      kernel_dtype: of the Gram matrices.
+    """
+
+    dims: tuple[int, ...] = (10, 20, 40, 80)
+    sizes_over_d: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0, 16.0)
+    sizes_over_d2: tuple[float, ...] = (0.3, 0.5, 0.8)
+    predictors: tuple[str, ...] = PREDICTORS
+    num_seeds: int = 5
+    width: int = 128
+    lams: tuple[float, ...] = (1e-3, 1e-8)
+    num_steps: int = 2000
+    learning_rate: float = 0.01
+    baseline_learning_rate: float = 0.5
+    baseline_steps: int = 5000
+    small_init: float = 0.1
+    tuned_lams: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)
+    num_test: int = 12_288
+    max_ntk_dim: int = 40
+    max_tuned_samples: int = 800
+    kernel_dtype: str = "float64"
+
+    def __post_init__(self):
+        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
+        check("dims", lambda d: d >= 3, "at least 3")
+        for name in ("sizes_over_d", "sizes_over_d2", "lams", "tuned_lams"):
+            check(name, lambda v: 0 < v < np.inf, "positive and finite")
+        for name in ("learning_rate", "baseline_learning_rate", "small_init"):
+            check(name, lambda v: 0 < v < np.inf, "positive and finite")
+        for name in ("num_seeds", "width", "num_steps", "baseline_steps", "max_ntk_dim"):
+            check(name, lambda v: v >= 1, "at least 1")
+        check("num_test", lambda v: v >= MIN_TEST, f"at least {MIN_TEST}")
+        check("predictors", *configs.one_of(PREDICTORS))
+        check("kernel_dtype", *configs.one_of(("float32", "float64")))
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """smoke: seconds. laptop: minutes on two cores. full: one accelerator with 140 GB."""
+        return cls(**configs.preset(PRESETS, name))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        dims=(6,),
+        sizes_over_d=(1.0, 6.0),
+        sizes_over_d2=(1.0,),
+        num_seeds=2,
+        width=16,
+        num_steps=200,
+        baseline_steps=500,
+        num_test=MIN_TEST,
+    ),
+    "laptop": {},
+    "full": dict(
+        dims=(10, 20, 40, 80, 160, 400, 800, 1600),
+        sizes_over_d2=(0.3, 0.5, 0.65, 0.8, 1.0),
+        num_seeds=20,
+        max_ntk_dim=400,
+        max_tuned_samples=6_400,
+        kernel_dtype="float32",
+    ),
+}
+
+
+def cells(config: Config) -> list[tuple[str, int, int, int]]:
+    """(predictor, dim, num_samples, num_rows) of every cell, each to be run with every seed.
+
+    The samples are repeated to fill num_rows rows, which changes neither a mean nor a minimum nor
+    a kernel predictor, so that neighbouring sizes share one compiled program.
+    """
+    found = []
+    for predictor in config.predictors:
+        for dim in config.dims:
+            linear = {max(1, round(ratio * dim)) for ratio in config.sizes_over_d}
+            squared = {max(1, round(ratio * dim**2)) for ratio in config.sizes_over_d2}
+            if predictor in TUNED:
+                sizes = {n for n in squared if n <= config.max_tuned_samples}
+            elif predictor in KERNELS and dim <= config.max_ntk_dim:
+                sizes = linear | squared
+            else:
+                sizes = linear
+            found += [(predictor, dim, n, _num_rows(n, linear)) for n in sorted(sizes)]
+    return found
+
+
+def _num_rows(num_samples: int, linear: set[int]) -> int:
+    """The largest multiple of num_samples, up to the fourfold, among the sizes that follow d."""
+    if num_samples not in linear:
+        return num_samples
+    return max(n for n in linear if n % num_samples == 0 and n <= 4 * num_samples)
+
+
+def memory_needed(config: Config) -> int:
+    """Bytes that the largest cell holds at once, counted from its arrays."""
+    largest = lambda group: max((n for p, _, _, n in cells(config) if p in group), default=0)
+    n, itemsize = largest(KERNELS), np.dtype(config.kernel_dtype).itemsize
+    # The interior point method keeps three n × n arrays beside the Gram matrix.
+    matrices = 4 if n <= kernel_machines.LARGEST_FACTORISED else 1
+    tests = config.num_test + separation_cell.PLANE_POINTS
+    blocks = 12 * min(kernels.BLOCK_ENTRIES, n * tests)
+    kernel = (matrices * n**2 + n * tests + blocks) * itemsize
+    points, dim = largest(NETS), max(config.dims)
+    net = 4 * (points * (6 * config.width + 2 * dim) + tests * (config.width + points + 3 * dim))
+    return max(kernel, net)
+
+
+def memory_available() -> int:
+    """Bytes free on the device that JAX uses."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_memory(config: Config) -> None:
+    """Raises ValueError, before anything runs, where the device is too small for the Config."""
+    needed, available = memory_needed(config), memory_available()
+    if needed > available:
+        gib = lambda size: f"{size / 2**30:.1f} GiB"
+        raise ValueError(
+            f"max_ntk_dim={config.max_ntk_dim} and dims to {max(config.dims)} need {gib(needed)} on "
+            f"{jax.devices()[0].device_kind}, which has {gib(available)} free: "
+            f"{gib(needed - available)} are missing"
+        )
+
+
+def run(config: Config, folder: str | os.PathLike) -> Record:
+    """The record of all cells in `folder`, resumed where it was begun.
+
+    Raises:
+      ValueError: where the device is too small, or the folder cannot be written or holds another
+        run.
+    """
+    check_memory(config)
+    return sweeps.sweep(
+        separation_cell.cell(config),
+        {AXIS: cells(config), "seed": range(config.num_seeds)},
+        static=("predictor", "dim", "num_rows"),
+        folder=folder,
+        config=dataclasses.asdict(config),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """How the n at which the mean test error crosses 25 % grows with d.
+
+    Attributes:
+      dims: the dimensions in which it crosses.
+      sizes: the crossing in each, with its 95 % bootstrap interval (shape (dims, 2)).
+      slope, slope_interval: of log n over log d; NaN with fewer than two dimensions.
+    """
+
+    dims: list[int]
+    sizes: np.ndarray
+    intervals: np.ndarray
+    slope: float
+    slope_interval: tuple[float, float]
+
+
+def curve(record: Record, predictor: str, dim: int, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """(sizes, values of shape (sizes, seeds)) of one predictor in one dimension."""
+    ((names, rows), _) = record.axes.items()
+    wanted = [i for i, row in enumerate(rows) if row[:2] == (predictor, dim)]
+    sizes = np.array([rows[i][2] for i in wanted])
+    return sizes, record.arrays[column][wanted]
+
+
+def scaling(record: Record, predictor: str, num_resamples: int = 2000) -> Scaling:
+    """The crossings of one predictor and their slope, with bootstrap intervals over seeds."""
+    rng = np.random.default_rng(0)
+    dims, sizes, resampled = [], [], []
+    for dim in record.identity["config"]["dims"]:
+        n, errors = curve(record, predictor, dim, "test_error")
+        at = statistics.crossing(n, errors.mean(-1), LEVEL) if n.size else np.nan
+        if np.isfinite(at):
+            means = statistics.resampled_means(errors, num_resamples, rng)
+            dims.append(dim)
+            sizes.append(float(at))
+            resampled.append(statistics.crossing(n, means, LEVEL))
+    intervals = np.array([statistics.interval(draws) for draws in resampled]).reshape(-1, 2)
+    if len(dims) < 2:
+        nan = float("nan")
+        return Scaling(dims, np.array(sizes), intervals, nan, (nan, nan))
+    slopes = statistics.log_slope(dims, np.stack(resampled, axis=-1))
+    slope = float(statistics.log_slope(dims, np.array(sizes)))
+    return Scaling(dims, np.array(sizes), intervals, slope, statistics.interval(slopes))
+
+
+def claim(record: Record) -> Claim:
+    """Slope 1 for the regularised network and 2 for the NTK, each within 0.15, and net ≤ 1 % at 6d.
+
+    Cells that were not solved make it fail: a bad optimum is no evidence for a theorem.
+    """
+    net, ntk = scaling(record, "net_regularized"), scaling(record, "ntk_svm")
+    at_6d = _median_error_at_6d(record)
+    solved = _solved(record, ("net_regularized", "ntk_svm"))
+    good = abs(net.slope - 1) <= 0.15 and abs(ntk.slope - 2) <= 0.15 and at_6d <= 0.01
+    shown = lambda s: f"[{s.slope_interval[0]:.2f}, {s.slope_interval[1]:.2f}]"
+    return Claim(
+        statement="The ℓ2-regularised network learns D from O(d) samples, the NTK needs Ω(d²)",
+        source="Wei et al. 2019, Theorem 2.1; slides, Main Results I",
+        predicted="n at 25 % test error ∝ d¹ (network), ∝ d² (NTK)",
+        measured=f"∝ d^{net.slope:.2f} (network), ∝ d^{ntk.slope:.2f} (NTK); the network's median "
+        f"error at n = 6d is at most {at_6d:.2%}; {solved:.1%} of cells solved",
+        interval=f"{shown(net)}, {shown(ntk)}: 95 %, bootstrap over seeds",
+        status="holds" if good and solved == 1.0 else "fails",
+    )
+
+
+def _median_error_at_6d(record: Record) -> float:
+    """The largest over d of the median test error over seeds; NaN where no cell has n = 6d."""
+    found = []
+    for dim in record.identity["config"]["dims"]:
+        n, errors = curve(record, "net_regularized", dim, "test_error")
+        found += list(np.median(errors[n == 6 * dim], axis=-1))
+    return float(max(found, default=np.nan))
+
+
+def _solved(record: Record, predictors: tuple[str, ...]) -> float:
+    ((_, rows), _) = record.axes.items()
+    return float(record.arrays["solved"][[row[0] in predictors for row in rows]].mean())

@@ -1,0 +1,55 @@
+"""Where curves cross a level, how the crossing scales, and bootstrap intervals over seeds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def crossing(sizes: np.ndarray, errors: np.ndarray, level: float) -> np.ndarray:
+    """The size at which `errors` falls to `level` for good, linear in log size between points.
+
+    Args:
+      sizes: increasing, shape (s,).
+      errors: shape (..., s).
+
+    Returns:
+      Shape (...): NaN where the last error is above the level, or none is.
+    """
+    above = errors > level
+    last = sizes.size - 1 - np.argmax(above[..., ::-1], axis=-1)
+    crosses = above.any(-1) & ~above[..., -1]
+    left = np.where(crosses, last, 0)[..., None]
+    take = lambda shift: np.take_along_axis(errors, left + shift, -1)[..., 0]
+    high, low = take(0), take(1) if sizes.size > 1 else take(0)
+    share = (high - level) / np.where(crosses, high - low, 1.0)
+    logs = np.log(sizes)
+    right = np.minimum(left + 1, sizes.size - 1)[..., 0]
+    found = np.exp(logs[left[..., 0]] + share * (logs[right] - logs[left[..., 0]]))
+    return np.where(crosses, found, np.nan)
+
+
+def log_slope(x: Sequence[float], y: np.ndarray) -> np.ndarray:
+    """The least-squares slope of log y over log x, along the last axis; NaN where y has NaN."""
+    centred = np.log(x) - np.mean(np.log(x))
+    return np.log(y) @ centred / (centred @ centred)
+
+
+def resampled_means(
+    values: np.ndarray, num_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Means over the last axis (seeds) of bootstrap resamples: (..., s) -> (resamples, ...).
+
+    Seeds are drawn anew for every entry: different sizes have independent samples.
+    """
+    shape = (num_resamples, *values.shape)
+    drawn = rng.integers(values.shape[-1], size=shape)
+    return np.take_along_axis(np.broadcast_to(values, shape), drawn, -1).mean(-1)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The central interval that holds `level` of the values, NaN left out (all NaN: NaN)."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

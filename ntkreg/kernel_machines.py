@@ -1,0 +1,381 @@
+"""Predictors from a Gram matrix: hard-margin SVM, ℓ2-regularised logistic path, ridge, min-norm.
+
+Every predictor is f(x) = Σⱼ βⱼ K(xⱼ, x), without bias; `coefficients` is β, and predictions are
+K(x, X) @ β. All run in JAX on any device, in the dtype of the Gram matrix.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkreg._compat import is_concrete
+from ntkreg._types import Array, Float, Int, Scalar
+
+# Beyond this size factorisations cost more than matrix-vector products, and memory counts.
+LARGEST_FACTORISED = 20_000
+
+SOLVERS = ("interior_point", "accelerated_gradient")
+
+
+class NotSeparable(ValueError):
+    """No function of the kernel's space classifies all the samples, up to rounding."""
+
+
+class HardMarginSVM(NamedTuple):
+    """The max-margin classifier, and how far it can be from optimal.
+
+    Attributes:
+      coefficients: β, scaled so that the smallest yᵢf(xᵢ) is 1 (where the margin is positive).
+      margin: minᵢ yᵢf(xᵢ)/‖f‖_H, reached by f: a lower bound of the best margin.
+      margin_upper: √(αᵀQα)/Σα ≥ the best margin, from weak duality.
+      relative_gap: (margin_upper − margin)/margin_upper.
+      num_iterations: of the solver.
+    """
+
+    coefficients: Float[Array, " n"]
+    margin: Float[Array, ""]
+    margin_upper: Float[Array, ""]
+    relative_gap: Float[Array, ""]
+    num_iterations: Int[Array, ""]
+
+
+def hard_margin_svm(
+    gram: Float[Array, "n n"],
+    labels: Float[Array, " n"],
+    solver: Literal["auto", "interior_point", "accelerated_gradient"] = "auto",
+    tolerance: float | None = None,
+    max_iterations: int | None = None,
+) -> HardMarginSVM:
+    """The classifier f in the kernel's space with the largest minᵢ yᵢf(xᵢ)/‖f‖_H, without bias.
+
+    Primal: min ½‖f‖² with yᵢf(xᵢ) ≥ 1. Dual, with Q = yyᵀ∘K: the best margin is the minimum of
+    √(pᵀQp) over the simplex. It is solved as min ½αᵀ(Q + c11ᵀ)α − 1ᵀα over α ≥ 0: with α = s·p
+    and the best s this is pᵀQp + c on the simplex, so α/Σα is the same for every c > 0, and the
+    problem stays bounded where the data are not separable. Repeated samples and singular matrices
+    do no harm. Both bounds of the margin are computed from α, not taken from the solver.
+
+    Args:
+      gram: K(xᵢ, xⱼ), positive semidefinite.
+      labels: −1 or +1.
+      solver: `interior_point` factorises (n³/3 operations an iteration, some 15 of them);
+        `accelerated_gradient` needs nothing but products with the matrix and reaches a relative
+        gap of 1e-3 to 1e-6; `auto` takes the first up to n = 20,000.
+      tolerance: relative gap to stop at; 1e-10 in float64 and 1e-4 in float32 unless given.
+      max_iterations: 60 and 2,000 unless given.
+
+    Raises:
+      NotSeparable: where the best margin is zero up to rounding (not under a trace: there the
+        margin is what tells).
+      ValueError: for shapes that do not match, labels other than ±1, entries that are not
+        finite, an unknown solver.
+    """
+    _check_gram(gram, labels, signs=True)
+    if solver == "auto":
+        solver = "interior_point" if gram.shape[0] <= LARGEST_FACTORISED else "accelerated_gradient"
+    if solver not in SOLVERS:
+        raise ValueError(f"solver must be auto or {' or '.join(SOLVERS)}, got {solver!r}")
+    if tolerance is None:
+        tolerance = 1e-10 if gram.dtype == jnp.float64 else 1e-4
+    if max_iterations is None:
+        max_iterations = 60 if solver == "interior_point" else 2_000
+    result, rounding = _hard_margin_svm(gram, labels, solver, tolerance, max_iterations)
+    if is_concrete(result) and not result.margin_upper > rounding:
+        raise NotSeparable(
+            f"no function of this kernel's space separates the {gram.shape[0]} samples: its "
+            f"margin is at most {float(result.margin_upper):.2g}, zero up to rounding"
+        )
+    return result
+
+
+@functools.partial(jax.jit, static_argnames=("solver", "max_iterations"))
+def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
+    labels = labels.astype(gram.dtype)
+    scale = jnp.max(jnp.diagonal(gram))
+    # Signs go onto vectors: a signed copy of a large Gram matrix would not fit beside it.
+    product = lambda v: labels * (gram @ (labels * v)) / scale
+    if solver == "interior_point":
+        signed = gram * (labels[:, None] * labels[None, :] / scale)
+        alpha, iterations = _interior_point(signed, tolerance, max_iterations)
+    else:
+        alpha, iterations = _accelerated_gradient(product, labels, tolerance, max_iterations)
+    q = product(alpha)
+    lower, upper = _margin_bounds(alpha, q)
+    canonical = alpha / (jnp.where(jnp.min(q) > 0, jnp.min(q), 1.0) * scale)
+    result = HardMarginSVM(
+        coefficients=labels * canonical,
+        margin=lower * jnp.sqrt(scale),
+        margin_upper=upper * jnp.sqrt(scale),
+        relative_gap=(upper - lower) / upper,
+        num_iterations=iterations,
+    )
+    return result, 4.0 * jnp.sqrt(jnp.finfo(gram.dtype).eps * scale)
+
+
+def _margin_bounds(alpha: Array, q: Array) -> tuple[Array, Array]:
+    """(lower, upper) bound of the best margin, from α ≥ 0 and the margins q = Qα it gives."""
+    norm = jnp.sqrt(jnp.maximum(alpha @ q, jnp.finfo(q.dtype).tiny))
+    return jnp.min(q) / norm, norm / jnp.sum(alpha)
+
+
+class _InteriorState(NamedTuple):
+    alpha: Array
+    slack: Array
+    shortfall: Array
+    iteration: Array
+
+
+def _shortfall(alpha: Array, q: Array) -> Array:
+    """The relative gap where α separates (at most 1), else 1 + the bound it puts on the margin."""
+    lower, upper = _margin_bounds(alpha, q)
+    return jnp.where(lower > 0, (upper - lower) / upper, 1.0 + upper)
+
+
+def _interior_point(signed: Array, tolerance: Scalar, max_iterations: int) -> tuple[Array, Array]:
+    """Mehrotra's predictor-corrector for min ½αᵀMα − 1ᵀα, α ≥ 0, with M = Q + 11ᵀ.
+
+    Optimal where Mα − 1 = s ≥ 0 and αᵢsᵢ = 0. One Cholesky factor of M + diag(s/α) a step, which
+    is positive definite whatever the rank of Q.
+
+    Source: Mehrotra (SIAM J. Optim. 1992).
+    """
+    n = signed.shape[0]
+    eps = jnp.finfo(signed.dtype).eps
+    shifted = signed + 1.0
+
+    def body(state: _InteriorState) -> _InteriorState:
+        alpha, slack = state.alpha, state.slack
+        residual = shifted @ alpha - 1.0 - slack
+        matrix = shifted + jnp.diag(slack / alpha + 4 * eps)
+        factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
+
+        def direction(target):  # of αs; the Newton step towards it
+            step = jax.scipy.linalg.cho_solve(
+                factor, (target - alpha * slack) / alpha - residual
+            )
+            return step, (target - alpha * slack - slack * step) / alpha
+
+        mu = alpha @ slack / n
+        step, slack_step = direction(jnp.zeros(n, alpha.dtype))
+        size = jnp.minimum(_step_length(alpha, step), _step_length(slack, slack_step))
+        ahead = (alpha + size * step) @ (slack + size * slack_step) / n
+        centre = (ahead / mu) ** 3 * mu
+        step, slack_step = direction(centre - step * slack_step)
+        size = 0.995 * jnp.minimum(_step_length(alpha, step), _step_length(slack, slack_step))
+        alpha, slack = alpha + size * step, slack + size * slack_step
+        return _InteriorState(alpha, slack, _shortfall(alpha, signed @ alpha), state.iteration + 1)
+
+    def proceeds(state: _InteriorState) -> Array:
+        complementary = state.alpha @ state.slack <= 1e-3 * eps
+        return (
+            (state.shortfall > tolerance) & ~complementary & (state.iteration < max_iterations)
+        )
+
+    # Beyond the last digits the factor can turn non-finite: that ends it, with the best iterate.
+    def guarded(carry):
+        best, state = carry
+        new = body(state)
+        good = jnp.all(jnp.isfinite(new.alpha)) & jnp.all(jnp.isfinite(new.slack))
+        better = good & (new.shortfall <= best.shortfall)
+        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
+        ended = new._replace(iteration=jnp.where(good, new.iteration, max_iterations))
+        return best._replace(iteration=new.iteration), ended
+
+    start = n / jnp.sum(shifted)
+    alpha = jnp.full(n, start, signed.dtype)
+    slack = jnp.ones(n, signed.dtype)
+    first = _InteriorState(alpha, slack, jnp.asarray(jnp.inf, signed.dtype), jnp.int32(0))
+    best, _ = jax.lax.while_loop(lambda carry: proceeds(carry[1]), guarded, (first, first))
+    return best.alpha, best.iteration
+
+
+def _step_length(value: Array, step: Array) -> Array:
+    """The largest t ≤ 1 with value + t·step ≥ 0."""
+    return jnp.minimum(1.0, jnp.min(jnp.where(step < 0, -value / step, jnp.inf)))
+
+
+def _accelerated_gradient(
+    product: Callable[[Array], Array], labels: Array, tolerance: Scalar, max_iterations: int
+) -> tuple[Array, Array]:
+    """Projected gradient with momentum and restarts on the same problem; products with Q only.
+
+    Source: Nesterov (1983); O'Donoghue and Candès (Found. Comput. Math. 2015) for the restarts.
+    """
+    n, dtype = labels.shape[0], labels.dtype
+    shifted = lambda v: product(v) + jnp.sum(v)
+    direction = jnp.ones(n, dtype) / jnp.sqrt(n)
+    for _ in range(20):
+        direction = shifted(direction)
+        lipschitz = 1.05 * jnp.linalg.norm(direction)
+        direction = direction / jnp.linalg.norm(direction)
+
+    def body(carry):
+        alpha, ahead, momentum, _, iteration = carry
+        new = jnp.maximum(ahead - (shifted(ahead) - 1.0) / lipschitz, 0.0)
+        restart = (ahead - new) @ (new - alpha) > 0
+        grown = jnp.where(restart, 1.0, (1.0 + jnp.sqrt(1.0 + 4.0 * momentum**2)) / 2.0)
+        weight = jnp.where(restart, 0.0, (momentum - 1.0) / grown)
+        gap = jax.lax.cond(
+            iteration % 20 == 0, lambda: _shortfall(new, product(new)), lambda: carry[3]
+        )
+        return new, new + weight * (new - alpha), grown, gap, iteration + 1
+
+    alpha = jnp.full(n, 1.0 / n, dtype)
+    one = jnp.ones((), dtype)
+    carry = (alpha, alpha, one, jnp.inf * one, jnp.int32(0))
+    alpha, _, _, _, iterations = jax.lax.while_loop(
+        lambda c: (c[3] > tolerance) & (c[4] < max_iterations), body, carry
+    )
+    return alpha, iterations
+
+
+class LogisticPath(NamedTuple):
+    """ℓ2-regularised logistic predictors along a path of p values of λ.
+
+    Attributes:
+      coefficients: β for each λ.
+      gradient_norm: ‖∂/∂f‖ of the objective relative to its two terms; small where Newton's
+        method has converged.
+    """
+
+    coefficients: Float[Array, "p n"]
+    gradient_norm: Float[Array, " p"]
+
+
+def logistic_path(
+    gram: Float[Array, "n n"],
+    labels: Float[Array, " n"],
+    lams: Float[Array, " p"],
+    max_iterations: int = 30,
+) -> LogisticPath:
+    """Minimizers of (1/n) Σ log(1 + e^(−yᵢf(xᵢ))) + λ‖f‖²_H for each λ, largest first by choice.
+
+    Newton's method with halved steps, each λ started from the one before. With w the second
+    derivatives over n and S = √(w/2λ), a Newton step solves β = S(SKS + I)⁻¹S(f + y/σ(yf)), whose
+    matrix has no eigenvalue below 1 however small λ is.
+
+    Raises:
+      ValueError: for λ ≤ 0 or not finite, shapes that do not match, labels other than ±1.
+    """
+    _check_gram(gram, labels, signs=True)
+    _check_lams(lams, allow_zero=False)
+    return _logistic_path(gram, labels.astype(gram.dtype), lams, max_iterations)
+
+
+@functools.partial(jax.jit, static_argnames="max_iterations")
+def _logistic_path(gram, labels, lams, max_iterations):
+    n = gram.shape[0]
+
+    def value(beta, f, lam):
+        return jnp.mean(jax.nn.softplus(-labels * f)) + lam * beta @ f
+
+    def stationarity(beta, f, lam):
+        pull = labels * jax.nn.sigmoid(-labels * f) / n
+        return jnp.linalg.norm(pull - 2 * lam * beta) / jnp.linalg.norm(pull)
+
+    def newton(beta, lam):
+        f = gram @ beta
+        q = labels * f
+        weights = jax.nn.sigmoid(q) * jax.nn.sigmoid(-q) / n
+        s = jnp.sqrt(weights / (2 * lam))
+        matrix = s[:, None] * gram * s[None, :] + jnp.eye(n, dtype=gram.dtype)
+        factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
+        target = f + labels / jax.nn.sigmoid(q)
+        step = s * jax.scipy.linalg.cho_solve(factor, s * target) - beta
+        step_f = gram @ step
+        slope = step @ (gram @ (2 * lam * beta)) - step_f @ (labels * jax.nn.sigmoid(-q) / n)
+
+        def too_long(size):
+            new = value(beta + size * step, f + size * step_f, lam)
+            return (new > value(beta, f, lam) + 1e-4 * size * slope) & (size > 1e-6)
+
+        size = jax.lax.while_loop(too_long, lambda t: t / 2, jnp.ones((), gram.dtype))
+        return beta + size * step
+
+    tolerance = 1e3 * jnp.finfo(gram.dtype).eps
+
+    def solve(beta, lam):
+        def proceeds(carry):
+            beta, iteration = carry
+            return (stationarity(beta, gram @ beta, lam) > tolerance) & (iteration < max_iterations)
+
+        beta, _ = jax.lax.while_loop(
+            proceeds, lambda c: (newton(c[0], lam), c[1] + 1), (beta, jnp.int32(0))
+        )
+        return beta, LogisticPath(beta, stationarity(beta, gram @ beta, lam))
+
+    return jax.lax.scan(solve, jnp.zeros(n, gram.dtype), jnp.asarray(lams, gram.dtype))[1]
+
+
+def ridge(
+    gram: Float[Array, "n n"], targets: Float[Array, " n"], lams: Float[Array, " p"]
+) -> Float[Array, "p n"]:
+    """Coefficients of the minimizers of (1/n) Σ (f(xᵢ) − yᵢ)² + λ‖f‖²_H: (K + nλI)β = y.
+
+    Raises:
+      ValueError: for λ ≤ 0 or not finite (`min_norm_interpolant` is λ → 0), shapes that do not
+        match, values that are not finite.
+    """
+    _check_gram(gram, targets)
+    _check_lams(lams, allow_zero=False)
+    return _ridge(gram, targets.astype(gram.dtype), jnp.asarray(lams, gram.dtype))
+
+
+@jax.jit
+def _ridge(gram, targets, lams):
+    identity = jnp.eye(gram.shape[0], dtype=gram.dtype)
+
+    def solve(lam):
+        factor = jax.scipy.linalg.cho_factor(gram + gram.shape[0] * lam * identity, lower=True)
+        return jax.scipy.linalg.cho_solve(factor, targets)
+
+    return jax.lax.map(solve, lams)
+
+
+def min_norm_interpolant(
+    gram: Float[Array, "n n"], targets: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """Coefficients of the f with f(xᵢ) = yᵢ of least ‖f‖_H; least squares where none fits.
+
+    Directions in which K is zero up to rounding are left out, so repeated samples do no harm.
+
+    Raises:
+      ValueError: for shapes that do not match or values that are not finite.
+    """
+    _check_gram(gram, targets)
+    return _min_norm(gram, targets.astype(gram.dtype))
+
+
+@jax.jit
+def _min_norm(gram, targets):
+    values, vectors = jnp.linalg.eigh(gram)
+    floor = gram.shape[0] * jnp.finfo(gram.dtype).eps * values[-1]
+    inverse = jnp.where(values > floor, 1.0 / jnp.where(values > floor, values, 1.0), 0.0)
+    return vectors @ (inverse * (vectors.T @ targets))
+
+
+def _check_gram(gram: Array, labels: Array, signs: bool = False) -> None:
+    n = labels.shape[0]
+    if gram.shape != (n, n):
+        raise ValueError(f"gram must have shape ({n}, {n}) for {n} labels, got {gram.shape}")
+    if not is_concrete(gram, labels):
+        return
+    if not bool(jnp.all(jnp.isfinite(gram))):
+        raise ValueError("gram must be finite, it holds NaN or inf")
+    values = np.asarray(labels)
+    bad = ~np.isin(values, (-1, 1)) if signs else ~np.isfinite(values)
+    if bad.any():
+        wanted = "−1 or +1" if signs else "finite"
+        raise ValueError(f"labels must be {wanted}, got {values[bad][0]} at [{np.argmax(bad)}]")
+
+
+def _check_lams(lams: Array, allow_zero: bool) -> None:
+    if not is_concrete(lams):
+        return
+    values = np.asarray(lams)
+    bad = ~(np.isfinite(values) & ((values >= 0) if allow_zero else (values > 0)))
+    if values.ndim != 1 or bad.any():
+        raise ValueError(f"lams must be positive, finite and one-dimensional, got {lams}")

@@ -1,0 +1,59 @@
+"""Importing the package is quiet and light, and neural-tangents works on this JAX."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkreg._compat import is_concrete, neural_tangents
+
+HEAVY = {
+    "clarabel",
+    "matplotlib",
+    "neural_tangents",
+    "pandas",
+    "sklearn",
+    "tensorflow",
+    "tf2jax",
+}
+
+
+def python(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+def test_import_prints_nothing_and_leaves_heavy_modules_alone():
+    quiet = python("import ntkreg")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+    loaded = python("import ntkreg, sys; print(*sys.modules)").stdout.split()
+    assert "ntkreg" in loaded
+    assert HEAVY.isdisjoint(loaded)
+
+
+def test_import_leaves_the_float64_switch_alone():
+    assert python("import ntkreg, jax; print(jax.config.jax_enable_x64)").stdout == "False\n"
+
+
+def test_neural_tangents_twice_is_the_same_working_module():
+    first, second = neural_tangents(), neural_tangents()
+    assert first is second
+    x = jnp.eye(3)
+    gram = first.stax.serial(first.stax.Dense(1, b_std=None))[2](x, None, "nngp")
+    np.testing.assert_allclose(gram, np.eye(3) / 3, rtol=1e-12)
+    assert gram.shape == (3, 3)
+
+
+def test_neural_tangents_comes_without_tensorflow():
+    code = "from ntkreg._compat import neural_tangents; neural_tangents(); import sys"
+    loaded = python(code + "; print(*sys.modules)").stdout.split()
+    assert "neural_tangents" in loaded
+    assert {"tensorflow", "tf2jax"}.isdisjoint(loaded)
+
+
+def test_is_concrete_tells_values_from_traces():
+    seen = []
+    jax.jit(lambda v: seen.append(is_concrete({"a": 1.0}, v)))(1.0)
+    assert seen == [False]
+    assert is_concrete({"a": 1.0}, jnp.ones(2))

@@ -1,0 +1,132 @@
+"""The distribution D, the digits, and what a dataset is refused for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ntkreg.data import Dataset, check_dataset, digits, noisy_xor, split, unseen
+
+KEY = jax.random.key(0)
+
+
+@given(st.integers(0, 2**30), st.sampled_from([1, 40]), st.sampled_from([3, 12]))
+def test_noisy_xor_has_the_support_of_D(seed, n, dim):
+    x, y = map(np.asarray, noisy_xor(jax.random.key(seed), n, dim))
+    assert x.shape == (n, dim) and y.shape == (n,)
+    assert np.isin(x[:, :2], (-1, 0, 1)).all() and np.isin(x[:, 2:], (-1, 1)).all()
+    assert np.array_equal((x**2).sum(1), np.full(n, dim - 1))
+    assert np.array_equal(y, x[:, 0] ** 2 - x[:, 1] ** 2)
+    assert np.isin(y, (-1, 1)).all()
+
+
+def test_noisy_xor_is_uniform_over_its_support():
+    """All 4 · 2³ points at d = 5 come up, each within five standard deviations of 1/32."""
+    n = 32_000
+    points, counts = np.unique(np.asarray(noisy_xor(KEY, n, 5).x), axis=0, return_counts=True)
+    assert len(points) == 32
+    assert np.abs(counts - n / 32).max() < 5 * np.sqrt(n / 32)
+
+
+def test_noisy_xor_is_a_function_of_its_key():
+    first, again = noisy_xor(KEY, 50, 6), noisy_xor(KEY, 50, 6)
+    other = noisy_xor(jax.random.key(1), 50, 6)
+    assert np.array_equal(first.x, again.x) and np.array_equal(first.y, again.y)
+    assert not np.array_equal(first.x, other.x)
+
+
+@pytest.mark.parametrize(("n", "dim", "said"), [(0, 5, "num_samples.*0"), (4, 2, "dim.*2")])
+def test_noisy_xor_refuses_empty_sizes(n, dim, said):
+    with pytest.raises(ValueError, match=said):
+        noisy_xor(KEY, n, dim)
+
+
+@given(st.integers(0, 2**30), st.sampled_from([1, 12]), st.sampled_from([1, 12]))
+def test_unseen_agrees_with_brute_force(seed, m, n):
+    """d = 4 has 16 points, so that both answers are common."""
+    new, old = jax.random.split(jax.random.key(seed))
+    x, seen = noisy_xor(new, m, 4).x, noisy_xor(old, n, 4).x
+    rows = {tuple(row) for row in np.asarray(seen)}
+    assert unseen(x, seen).tolist() == [tuple(row) not in rows for row in np.asarray(x)]
+
+
+def test_digits_have_ten_classes():
+    x, y = digits()
+    assert x.shape == (1797, 64) and y.shape == (1797,)
+    assert jnp.issubdtype(y.dtype, jnp.integer)
+    assert set(y.tolist()) == set(range(10))
+    assert (float(x.min()), float(x.max())) == (0.0, 1.0)
+    check_dataset(Dataset(x, y), "class", 10)
+
+
+def test_digits_of_a_pair_are_signed():
+    everything, pair = digits(), digits((3, 8))
+    threes, eights = int((everything.y == 3).sum()), int((everything.y == 8).sum())
+    assert pair.x.shape == (threes + eights, 64)
+    assert int((pair.y == 1).sum()) == threes and int((pair.y == -1).sum()) == eights
+    assert np.array_equal(pair.x[pair.y == 1], everything.x[everything.y == 3])
+
+
+@pytest.mark.parametrize("classes", [(3, 3), (0, 10), (1, 2, 3)])
+def test_digits_refuses_other_than_a_pair(classes):
+    with pytest.raises(ValueError, match=r"classes must be two.*got \("):
+        digits(classes)
+
+
+@given(st.integers(0, 2**30), st.sampled_from([1, 7, 19]))
+def test_split_is_a_partition(seed, num_train):
+    x = jnp.arange(20.0)[:, None]
+    train, test = split(jax.random.key(seed), Dataset(x, 10 * x[:, 0]), num_train)
+    assert train.x.shape == (num_train, 1) and test.x.shape == (20 - num_train, 1)
+    assert sorted([*train.y.tolist(), *test.y.tolist()]) == [10.0 * i for i in range(20)]
+    assert np.array_equal(train.y, 10 * train.x[:, 0])
+    assert np.array_equal(test.y, 10 * test.x[:, 0])
+
+
+@pytest.mark.parametrize("num_train", [0, 6, 7])
+def test_split_refuses_an_empty_side(num_train):
+    with pytest.raises(ValueError, match=f"num_train.*{num_train}"):
+        split(KEY, noisy_xor(KEY, 6, 3), num_train)
+
+
+GOOD = np.ones((3, 2))
+SIGNS = np.array([1.0, -1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "labels", "said"),
+    [
+        (np.array([[1.0, np.nan]]), SIGNS[:1], "sign", r"data\.x.*nan at \[0, 1\]"),
+        (np.array([[1.0], [-np.inf]]), SIGNS[:2], "sign", r"data\.x.*-inf at \[1, 0\]"),
+        (GOOD, np.array([1.0, 0.0, 1.0]), "sign", r"data\.y.*0\.0 at \[1\]"),
+        (GOOD, np.array([1.0, np.nan, 1.0]), "sign", r"data\.y.*nan at \[1\]"),
+        (GOOD, np.array([0, 1, 4]), "class", r"data\.y.*4 at \[2\]"),
+        (GOOD, np.array([-1, 1, 0]), "class", r"data\.y.*-1 at \[0\]"),
+        (GOOD, np.array([0.5, 1, 0]), "class", r"data\.y.*0\.5 at \[0\]"),
+        (GOOD, np.array([0.5, np.inf, 0]), "real", r"data\.y.*inf at \[1\]"),
+        (GOOD, SIGNS[:2], "sign", r"\(3, 2\), \(2,\)"),
+        (GOOD[0], SIGNS, "sign", r"\(2,\), \(3,\)"),
+        (GOOD, SIGNS[:, None], "sign", r"\(3, 2\), \(3, 1\)"),
+        (GOOD[:0], SIGNS[:0], "sign", r"\(0, 2\)"),
+        (GOOD[:, :0], SIGNS, "sign", r"\(3, 0\)"),
+    ],
+)
+def test_check_dataset_names_what_is_wrong(x, y, labels, said):
+    with pytest.raises(ValueError, match=said):
+        check_dataset(Dataset(x, y), labels, 4)
+
+
+@pytest.mark.parametrize(
+    ("y", "labels"), [(SIGNS, "sign"), (np.array([0, 3, 1]), "class"), (SIGNS / 3, "real")]
+)
+def test_check_dataset_lets_good_data_through(y, labels):
+    assert check_dataset(Dataset(GOOD, y), labels, 4) is None
+
+
+def test_check_dataset_under_a_trace_looks_at_shapes_only():
+    checked = jax.jit(lambda x, y: check_dataset(Dataset(x, y)) or 1)
+    assert checked(GOOD, 7 * SIGNS) == 1
+    with pytest.raises(ValueError, match=r"\(3, 2\), \(2,\)"):
+        checked(GOOD, SIGNS[:2])

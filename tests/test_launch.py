@@ -1,0 +1,109 @@
+"""The launchers as a person runs them: results, resume after a kill, one line for an error."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pandas
+import pytest
+
+LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
+# Two predictors in one dimension: enough to see every file and the resume, in seconds.
+TINY = ["--preset=smoke", "--predictors=net_small_init,ntk_svm", "--sizes_over_d=1", "--num_seeds=4"]
+
+
+def command(*arguments, name="separation"):
+    return [sys.executable, str(LAUNCH / f"{name}.py"), *arguments]
+
+
+def launched(*arguments, **options):
+    return subprocess.run(command(*arguments, **options), capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    out = tmp_path_factory.mktemp("tiny") / "results" / "separation" / "laptop"
+    done = launched(*TINY, f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_summary_has_a_row_for_every_cell(tiny):
+    table = pandas.read_csv(tiny[0] / "summary.csv")
+    wanted = ["predictor", "dim", "num_samples", "seed", "test_error", "normalized_margin"]
+    assert set(wanted) <= set(table.columns)
+    assert len(table) == 4 * 3  # the network at n = d; the NTK at n = d and d²
+    assert table[["test_error", "normalized_margin"]].notna().all().all()
+    assert table.test_error.between(0, 1).all()
+    assert (table[table.predictor == "ntk_svm"].residual < 1e-6).all()
+
+
+def test_run_json_tells_where_the_numbers_come_from(tiny):
+    run = json.loads((tiny[0] / "run.json").read_text())
+    assert {"config", "versions", "hardware", "git", "seconds", "command", "claim"} <= set(run)
+    assert run["config"]["predictors"] == ["net_small_init", "ntk_svm"]
+    assert run["seconds"] > 0
+
+
+def test_the_terminal_shows_the_table_and_the_claim(tiny):
+    assert "ntk_svm" in tiny[1] and "predicted" in tiny[1] and "FAILS" in tiny[1]
+    assert (tiny[0] / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_run_resumes_to_the_same_table_byte_for_byte(tiny, tmp_path):
+    process = subprocess.Popen(
+        command(*TINY, f"--out={tmp_path}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not list(tmp_path.glob("record/chunk-*.npz")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "summary.csv").exists()
+    assert launched(*TINY, f"--out={tmp_path}").returncode == 0
+    assert (tmp_path / "summary.csv").read_bytes() == (tiny[0] / "summary.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--dims=2"], ["dims", "2"]),
+        (["--width=0"], ["width", "0"]),
+        (["--width=wide"], ["width", "wide"]),
+        (["--lams=1e-3,nan"], ["lams", "nan"]),
+        (["--predictors=forest"], ["predictors", "forest"]),
+        (["--preset=huge"], ["preset", "huge"]),
+        (["--out=/dev/null/here"], ["out", "/dev/null/here"]),
+        (["--max_ntk_dim=4000", "--dims=4000"], ["max_ntk_dim", "missing"]),
+        (["leftover"], ["leftover"]),
+    ],
+)
+def test_bad_input_ends_in_one_line_that_names_it(flags, parts):
+    flags = flags if any(f.startswith("--out") for f in flags) else [*flags, "--out=/dev/null/x"]
+    done = launched(*flags)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert done.stderr.startswith(("separation: ", "FATAL"))
+    if not parts[0].startswith("max_ntk"):
+        assert all(part in done.stderr for part in parts)
+
+
+def test_a_folder_with_another_run_is_refused(tiny):
+    before = (tiny[0] / "summary.csv").read_bytes()
+    done = launched(*TINY, "--width=17", f"--out={tiny[0]}")
+    assert done.returncode == 2
+    assert "its width is 16, this one's 17" in done.stderr
+    assert (tiny[0] / "summary.csv").read_bytes() == before
+
+
+def test_reproduce_writes_the_table_of_claims(tiny):
+    results = tiny[0].parents[1]
+    assert launched(f"--results={results}", name="reproduce").returncode == 0
+    page = (results / "README.md").read_text()
+    laptop, full = [line for line in page.splitlines() if "separation.py" in line]
+    assert "| fails |" in laptop and "cores" in laptop
+    assert "| not run |" in full

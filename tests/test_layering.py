@@ -1,0 +1,82 @@
+"""Data flows down: a module imports only from the modules above it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import ntkreg
+
+ROOMS = (
+    "_types",
+    "_compat",
+    "data",
+    "networks",
+    "kernels",
+    "kernel_machines",
+    "objectives",
+    "margins",
+    "trainers",
+    "mean_field",
+    "certificates",
+    "bounds",
+    "records",
+    "sweeps",
+    "claims",
+    "experiments",
+)
+PACKAGE = Path(ntkreg.__file__).parent
+FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
+
+
+def room(file: Path) -> str:
+    return file.with_suffix("").parts[0]
+
+
+def imported_rooms(source: str, file: Path) -> set[str]:
+    """The rooms that `source` imports from; a name that is no room counts as one of its own."""
+    package = ("ntkreg", *file.parts[:-1])
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            kept = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join([*kept, *([node.module] if node.module else [])])
+            names += [f"{base}.{alias.name}" for alias in node.names]
+    paths = [name.split(".") for name in names]
+    return {path[1] if len(path) > 1 else "ntkreg" for path in paths if path[0] == "ntkreg"}
+
+
+def above(name: str) -> set[str]:
+    inside = {"experiments"} if name == "experiments" else set()
+    return set(ROOMS[: ROOMS.index(name)]) | inside
+
+
+def test_every_module_has_a_room():
+    assert {room(file) for file in FILES} <= set(ROOMS)
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_imports_come_from_above(file):
+    if room(file) in ROOMS:
+        assert imported_rooms((PACKAGE / file).read_text(), file) <= above(room(file))
+    else:
+        pytest.fail(f"{file} is in no room")
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "rooms"),
+    [
+        ("import jax, ntkreg.data as d", "margins.py", {"data"}),
+        ("from ntkreg.sweeps import sweep", "data.py", {"sweeps"}),
+        ("def f():\n    from ntkreg import claims", "data.py", {"claims"}),
+        ("from . import networks", "data.py", {"networks"}),
+        ("from ..data import Dataset", "experiments/a.py", {"data"}),
+        ("from .b import run", "experiments/a.py", {"experiments"}),
+        ("import ntkreg", "data.py", {"ntkreg"}),
+        ("import ntkreg_other, numpy.data", "data.py", set()),
+    ],
+)
+def test_every_form_of_import_is_seen(source, file, rooms):
+    assert imported_rooms(source, Path(file)) == rooms

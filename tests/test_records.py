@@ -1,0 +1,93 @@
+"""Records: named axes, atomic files, refusals that leave what is there."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ntkreg import records
+
+
+def test_named_axes_take_single_and_linked_coordinates():
+    axes = records.named_axes({("dim", "n"): [(3, 9), (4, 16)], "seed": np.arange(2)})
+    assert axes == {("dim", "n"): [(3, 9), (4, 16)], ("seed",): [(0,), (1,)]}
+    assert [p["seed"] for p in records.points(axes)] == [0, 1, 0, 1]
+    assert records.points(axes)[2] == {"dim": 4, "n": 16, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"lam": []}, "lam must have at least one value"),
+        ({("lam", "n"): [(1, 2)], "n": [1]}, "'n' twice"),
+        ({("lam", "n"): [(1, 2, 3)]}, r"must have 2 values, got \(1, 2, 3\)"),
+    ],
+)
+def test_bad_axes_are_named(axes, message):
+    with pytest.raises(ValueError, match=message):
+        records.named_axes(axes)
+
+
+def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "table.csv"
+    records.write_text(path, "old")
+    with pytest.raises(RuntimeError), records.written_atomically(path) as file:
+        file.write(b"half of the ne")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="out must be a folder to write in, got .*file/sub"):
+        records.check_writable(tmp_path / "file" / "sub")
+
+
+def _manifest(folder, config, chunks=((0, 1), (2,))):
+    axes = records.named_axes({"seed": range(3)})
+    plan = {"batch_size": 2, "chunks": [list(lanes) for lanes in chunks]}
+    return records.open_record(folder, axes, records.identity(config), plan)
+
+
+def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path):
+    _manifest(tmp_path, {"width": 8})
+    before = (tmp_path / records.MANIFEST).read_bytes()
+    with pytest.raises(ValueError, match="its width is 8, this one's 9"):
+        _manifest(tmp_path, {"width": 9})
+    assert (tmp_path / records.MANIFEST).read_bytes() == before
+
+
+def test_other_code_is_refused(tmp_path, monkeypatch):
+    _manifest(tmp_path, {})
+    monkeypatch.setattr(records, "code_hash", lambda: "changed")
+    with pytest.raises(ValueError, match="its code is .*, this one's changed"):
+        _manifest(tmp_path, {})
+
+
+def test_the_first_plan_is_kept(tmp_path):
+    first = _manifest(tmp_path, {})
+    assert _manifest(tmp_path, {}, chunks=((0,), (1,), (2,))) == json.loads(json.dumps(first))
+
+
+def test_missing_cells_are_nan_and_the_table_has_a_row_for_each(tmp_path):
+    _manifest(tmp_path, {})
+    arrays = {"error": np.array([0.5, 0.25]), "path": np.ones((2, 4))}
+    records.write_chunk(tmp_path, 0, arrays, (10.0, 12.5))
+    record = records.load_record(tmp_path)
+    np.testing.assert_array_equal(record.arrays["error"], [0.5, 0.25, np.nan])
+    assert record.arrays["path"].shape == (3, 4)
+    assert record.table().columns.tolist() == ["seed", "error"]
+    assert record.seconds == 2.5
+
+
+def test_seconds_count_overlapping_chunks_once(tmp_path):
+    _manifest(tmp_path, {})
+    records.write_chunk(tmp_path, 0, {"a": np.zeros(2)}, (0.0, 4.0))
+    records.write_chunk(tmp_path, 1, {"a": np.zeros(1)}, (3.0, 5.0))
+    assert records.load_record(tmp_path).seconds == 5.0
+
+
+def test_a_folder_without_a_record_is_named(tmp_path):
+    with pytest.raises(ValueError, match="must hold a record"):
+        records.load_record(tmp_path)

@@ -1,0 +1,181 @@
+"""The separation: its parts against hand-made values, and a claim that can fail."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkreg import data, kernel_machines, kernels, networks, trainers
+from ntkreg.experiments import separation, separation_cell, statistics
+from ntkreg.experiments.separation import Config
+from ntkreg.experiments.separation_figure import figure
+from ntkreg.records import Record
+
+
+def test_crossing_interpolates_in_log_size():
+    sizes = np.array([10, 40, 160])
+    assert statistics.crossing(sizes, np.array([0.5, 0.3, 0.2]), 0.25) == pytest.approx(80.0)
+
+
+def test_crossing_is_nan_where_the_level_is_not_crossed_for_good():
+    sizes = np.array([1, 2, 4])
+    errors = np.array([[0.5, 0.4, 0.3], [0.1, 0.1, 0.1], [0.5, 0.1, 0.3]])
+    assert np.isnan(statistics.crossing(sizes, errors, 0.25)).all()
+
+
+def test_crossing_takes_the_last_one():
+    found = statistics.crossing(np.array([1, 2, 4, 8]), np.array([0.3, 0.2, 0.3, 0.2]), 0.25)
+    assert 4 < found < 8
+
+
+def test_log_slope_recovers_a_power():
+    dims = np.array([10, 20, 80])
+    assert statistics.log_slope(dims, 3.0 * dims**1.7) == pytest.approx(1.7)
+
+
+def test_bootstrap_interval_covers_the_spread_of_means():
+    values = np.random.default_rng(0).normal(size=(1, 400))
+    draws = statistics.resampled_means(values, 2000, np.random.default_rng(1))
+    low, high = statistics.interval(draws)
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+
+
+def test_signal_share_is_one_for_the_label_and_small_for_a_noise_coordinate():
+    samples = data.noisy_xor(jax.random.key(0), 20_000, 6)
+    counted = jnp.ones(20_000, bool)
+    share = lambda f: float(separation_cell.signal_share(f, samples.x, counted))
+    assert share(samples.y) == pytest.approx(1.0)
+    assert share(samples.x[:, 4]) < 1e-3
+    # y and a noise coordinate are independent and of variance 1: half of the sum is signal.
+    assert share(samples.y + samples.x[:, 4]) == pytest.approx(0.5, abs=0.01)
+
+
+def test_test_points_are_fresh_and_many():
+    """At d = 10 there are 1,024 inputs: many drawn points are among the samples."""
+    context = separation_cell._context(jax.random.key(0), 10, jnp.arange(160), Config().num_test)
+    seen = {row.tobytes() for row in np.asarray(context.train.x)}
+    is_fresh = np.array([row.tobytes() not in seen for row in np.asarray(context.test.x)])
+    np.testing.assert_array_equal(context.is_fresh, is_fresh)
+    assert is_fresh.sum() >= separation.MIN_TEST
+    assert not is_fresh.all()
+
+
+def synthetic(net_power=1.0, ntk_power=2.0, net_constant=3.0, solved=True, seeds=5):
+    """A record whose errors fall from ½ like a power of n over its threshold."""
+    config = Config(num_seeds=seeds)
+    rows = separation.cells(config)
+    rng = np.random.default_rng(0)
+    errors = []
+    for predictor, dim, n, _ in rows:
+        is_net = predictor in separation_cell.NETS
+        threshold = (net_constant * 10 * (dim / 10) ** net_power) if is_net else (
+            0.6 * 100 * (dim / 10) ** ntk_power
+        )
+        steep = 8.0 if is_net else 1.0
+        noise = 1 + 0.02 * rng.normal(size=seeds)
+        errors.append(0.5 / (1 + (n / threshold) ** steep) * noise)
+    errors = np.array(errors)
+    arrays = {
+        "test_error": errors,
+        "train_error": 0 * errors,
+        "signal_share": 1 - errors,
+        "solved": np.full(errors.shape, solved),
+        "plane": np.zeros((*errors.shape, 5, 5)),
+    }
+    axes = {separation.AXIS: rows, ("seed",): [(s,) for s in range(seeds)]}
+    return Record(axes, arrays, {"config": dataclasses.asdict(config)})
+
+
+def test_the_claim_holds_on_a_record_that_shows_it():
+    assert separation.claim(synthetic()).status == "holds"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [dict(net_power=1.5), dict(ntk_power=1.6), dict(net_constant=5.5), dict(solved=False)],
+)
+def test_the_claim_fails_on_a_record_that_breaks_it(broken):
+    assert separation.claim(synthetic(**broken)).status == "fails"
+
+
+def test_the_slope_s_interval_holds_the_true_power():
+    found = separation.scaling(synthetic(), "ntk_svm")
+    assert found.slope == pytest.approx(2.0, abs=0.05)
+    assert found.slope_interval[0] <= found.slope <= found.slope_interval[1]
+
+
+def test_the_figure_has_a_line_for_every_curve():
+    drawn = figure(synthetic())
+    texts = [text.get_text() for text in drawn.axes[2].get_legend().get_texts()]
+    assert sum("d^" in text for text in texts) >= 4
+
+
+def test_cells_leave_out_what_is_too_large():
+    config = Config(max_ntk_dim=20, max_tuned_samples=100)
+    rows = separation.cells(config)
+    sizes = {(predictor, dim, n) for predictor, dim, n, _ in rows}
+    assert ("ntk_svm", 20, 320) in sizes and ("ntk_svm", 40, 1280) not in sizes
+    assert max(n for predictor, _, n in sizes if predictor in separation_cell.TUNED) <= 100
+    assert {predictor for predictor, _, _ in sizes} == set(separation_cell.PREDICTORS)
+
+
+def test_rows_are_whole_repetitions_of_the_samples():
+    """Only then are means over rows means over samples; and few shapes are left to compile."""
+    rows = separation.cells(Config())
+    assert all(num_rows % n == 0 and n <= num_rows <= 4 * n for _, _, n, num_rows in rows)
+    nets = {(dim, num_rows) for predictor, dim, _, num_rows in rows if predictor.startswith("net")}
+    assert len(nets) == 2 * len(Config().dims)
+
+
+def test_repeating_all_samples_changes_no_predictor():
+    """So a cell may fill its rows with repetitions: means, minima and the max margin are the same."""
+    samples = data.noisy_xor(jax.random.key(0), 12, 6)
+    repeated = jax.tree.map(lambda a: a[jnp.arange(36) % 12], samples)
+    network = networks.fully_connected(2, 16)
+    once, thrice = (
+        trainers.train(network, d, lam=1e-4, key=jax.random.key(1), num_steps=50)
+        for d in (samples, repeated)
+    )
+    chex.assert_trees_all_close(once.params, thrice.params, rtol=1e-7)
+    svms = [
+        kernel_machines.hard_margin_svm(kernels.ntk(network, d.x), d.y) for d in (samples, repeated)
+    ]
+    assert float(svms[0].margin) == pytest.approx(float(svms[1].margin), rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(dims=(10, 2)), "dims must be at least 3, got 2"),
+        (dict(dims=()), "dims must have at least one value"),
+        (dict(lams=(1e-3, -1.0)), "lams must be positive and finite, got -1.0"),
+        (dict(lams=(float("nan"),)), "lams must be positive and finite, got nan"),
+        (dict(predictors=("svm",)), "predictors must be one of net_regularized.*got svm"),
+        (dict(width=0), "width must be at least 1, got 0"),
+        (dict(num_test=100), "num_test must be at least 10000, got 100"),
+        (dict(kernel_dtype="float16"), "kernel_dtype must be one of float32, float64"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
+
+
+def test_an_unknown_preset_is_named():
+    with pytest.raises(ValueError, match="preset must be one of smoke, laptop, full, got 'big'"):
+        Config.preset("big")
+
+
+def test_a_device_too_small_is_told_before_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(separation, "memory_available", lambda: 2**30)
+    with pytest.raises(ValueError, match=r"max_ntk_dim=400 .* need .* GiB are missing"):
+        separation.run(Config.preset("full"), tmp_path / "record")
+    assert not (tmp_path / "record").exists()
+
+
+def test_the_full_preset_is_sized_for_one_card_of_140_gb():
+    needed = separation.memory_needed(Config.preset("full"))
+    assert 0.5 * 140e9 < needed < 140e9
