@@ -1,6 +1,6 @@
 """Writes results/README.md, the table of claims, from the records in results/.
 
-    uv run launch/reproduce.py
+uv run launch/reproduce.py
 """
 
 import pathlib

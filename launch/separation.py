@@ -4,8 +4,8 @@
     uv run launch/separation.py --preset=smoke       # seconds
     uv run launch/separation.py --dims=10,20 --out=/tmp/small
 
-Writes summary.csv (one row per cell), run.json and figure.png to results/separation/PRESET. The same
-command goes on where an interrupted one ended.
+Writes summary.csv (one row per cell), run.json and figure.png to results/separation/PRESET. The
+same command goes on where an interrupted one ended.
 """
 
 import launcher
@@ -31,7 +31,9 @@ def summary(record: Record) -> str:
             lines.append(f"  d={dim:<4} {shown}")
         unsolved = int((~rows.solved.astype(bool)).sum())
         if unsolved:
-            lines.append(f"  {unsolved} of {len(rows)} cells not solved: no evidence on the theorem")
+            lines.append(
+                f"  {unsolved} of {len(rows)} cells not solved: no evidence on the theorem"
+            )
     return "\n".join(["mean test error on fresh points", *lines])
 
 

@@ -5,10 +5,10 @@ its `experimental` sub-package imports TensorFlow, which nothing here needs. Bot
 its first import, which waits until a kernel is asked for.
 """
 
-import functools
 import importlib
 import importlib.util
 import sys
+import threading
 import types
 
 import jax
@@ -31,19 +31,32 @@ def is_concrete(*trees) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
-@functools.cache
+def program_text_is_whole() -> bool:
+    """True where a lowered program's text holds the constants it was closed over.
+
+    Newer versions of JAX can pass them as hidden arguments, and then two programs with equal texts
+    may differ.
+    """
+    return not getattr(jax.config, "jax_use_simplified_jaxpr_constants", True)
+
+
+_importing = threading.Lock()
+
+
 def neural_tangents() -> types.ModuleType:
     """The module `neural_tangents`, imported once, without TensorFlow.
 
     Raises:
       ImportError: where this JAX lacks a name that neural-tangents needs; the error gives it.
     """
-    _restore_core_names()
-    _restore_jax_util()
-    _restore_zeros_like()
-    experimental = "neural_tangents.experimental"
-    sys.modules.setdefault(experimental, types.ModuleType(experimental))
-    return importlib.import_module("neural_tangents")
+    with _importing:  # several workers may ask first at the same time
+        if "neural_tangents" not in sys.modules:
+            _restore_core_names()
+            _restore_jax_util()
+            _restore_zeros_like()
+            experimental = "neural_tangents.experimental"
+            sys.modules.setdefault(experimental, types.ModuleType(experimental))
+        return importlib.import_module("neural_tangents")
 
 
 def _restore_core_names() -> None:
@@ -55,7 +68,7 @@ def _restore_core_names() -> None:
 
 
 def _restore_jax_util() -> None:
-    if importlib.util.find_spec("jax.util") is None and "jax.util" not in sys.modules:
+    if "jax.util" not in sys.modules and importlib.util.find_spec("jax.util") is None:
         util = types.ModuleType("jax.util")
         source = importlib.import_module("jax._src.util")
         util.safe_map, util.safe_zip = source.safe_map, source.safe_zip

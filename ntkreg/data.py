@@ -90,8 +90,8 @@ def check_dataset(data: Dataset, labels: str = "sign", num_classes: int | None =
     """Raises ValueError, naming argument and value, where `data` cannot be learned from.
 
     Shapes must match, x must be finite, and the labels must be of the kind `labels`: "sign"
-    (−1 and +1), "class" (integers 0 … num_classes − 1) or "real". Under a trace only shapes are
-    looked at: values do not exist there.
+    (−1 and +1), "class" (integers 0 … num_classes − 1), "real" or "any". Under a trace only shapes
+    are looked at: values do not exist there.
     """
     x_shape, y_shape = jnp.shape(data.x), jnp.shape(data.y)
     if len(x_shape) != 2 or len(y_shape) != 1 or x_shape[0] != y_shape[0]:
@@ -108,10 +108,14 @@ def check_dataset(data: Dataset, labels: str = "sign", num_classes: int | None =
 
 
 def _check_labels(y: np.ndarray, labels: str, num_classes: int | None) -> None:
+    if labels == "any":
+        return
     if labels == "sign":
         good, wanted = np.isin(y, (-1, 1)), "−1 or +1"
     elif labels == "class":
-        good, wanted = np.isin(y, np.arange(num_classes or y.size)), f"0 … {num_classes} − 1"
+        top = np.inf if num_classes is None else num_classes - 1
+        good = (y == np.floor(y)) & (y >= 0) & (y <= top)
+        wanted = "class indices from 0" if num_classes is None else f"class indices 0 … {top}"
     else:
         good, wanted = np.isfinite(y), "finite"
     if not good.all():

@@ -5,7 +5,6 @@ K(x, X) @ β. All run in JAX on any device, in the dtype of the Gram matrix.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
@@ -13,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkreg._compat import is_concrete
-from ntkreg._types import Array, Float, Int, Scalar
+from ntkreg._types import Array, Float, Int
+from ntkreg.dual_solvers import accelerated_gradient, interior_point, margin_bounds
 
 # Beyond this size factorisations cost more than matrix-vector products, and memory counts.
 LARGEST_FACTORISED = 20_000
@@ -99,11 +99,11 @@ def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
     product = lambda v: labels * (gram @ (labels * v)) / scale
     if solver == "interior_point":
         signed = gram * (labels[:, None] * labels[None, :] / scale)
-        alpha, iterations = _interior_point(signed, tolerance, max_iterations)
+        alpha, iterations = interior_point(signed, tolerance, max_iterations)
     else:
-        alpha, iterations = _accelerated_gradient(product, labels, tolerance, max_iterations)
+        alpha, iterations = accelerated_gradient(product, labels, tolerance, max_iterations)
     q = product(alpha)
-    lower, upper = _margin_bounds(alpha, q)
+    lower, upper = margin_bounds(alpha, q)
     canonical = alpha / (jnp.where(jnp.min(q) > 0, jnp.min(q), 1.0) * scale)
     result = HardMarginSVM(
         coefficients=labels * canonical,
@@ -113,123 +113,6 @@ def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
         num_iterations=iterations,
     )
     return result, 4.0 * jnp.sqrt(jnp.finfo(gram.dtype).eps * scale)
-
-
-def _margin_bounds(alpha: Array, q: Array) -> tuple[Array, Array]:
-    """(lower, upper) bound of the best margin, from α ≥ 0 and the margins q = Qα it gives."""
-    norm = jnp.sqrt(jnp.maximum(alpha @ q, jnp.finfo(q.dtype).tiny))
-    return jnp.min(q) / norm, norm / jnp.sum(alpha)
-
-
-class _InteriorState(NamedTuple):
-    alpha: Array
-    slack: Array
-    shortfall: Array
-    iteration: Array
-
-
-def _shortfall(alpha: Array, q: Array) -> Array:
-    """The relative gap where α separates (at most 1), else 1 + the bound it puts on the margin."""
-    lower, upper = _margin_bounds(alpha, q)
-    return jnp.where(lower > 0, (upper - lower) / upper, 1.0 + upper)
-
-
-def _interior_point(signed: Array, tolerance: Scalar, max_iterations: int) -> tuple[Array, Array]:
-    """Mehrotra's predictor-corrector for min ½αᵀMα − 1ᵀα, α ≥ 0, with M = Q + 11ᵀ.
-
-    Optimal where Mα − 1 = s ≥ 0 and αᵢsᵢ = 0. One Cholesky factor of M + diag(s/α) a step, which
-    is positive definite whatever the rank of Q.
-
-    Source: Mehrotra (SIAM J. Optim. 1992).
-    """
-    n = signed.shape[0]
-    eps = jnp.finfo(signed.dtype).eps
-    shifted = signed + 1.0
-
-    def body(state: _InteriorState) -> _InteriorState:
-        alpha, slack = state.alpha, state.slack
-        residual = shifted @ alpha - 1.0 - slack
-        matrix = shifted + jnp.diag(slack / alpha + 4 * eps)
-        factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
-
-        def direction(target):  # of αs; the Newton step towards it
-            step = jax.scipy.linalg.cho_solve(
-                factor, (target - alpha * slack) / alpha - residual
-            )
-            return step, (target - alpha * slack - slack * step) / alpha
-
-        mu = alpha @ slack / n
-        step, slack_step = direction(jnp.zeros(n, alpha.dtype))
-        size = jnp.minimum(_step_length(alpha, step), _step_length(slack, slack_step))
-        ahead = (alpha + size * step) @ (slack + size * slack_step) / n
-        centre = (ahead / mu) ** 3 * mu
-        step, slack_step = direction(centre - step * slack_step)
-        size = 0.995 * jnp.minimum(_step_length(alpha, step), _step_length(slack, slack_step))
-        alpha, slack = alpha + size * step, slack + size * slack_step
-        return _InteriorState(alpha, slack, _shortfall(alpha, signed @ alpha), state.iteration + 1)
-
-    def proceeds(state: _InteriorState) -> Array:
-        complementary = state.alpha @ state.slack <= 1e-3 * eps
-        return (
-            (state.shortfall > tolerance) & ~complementary & (state.iteration < max_iterations)
-        )
-
-    # Beyond the last digits the factor can turn non-finite: that ends it, with the best iterate.
-    def guarded(carry):
-        best, state = carry
-        new = body(state)
-        good = jnp.all(jnp.isfinite(new.alpha)) & jnp.all(jnp.isfinite(new.slack))
-        better = good & (new.shortfall <= best.shortfall)
-        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
-        ended = new._replace(iteration=jnp.where(good, new.iteration, max_iterations))
-        return best._replace(iteration=new.iteration), ended
-
-    start = n / jnp.sum(shifted)
-    alpha = jnp.full(n, start, signed.dtype)
-    slack = jnp.ones(n, signed.dtype)
-    first = _InteriorState(alpha, slack, jnp.asarray(jnp.inf, signed.dtype), jnp.int32(0))
-    best, _ = jax.lax.while_loop(lambda carry: proceeds(carry[1]), guarded, (first, first))
-    return best.alpha, best.iteration
-
-
-def _step_length(value: Array, step: Array) -> Array:
-    """The largest t ≤ 1 with value + t·step ≥ 0."""
-    return jnp.minimum(1.0, jnp.min(jnp.where(step < 0, -value / step, jnp.inf)))
-
-
-def _accelerated_gradient(
-    product: Callable[[Array], Array], labels: Array, tolerance: Scalar, max_iterations: int
-) -> tuple[Array, Array]:
-    """Projected gradient with momentum and restarts on the same problem; products with Q only.
-
-    Source: Nesterov (1983); O'Donoghue and Candès (Found. Comput. Math. 2015) for the restarts.
-    """
-    n, dtype = labels.shape[0], labels.dtype
-    shifted = lambda v: product(v) + jnp.sum(v)
-    direction = jnp.ones(n, dtype) / jnp.sqrt(n)
-    for _ in range(20):
-        direction = shifted(direction)
-        lipschitz = 1.05 * jnp.linalg.norm(direction)
-        direction = direction / jnp.linalg.norm(direction)
-
-    def body(carry):
-        alpha, ahead, momentum, _, iteration = carry
-        new = jnp.maximum(ahead - (shifted(ahead) - 1.0) / lipschitz, 0.0)
-        restart = (ahead - new) @ (new - alpha) > 0
-        grown = jnp.where(restart, 1.0, (1.0 + jnp.sqrt(1.0 + 4.0 * momentum**2)) / 2.0)
-        weight = jnp.where(restart, 0.0, (momentum - 1.0) / grown)
-        gap = jax.lax.cond(
-            iteration % 20 == 0, lambda: _shortfall(new, product(new)), lambda: carry[3]
-        )
-        return new, new + weight * (new - alpha), grown, gap, iteration + 1
-
-    alpha = jnp.full(n, 1.0 / n, dtype)
-    one = jnp.ones((), dtype)
-    carry = (alpha, alpha, one, jnp.inf * one, jnp.int32(0))
-    alpha, _, _, _, iterations = jax.lax.while_loop(
-        lambda c: (c[3] > tolerance) & (c[4] < max_iterations), body, carry
-    )
-    return alpha, iterations
 
 
 class LogisticPath(NamedTuple):
@@ -261,7 +144,7 @@ def logistic_path(
       ValueError: for λ ≤ 0 or not finite, shapes that do not match, labels other than ±1.
     """
     _check_gram(gram, labels, signs=True)
-    _check_lams(lams, allow_zero=False)
+    _check_lams(lams)
     return _logistic_path(gram, labels.astype(gram.dtype), lams, max_iterations)
 
 
@@ -320,7 +203,7 @@ def ridge(
         match, values that are not finite.
     """
     _check_gram(gram, targets)
-    _check_lams(lams, allow_zero=False)
+    _check_lams(lams)
     return _ridge(gram, targets.astype(gram.dtype), jnp.asarray(lams, gram.dtype))
 
 
@@ -372,10 +255,10 @@ def _check_gram(gram: Array, labels: Array, signs: bool = False) -> None:
         raise ValueError(f"labels must be {wanted}, got {values[bad][0]} at [{np.argmax(bad)}]")
 
 
-def _check_lams(lams: Array, allow_zero: bool) -> None:
+def _check_lams(lams: Array) -> None:
     if not is_concrete(lams):
         return
     values = np.asarray(lams)
-    bad = ~(np.isfinite(values) & ((values >= 0) if allow_zero else (values > 0)))
+    bad = ~(np.isfinite(values) & (values > 0))
     if values.ndim != 1 or bad.any():
         raise ValueError(f"lams must be positive, finite and one-dimensional, got {lams}")

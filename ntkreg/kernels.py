@@ -24,8 +24,9 @@ def ntk(
     """The exact infinite-width NTK of `network` (in `ntk` scaling) between x1 and x2.
 
     K(x, x′) = E⟨∇f(Θ; x), ∇f(Θ; x′)⟩ over the gradients of all layers. Without x2 it is the Gram
-    matrix of x1, exactly symmetric. Matrices of more than `block_entries` entries are made in
-    blocks of rows.
+    matrix of x1, symmetric. Matrices of more than `block_entries` entries are made in blocks of
+    rows. Entries are accurate to rounding ε, but those between a point and itself, whose angle
+    comes out of a cancellation, only to √ε: 2e-8 in float64, 1e-4 in float32.
 
     Source: Jacot, Gabriel, Hongler (NeurIPS 2018); Arora et al. (NeurIPS 2019); depth 2 is the
     kernel of Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
@@ -87,12 +88,4 @@ def _gram(kernel, which, x1, x2, block_entries):
     rows = jnp.resize(x1, (-(-num_rows // block), block, x1.shape[1]))
     gram = jax.lax.map(lambda block_of_rows: entries(block_of_rows, columns), rows)
     gram = gram.reshape(-1, columns.shape[0])[:num_rows]
-    return gram if x2 is not None else _symmetric(gram, entries, x1)
-
-
-def _symmetric(gram, entries, x):
-    # Between different arrays the angle of x with itself is only zero up to √ε: the diagonal is
-    # made apart, where the kernel knows that both sides are the same.
-    diagonal = jax.lax.map(lambda row: entries(row[None], None)[0, 0], x, batch_size=1024)
-    gram = (gram + gram.T) / 2
-    return gram.at[jnp.diag_indices(x.shape[0])].set(diagonal)
+    return gram if x2 is not None else (gram + gram.T) / 2

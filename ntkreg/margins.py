@@ -28,9 +28,7 @@ def normalized_margin(network: Network, params: Params, data: Dataset) -> Float[
     return jnp.min(margins(network, params, data)) / optax.tree.norm(params) ** network.order
 
 
-def dual_weights(
-    loss: Loss, network: Network, params: Params, data: Dataset
-) -> Float[Array, " n"]:
+def dual_weights(loss: Loss, network: Network, params: Params, data: Dataset) -> Float[Array, " n"]:
     """αᵢ ∝ −ℓ′(qᵢ) with Σα = 1, for a loss of the margin q = y f with labels ±1.
 
     −ℓ′ = ℓ · (−d log ℓ/dq), so its log is log ℓ + log(−d log ℓ/dq): no term underflows.

@@ -1,6 +1,7 @@
-"""Homogeneous networks of any depth: a finite network and its infinite-width kernel as one value."""
+"""Homogeneous networks of any depth: a finite network and its infinite-width kernel in one."""
 
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -104,7 +105,7 @@ def fully_connected(
 
     def init(key: PRNGKey, input_dim: int) -> Params:
         sizes = [input_dim, *[width] * (depth - 1), num_outputs]
-        shapes = list(zip(sizes, sizes[1:], strict=False))
+        shapes = list(itertools.pairwise(sizes))
         # One draw for all layers: each further one would be as slow to compile again.
         ends = np.cumsum([fan_in * fan_out for fan_in, fan_out in shapes])
         flat = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
@@ -153,9 +154,7 @@ def _infinite_width_kernel(depth: int, act: Activation) -> Callable[..., Kernels
     return kernel
 
 
-def measured_order(
-    network: Network, params: Params, x: Float[Array, "n d"]
-) -> Float[Array, ""]:
+def measured_order(network: Network, params: Params, x: Float[Array, "n d"]) -> Float[Array, ""]:
     """The order that Euler's identity ⟨∇f(Θ), Θ⟩ = order · f(Θ) gives, by least squares over x."""
     outputs, slope = jax.jvp(lambda p: network.apply(p, x), (params,), (params,))
     return jnp.vdot(slope, outputs) / jnp.vdot(outputs, outputs)
@@ -181,8 +180,8 @@ def check_homogeneous(network: Network, params: Params, x: Float[Array, "n d"]) 
             raise ValueError(
                 f"network is not homogeneous of order {network.order}: f({scale}Θ) is off "
                 f"{scale}^{network.order} f(Θ) by {error:.2g}, and Euler's identity gives order "
-                f"{float(measured_order(network, params, x)):.3g} (biases and normalisation "
-                "layers break homogeneity)"
+                f"{float(measured_order(network, params, x)):.3g} (biases after the first "
+                "layer and normalisation break homogeneity)"
             )
 
 

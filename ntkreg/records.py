@@ -69,7 +69,9 @@ def named_axes(axes: Mapping[str | tuple[str, ...], Sequence]) -> Axes:
             raise ValueError(f"axis {', '.join(names)} must have at least one value, got none")
         for row in rows:
             if len(row) != len(names):
-                raise ValueError(f"axis {', '.join(names)} must have {len(names)} values, got {row}")
+                raise ValueError(
+                    f"axis {', '.join(names)} must have {len(names)} values, got {row}"
+                )
         named[names] = [tuple(_plain(v) for v in row) for row in rows]
     flat = [name for names in named for name in names]
     for name in flat:
@@ -207,7 +209,9 @@ def _difference(found: Any, wanted: Any, name: str) -> str:
         for key in sorted(set(found) | set(wanted)):
             if found.get(key) != wanted.get(key):
                 return _difference(found.get(key), wanted.get(key), key)
-    found, wanted = (text if len(text) < 60 else text[:57] + "…" for text in (str(found), str(wanted)))
+    found, wanted = (
+        text if len(text) < 60 else text[:57] + "…" for text in (str(found), str(wanted))
+    )
     return f"its {name} is {found}, this one's {wanted}"
 
 
@@ -246,9 +250,7 @@ def load_record(folder: str | os.PathLike) -> Record:
         raise ValueError(f"folder must hold computed cells, got {folder} with none")
     spans = [chunk.pop("span") for _, chunk in chunks]
     shape = tuple(len(rows) for rows in axes.values())
-    arrays = {
-        name.removeprefix("cell/"): gathered(name, chunks, shape) for name in chunks[0][1]
-    }
+    arrays = {name.removeprefix("cell/"): gathered(name, chunks, shape) for name in chunks[0][1]}
     return Record(axes, arrays, manifest["identity"], _covered(spans))
 
 

@@ -2,6 +2,8 @@
 
 import collections
 import concurrent.futures
+import functools
+import itertools
 import os
 import pathlib
 import sys
@@ -16,6 +18,7 @@ import numpy as np
 import tqdm
 
 from ntkreg import records
+from ntkreg._compat import program_text_is_whole
 from ntkreg._types import Array, PyTree
 from ntkreg.records import Record
 
@@ -124,7 +127,7 @@ def _chunks(cells: list[Point], static: tuple[str, ...], batch_size: int) -> lis
         [(i, lanes[i : i + batch_size]) for i in range(0, len(lanes), batch_size)]
         for lanes in groups.values()
     ]
-    return [lanes for _, lanes in sorted(sum(chunked, []), key=lambda entry: entry[0])]
+    return [lanes for _, lanes in sorted(itertools.chain(*chunked), key=lambda entry: entry[0])]
 
 
 def _run_missing(run: "_Runner", folder: pathlib.Path, plan: dict, num_workers: int) -> None:
@@ -204,7 +207,7 @@ class _Once:
 
 
 class _Runner:
-    """Runs chunks of lanes, and keeps what is compiled: shapes that lower to one program share it."""
+    """Runs chunks of lanes, and keeps what it compiles: shapes with one program share it."""
 
     def __init__(self, cell: Cell, cells: list[Point], static: tuple[str, ...]):
         self.cell, self.cells, self.static = cell, cells, static
@@ -244,15 +247,18 @@ class _Runner:
         advance = over_lanes(advance, in_axes=(0, 0, 0, None))
         context, state = jax.eval_shape(prepare, varied)
         steps = jax.ShapeDtypeStruct((), jnp.int32)
+        program = functools.partial(self._program, tuple(fixed.items()))
         return _Stages(
-            self._program(jax.jit(prepare), varied),
-            self._program(jax.jit(advance, donate_argnums=2), varied, context, state, steps),
-            self._program(jax.jit(finish), varied, context, state),
+            program(jax.jit(prepare), varied),
+            program(jax.jit(advance, donate_argnums=2), varied, context, state, steps),
+            program(jax.jit(finish), varied, context, state),
         )
 
-    def _program(self, function: Callable, *args: PyTree) -> Callable:
+    def _program(self, fixed: tuple, function: Callable, *args: PyTree) -> Callable:
         lowered = function.lower(*args)
         key = (lowered.as_text(), str(lowered.args_info), str(lowered.out_info))
+        if not program_text_is_whole():
+            key = (fixed, *key)
         return self._programs(key, lowered.compile)
 
 

@@ -251,12 +251,21 @@ def train(
       ValueError: for bad data, λ, learning rate, or fields of `Trainer`.
     """
     trainer = Trainer(network, **options)
+    labels = get_loss(trainer.loss).labels
+    check_dataset(data, "any")
     dtype = data.x.dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"data.x must be of a floating dtype, got {dtype}")
     chosen = knobs(lam, learning_rate, dtype)
     if params is None:
         params = optax.tree.scale(init_scale, network.init(key, data.x.shape[1]))
     outputs = jax.eval_shape(network.apply, params, data.x).shape[1:]
-    check_dataset(data, get_loss(trainer.loss).labels, *outputs)
+    if bool(outputs) != (labels == "class"):
+        raise ValueError(
+            f"network must have {'several outputs' if labels == 'class' else 'one output'} for the "
+            f"loss {trainer.loss}, got outputs of shape {('n', *outputs)}"
+        )
+    check_dataset(data, labels, *outputs)
     return _run(trainer, data, chosen, optax.tree.cast(params, dtype))
 
 

@@ -57,3 +57,16 @@ def test_is_concrete_tells_values_from_traces():
     jax.jit(lambda v: seen.append(is_concrete({"a": 1.0}, v)))(1.0)
     assert seen == [False]
     assert is_concrete({"a": 1.0}, jnp.ones(2))
+
+
+def test_several_threads_may_ask_first():
+    """Workers of a sweep do: the import is done once, whole, before anyone gets the module."""
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from ntkreg._compat import neural_tangents\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    futures = [pool.submit(lambda: neural_tangents().stax.Relu()) for _ in range(8)]\n"
+        "print(sum(f.exception() is None for f in futures))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "8", done.stderr

@@ -12,7 +12,12 @@ import pytest
 
 LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
 # Two predictors in one dimension: enough to see every file and the resume, in seconds.
-TINY = ["--preset=smoke", "--predictors=net_small_init,ntk_svm", "--sizes_over_d=1", "--num_seeds=4"]
+TINY = [
+    "--preset=smoke",
+    "--predictors=net_small_init,ntk_svm",
+    "--sizes_over_d=1",
+    "--num_seeds=4",
+]
 
 
 def command(*arguments, name="separation"):

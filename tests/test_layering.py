@@ -13,6 +13,7 @@ ROOMS = (
     "data",
     "networks",
     "kernels",
+    "dual_solvers",
     "kernel_machines",
     "objectives",
     "margins",

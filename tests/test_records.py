@@ -40,7 +40,7 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="out must be a folder to write in, got .*file/sub"):
+    with pytest.raises(ValueError, match=r"out must be a folder to write in, got .*file/sub"):
         records.check_writable(tmp_path / "file" / "sub")
 
 
@@ -61,7 +61,7 @@ def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path):
 def test_other_code_is_refused(tmp_path, monkeypatch):
     _manifest(tmp_path, {})
     monkeypatch.setattr(records, "code_hash", lambda: "changed")
-    with pytest.raises(ValueError, match="its code is .*, this one's changed"):
+    with pytest.raises(ValueError, match=r"its code is .*, this one's changed"):
         _manifest(tmp_path, {})
 
 

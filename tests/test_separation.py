@@ -71,8 +71,10 @@ def synthetic(net_power=1.0, ntk_power=2.0, net_constant=3.0, solved=True, seeds
     errors = []
     for predictor, dim, n, _ in rows:
         is_net = predictor in separation_cell.NETS
-        threshold = (net_constant * 10 * (dim / 10) ** net_power) if is_net else (
-            0.6 * 100 * (dim / 10) ** ntk_power
+        threshold = (
+            (net_constant * 10 * (dim / 10) ** net_power)
+            if is_net
+            else (0.6 * 100 * (dim / 10) ** ntk_power)
         )
         steep = 8.0 if is_net else 1.0
         noise = 1 + 0.02 * rng.normal(size=seeds)
@@ -131,7 +133,7 @@ def test_rows_are_whole_repetitions_of_the_samples():
 
 
 def test_repeating_all_samples_changes_no_predictor():
-    """So a cell may fill its rows with repetitions: means, minima and the max margin are the same."""
+    """So a cell may fill its rows with repetitions: means, minima and max margins stay."""
     samples = data.noisy_xor(jax.random.key(0), 12, 6)
     repeated = jax.tree.map(lambda a: a[jnp.arange(36) % 12], samples)
     network = networks.fully_connected(2, 16)
@@ -165,7 +167,7 @@ def test_a_bad_config_is_named(fields, message):
 
 
 def test_an_unknown_preset_is_named():
-    with pytest.raises(ValueError, match="preset must be one of smoke, laptop, full, got 'big'"):
+    with pytest.raises(ValueError, match=r"preset must be one of smoke, laptop, full, got 'big'"):
         Config.preset("big")
 
 

@@ -290,10 +290,25 @@ def test_bad_settings_are_named(options, said):
         (
             Dataset(DATA.x, jnp.arange(12) % 4),
             {"loss": "cross_entropy", "network": fully_connected(2, 6, 3)},
-            r"data\.y.*0 … 3 − 1.*got 3 at \[3\]",
+            r"data\.y.*0 … 2.*got 3 at \[3\]",
         ),
     ],
 )
 def test_bad_data_is_named(data, options, said):
     with pytest.raises(ValueError, match=said):
         train(**{"network": NETWORK, "data": data, "lam": 0.1, "key": KEY, **options})
+
+
+@pytest.mark.parametrize(
+    ("x", "loss", "outputs", "message"),
+    [
+        (jnp.ones(4), "logistic", 1, "data must have x of shape"),
+        (jnp.ones((4, 3), int), "logistic", 1, "data.x must be of a floating dtype, got int"),
+        (jnp.ones((4, 3)), "logistic", 3, "network must have one output for the loss logistic"),
+        (jnp.ones((4, 3)), "cross_entropy", 1, "network must have several outputs"),
+    ],
+)
+def test_data_and_network_that_do_not_fit_are_named(x, loss, outputs, message):
+    network = fully_connected(2, 4, outputs)
+    with pytest.raises(ValueError, match=message):
+        train(network, Dataset(x, jnp.ones(4)), lam=1e-3, key=jax.random.key(0), loss=loss)

@@ -56,8 +56,8 @@ class Config:
     num_seeds: int = 5
     width: int = 128
     lams: tuple[float, ...] = (1e-3, 1e-8)
-    num_steps: int = 2000
-    learning_rate: float = 0.01
+    num_steps: int = 2500
+    learning_rate: float = 0.03
     baseline_learning_rate: float = 0.5
     baseline_steps: int = 5000
     small_init: float = 0.1
@@ -165,8 +165,8 @@ def check_memory(config: Config) -> None:
     if needed > available:
         gib = lambda size: f"{size / 2**30:.1f} GiB"
         raise ValueError(
-            f"max_ntk_dim={config.max_ntk_dim} and dims to {max(config.dims)} need {gib(needed)} on "
-            f"{jax.devices()[0].device_kind}, which has {gib(available)} free: "
+            f"max_ntk_dim={config.max_ntk_dim} and dims to {max(config.dims)} need {gib(needed)} "
+            f"on {jax.devices()[0].device_kind}, which has {gib(available)} free: "
             f"{gib(needed - available)} are missing"
         )
 
@@ -207,7 +207,7 @@ class Scaling:
 
 def curve(record: Record, predictor: str, dim: int, column: str) -> tuple[np.ndarray, np.ndarray]:
     """(sizes, values of shape (sizes, seeds)) of one predictor in one dimension."""
-    ((names, rows), _) = record.axes.items()
+    ((_, rows), _) = record.axes.items()
     wanted = [i for i, row in enumerate(rows) if row[:2] == (predictor, dim)]
     sizes = np.array([rows[i][2] for i in wanted])
     return sizes, record.arrays[column][wanted]

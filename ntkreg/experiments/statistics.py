@@ -34,9 +34,7 @@ def log_slope(x: Sequence[float], y: np.ndarray) -> np.ndarray:
     return np.log(y) @ centred / (centred @ centred)
 
 
-def resampled_means(
-    values: np.ndarray, num_resamples: int, rng: np.random.Generator
-) -> np.ndarray:
+def resampled_means(values: np.ndarray, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Means over the last axis (seeds) of bootstrap resamples: (..., s) -> (resamples, ...).
 
     Seeds are drawn anew for every entry: different sizes have independent samples.
