@@ -1,6 +1,7 @@
 """The picture of the separation: errors, their collapse, the scaling laws, and why it happens."""
 
 import matplotlib.figure
+import matplotlib.ticker
 import numpy as np
 
 from ntkreg.experiments import separation, statistics
@@ -53,10 +54,18 @@ def _collapse(ax, record: Record, predictor: str, power: int) -> None:
             _with_interval(ax, n / dim**power, errors, **style)
     ax.axhline(separation.LEVEL, color="0.5", linewidth=0.8, linestyle=":")
     ax.set_xscale("log")
+    _plain_ticks(ax)
     ax.set_ylim(-0.02, 0.56)
     ratio = "n / d" if power == 1 else f"n / d$^{power}$"
     ax.set(xlabel=f"samples {ratio}", ylabel="test error", title=STYLES[predictor][2])
     ax.legend(frameon=False, fontsize=8)
+
+
+def _plain_ticks(ax) -> None:
+    """1, 2, 5, 10, … in plain numbers: powers of ten are too few on these axes."""
+    ax.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def _rgb(color: str) -> tuple[float, ...]:
@@ -106,8 +115,10 @@ def _signal(ax, record: Record, dim: int) -> None:
         _, errors = separation.curve(record, predictor, dim, "train_error")
         style |= dict(linestyle=":", linewidth=1, markerfacecolor="white", markersize=4)
         _with_interval(ax, n, errors, label="its training error", **style)
-    ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel="samples n", ylabel="share, error")
-    ax.set_title(f"Var E[f | x₁, x₂] / Var f on fresh points, d = {dim}")
+    ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel="samples n")
+    ax.set_ylabel("Var E[f | x₁, x₂] / Var f on fresh points")
+    _plain_ticks(ax)
+    ax.set_title(f"share of signal, d = {dim}")
     ax.legend(frameon=False, fontsize=8, loc="center right")
 
 
