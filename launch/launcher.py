@@ -8,7 +8,7 @@ import time
 import types
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from ntkreg import records
 from ntkreg.claims import Claim
@@ -23,6 +23,7 @@ def main(name: str, experiment: types.ModuleType, figure, summary) -> None:
       figure: record -> matplotlib figure.
       summary: record -> the lines that a person wants to see at the end.
     """
+    logging.set_verbosity(logging.WARNING)  # JAX reports every backend that it does not find
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
     flags.DEFINE_enum("preset", "laptop", PRESETS, "Sizes of the experiment.")

@@ -56,7 +56,7 @@ class Config:
     num_seeds: int = 5
     width: int = 128
     lams: tuple[float, ...] = (1e-3, 1e-8)
-    num_steps: int = 2500
+    num_steps: int = 2000
     learning_rate: float = 0.03
     baseline_learning_rate: float = 0.5
     baseline_steps: int = 5000
@@ -64,7 +64,7 @@ class Config:
     tuned_lams: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)
     num_test: int = 12_288
     max_ntk_dim: int = 40
-    max_tuned_samples: int = 800
+    max_tuned_samples: int = 500
     kernel_dtype: str = "float64"
 
     def __post_init__(self):
