@@ -134,7 +134,7 @@ def logistic_path(
     lams: Float[Array, " p"],
     max_iterations: int = 30,
 ) -> LogisticPath:
-    """Minimizers of (1/n) Σ log(1 + e^(−yᵢf(xᵢ))) + λ‖f‖²_H for each λ, largest first by choice.
+    """Minimizers of (1/n) Σ log(1 + e^(−yᵢf(xᵢ))) + λ‖f‖²_H for each λ, best given largest first.
 
     Newton's method with halved steps, each λ started from the one before. With w the second
     derivatives over n and S = √(w/2λ), a Newton step solves β = S(SKS + I)⁻¹S(f + y/σ(yf)), whose

@@ -46,7 +46,6 @@ def test_each_shape_is_traced_once(batch_size):
         return scaled(lam, seed, n)
 
     sweeps.sweep(function, GRID, static=["n"], batch_size=batch_size, num_workers=2)
-    # Once for the shapes of the outputs' tree, at most, and once for the program.
     assert traced.count(3) == traced.count(4) == 1
 
 
