@@ -3,38 +3,28 @@
 uv run launch/reproduce.py
 """
 
+import dataclasses
 import pathlib
 
-import launcher
 from absl import app, flags
 
 from ntkreg import claims, records
-from ntkreg.claims import Claim
+from ntkreg.experiments import command, separation
 
 RESULTS = flags.DEFINE_string("results", "results", "Folder of the results.")
 
-CLAIMS = {
-    "separation": Claim(
-        statement="The ℓ2-regularised network learns D from O(d) samples, the NTK needs Ω(d²)",
-        source="Wei et al. 2019, Theorem 2.1; slides, Main Results I",
-        predicted="n at 25 % test error ∝ d¹ (network), ∝ d² (NTK)",
-    ),
-}
+EXPERIMENTS = {"separation": separation}
 
 
 def page(results: pathlib.Path) -> str:
     """The page: one row per experiment and preset, "not run" where there is no record."""
     rows, figures = [], []
-    for name, claim in CLAIMS.items():
+    for name, experiment in EXPERIMENTS.items():
         for preset in ("laptop", "full"):
             folder = results / name / preset
-            not_run = Claim(
-                claim.statement,
-                claim.source,
-                claim.predicted,
-                command=f"`uv run launch/{name}.py --preset={preset}`",
-            )
-            rows.append(launcher.claim_of(folder, not_run))
+            line = f"`uv run launch/{name}.py --preset={preset}`"
+            not_run = dataclasses.replace(experiment.CLAIM, command=line)
+            rows.append(command.claim_of(folder, not_run))
             if (folder / "figure.png").exists():
                 figures.append(f"![{name}, {preset}]({name}/{preset}/figure.png)\n")
     return "\n".join(

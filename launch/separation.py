@@ -8,9 +8,7 @@ Writes summary.csv (one row per cell), run.json and figure.png to results/separa
 same command goes on where an interrupted one ended.
 """
 
-import launcher
-
-from ntkreg.experiments import separation
+from ntkreg.experiments import command, separation
 from ntkreg.experiments.separation_figure import figure
 from ntkreg.records import Record
 
@@ -38,4 +36,4 @@ def summary(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    launcher.main("separation", separation, figure, summary)
+    command.main("separation", separation, figure, summary)

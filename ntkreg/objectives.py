@@ -32,8 +32,9 @@ def log_softplus_neg(q: Float[Array, "..."]) -> Float[Array, "..."]:
     Beyond q = 20 it is −q − e^(−q)/2 up to O(e^(−2q)), below the rounding of float64.
     """
     far = q > 20.0
-    near_q = jnp.where(far, 0.0, q)  # keeps the branch not taken, and its gradient, finite
-    return jnp.where(far, -q - jnp.exp(-q) / 2, jnp.log(jax.nn.softplus(-near_q)))
+    # Each branch sees only its own q: the gradient of the one not taken must be finite too.
+    far_q, near_q = jnp.where(far, q, 20.0), jnp.where(far, 0.0, q)
+    return jnp.where(far, -far_q - jnp.exp(-far_q) / 2, jnp.log(jax.nn.softplus(-near_q)))
 
 
 def soft_margin(outputs: Float[Array, "n k"], labels: Shaped[Array, " n"]) -> Float[Array, " n"]:

@@ -25,6 +25,10 @@ PACKAGES = ("ntkreg", "jax", "jaxlib", "optax", "flax", "neural-tangents", "nump
 Axes = dict[tuple[str, ...], list[tuple]]
 
 
+class HoldsAnotherRun(ValueError):
+    """A folder's record is of another format, grid or identity than the run that wants it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
     """The results of a sweep.
@@ -184,8 +188,8 @@ def open_record(
     """The manifest of the record in `folder`; a new one with this plan where there is none.
 
     Raises:
-      ValueError: where the record there is of another format, grid or identity; nothing of it is
-        touched.
+      HoldsAnotherRun: where the record there is of another format, grid or identity; nothing of it
+        is touched.
     """
     path = folder / MANIFEST
     grid = _as_json([[list(names), rows] for names, rows in axes.items()])
@@ -197,7 +201,7 @@ def open_record(
     found = json.loads(path.read_text())
     for part in ("format", "axes", "identity"):
         if found.get(part) != manifest[part]:
-            raise ValueError(
+            raise HoldsAnotherRun(
                 f"{folder} holds another run ({_difference(found.get(part), manifest[part], part)})"
                 "; name another folder, or remove that one to start anew"
             )

@@ -92,7 +92,7 @@ class TrainInfo(NamedTuple):
       log_gradient_norm: log ‖∇ log F‖; F is stationary where it is small.
       norm: ‖Θ‖₂.
       normalized_margin: of the training data; negative where a sample is wrong.
-      train_error: the share of samples with margin ≤ 0; NaN for real labels.
+      train_error: the share of samples with no margin > 0; NaN for real labels.
       steps: the number of steps taken.
       finite: whether all parameters are finite.
     """
@@ -210,7 +210,7 @@ def measure(trainer: Trainer, data: Dataset, knobs: Knobs, state: TrainState) ->
     value, gradient = jax.value_and_grad(log_objective, argnums=2)(
         loss, network, params, data, log_lam, trainer.power
     )
-    errors = margins(network, params, data) <= 0
+    errors = ~(margins(network, params, data) > 0)  # NaN is an error too
     finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]
     return TrainInfo(
         log_objective=value,

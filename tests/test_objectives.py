@@ -99,6 +99,13 @@ def test_log_softplus_neg_far_out_is_minus_q_with_slope_minus_one(dtype):
     assert value.dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_log_softplus_neg_has_a_finite_slope_where_a_run_diverges(dtype):
+    """At q = −10⁴ e^(−q) overflows; the slope is −1/softplus(−q) there."""
+    slope = jax.grad(log_softplus_neg)(jnp.asarray(-1e4, dtype))
+    np.testing.assert_allclose(slope, -1e-4, rtol=1e-6)
+
+
 @given(st.integers(0, 1000), st.floats(0.1, 50.0))
 def test_cross_entropy_is_minus_log_softmax(seed, scale):
     f, y = outputs_and_labels("cross_entropy", seed, scale)

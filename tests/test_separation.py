@@ -53,6 +53,32 @@ def test_signal_share_is_one_for_the_label_and_small_for_a_noise_coordinate():
     assert share(samples.y + samples.x[:, 4]) == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("lam", [1e-8, 1e-3, 0.05, 0.07, 1.0])
+def test_planted_objective_is_the_least_over_its_scales(lam):
+    scales = np.linspace(0, 40, 400_001)
+    on_grid = np.logaddexp(0, -scales) + 8 * lam * scales
+    assert separation_cell.planted_objective(lam) == pytest.approx(on_grid.min(), rel=1e-8)
+
+
+def test_a_network_above_the_planted_objective_is_not_solved():
+    """The planted network at its best scale, and at half of it: the residual is exact."""
+    lam, network = 1e-3, networks.fully_connected(2, 4)
+    signs = jnp.array([1.0, -1.0, 0.0, 0.0]), jnp.array([0.0, 0.0, 1.0, -1.0])
+    first = jnp.zeros((6, 4)).at[:2].set(jnp.stack(signs))
+    last = jnp.array([1.0, 1.0, -1.0, -1.0])[:, None]
+    samples = data.noisy_xor(jax.random.key(0), 50, 6)
+    best = np.log(1 / (8 * lam) - 1)
+    residual = lambda scale: float(
+        separation_cell._above_planted(
+            network, (np.sqrt(scale) * first, np.sqrt(scale) * last), samples, lam
+        )
+    )
+    assert residual(best) == pytest.approx(0.0, abs=1e-12)
+    half = np.log1p(np.exp(-best / 2)) + 8 * lam * best / 2
+    expected = half / separation_cell.planted_objective(lam) - 1
+    assert residual(best / 2) == pytest.approx(expected) and expected > separation_cell.NET_SOLVED
+
+
 def test_test_points_are_fresh_and_many():
     """At d = 10 there are 1,024 inputs: many drawn points are among the samples."""
     context = separation_cell._context(jax.random.key(0), 10, jnp.arange(160), Config().num_test)
@@ -129,7 +155,7 @@ def test_rows_are_whole_repetitions_of_the_samples():
     rows = separation.cells(Config())
     assert all(num_rows % n == 0 and n <= num_rows <= 4 * n for _, _, n, num_rows in rows)
     nets = {(dim, num_rows) for predictor, dim, _, num_rows in rows if predictor.startswith("net")}
-    assert len(nets) == 2 * len(Config().dims)
+    assert len(nets) == 4 * len(Config().dims)
 
 
 def test_repeating_all_samples_changes_no_predictor():

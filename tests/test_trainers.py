@@ -224,7 +224,9 @@ def test_parameters_that_are_not_finite_are_marked():
     trainer, chosen = Trainer(NETWORK), knobs(0.1, 0.1)
     broken = (PARAMS[0].at[0, 0].set(jnp.nan), PARAMS[1])
     assert bool(measure(trainer, DATA, chosen, init(trainer, PARAMS)).finite)
-    assert not bool(measure(trainer, DATA, chosen, init(trainer, broken)).finite)
+    measured = measure(trainer, DATA, chosen, init(trainer, broken))
+    assert not bool(measured.finite)
+    assert measured.train_error == 1  # a NaN output is no correct one
 
 
 def test_real_labels_have_no_train_error():

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ntkreg import data, kernel_machines, kernels, margins, networks, trainers
-from ntkreg._types import Array, Bool, Float, Int, PyTree
+from ntkreg import data, kernel_machines, kernels, margins, networks, objectives, trainers
+from ntkreg._types import Array, Bool, Float, Int, Params, PyTree
 from ntkreg.data import Dataset
 from ntkreg.sweeps import Cell, Point
 
@@ -29,6 +29,7 @@ MAX_SAMPLES = 2**20  # keeps (dim, num_samples) apart in one 32-bit number
 
 NET_DTYPE = jnp.float32
 SOLVED = 1e-6  # the residual below which a kernel machine counts as solved
+NET_SOLVED = 1e-2  # how far above the planted network's objective a solved network may end
 BASELINE_LOSS = 0.01
 
 
@@ -45,8 +46,10 @@ class Fit(NamedTuple):
     """Outputs of a trained predictor, and how well its own problem was solved.
 
     `residual` is the relative duality gap of the SVM, the relative gradient of the logistic
-    predictor, the relative residual of ridge's equations; NaN for a network, whose problem is not
-    convex: it counts as solved where it is finite and fits all its samples.
+    predictor, the relative residual of ridge's equations. The regularised network's problem is not
+    convex, but the planted network is a candidate on any samples: `residual` is F/F(planted) − 1,
+    below 0 where the samples allow a smaller F, and above 0 a proof that the optimum was missed.
+    Without λ it is NaN, and a network counts as solved where it fits all its samples.
     """
 
     train: Float[Array, " n"]
@@ -141,16 +144,37 @@ def _fit_net(config: "Config", predictor: str, context: Context, state: PyTree) 
     train, test, plane = jnp.split(outputs, ends)
     # Reported margins are float64 wherever it is switched on.
     params = optax.tree.cast(state.params, context.train.x.dtype)
-    is_baseline = predictor != "net_regularized"
+    lam = config.lams[-1] if predictor == "net_regularized" else 0.0
+    fits = jnp.all(context.train.y * train > 0) & jnp.all(jnp.isfinite(plane))
+    residual = _above_planted(trainer.network, params, context.train, lam) if lam else jnp.nan
     return Fit(
         train=train,
         test=test,
         plane=plane,
         normalized_margin=margins.normalized_margin(trainer.network, params, context.train),
-        lam=jnp.asarray(0.0 if is_baseline else config.lams[-1]),
-        residual=jnp.asarray(jnp.nan),
-        solved=jnp.all(context.train.y * train > 0) & jnp.all(jnp.isfinite(plane)),
+        lam=jnp.asarray(lam),
+        residual=jnp.asarray(residual),
+        solved=fits & (residual <= NET_SOLVED) if lam else fits,
     )
+
+
+def _above_planted(
+    network: networks.Network, params: Params, train: Dataset, lam: float
+) -> Float[Array, ""]:
+    """F_λ(Θ)/F_λ(planted) − 1, where the planted network has its best scale."""
+    logistic = objectives.get_loss("logistic")
+    reached = objectives.log_objective(logistic, network, params, train, math.log(lam))
+    return jnp.expm1(reached - math.log(planted_objective(lam)))
+
+
+def planted_objective(lam: float) -> float:
+    """The least F_λ over the scales of the planted network |x₁| − |x₂|, on any samples of D.
+
+    At scale c every margin is c and ‖Θ‖² = 8c: F = log(1 + e^(−c)) + 8λc, which is least where
+    1/(1 + e^c) = 8λ, or at c = 0 where λ ≥ 1/16.
+    """
+    share = min(8 * lam, 0.5)
+    return -math.log1p(-share) + share * math.log(1 / share - 1)
 
 
 def _fit_kernel(config: "Config", predictor: str, context: Context, state: PyTree) -> Fit:
@@ -192,8 +216,8 @@ def _fit_kernel(config: "Config", predictor: str, context: Context, state: PyTre
 
 
 def _error(outputs: Array, labels: Array, counted: Array) -> Array:
-    """The share of the counted points with y f(x) ≤ 0."""
-    return jnp.sum((labels * outputs <= 0) & counted) / jnp.sum(counted)
+    """The share of the counted points without y f(x) > 0, so that NaN is an error too."""
+    return jnp.sum(~(labels * outputs > 0) & counted) / jnp.sum(counted)
 
 
 def signal_share(

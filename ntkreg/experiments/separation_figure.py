@@ -58,7 +58,12 @@ def _collapse(ax, record: Record, predictor: str, power: int) -> None:
     ax.set_ylim(-0.02, 0.56)
     ratio = "n / d" if power == 1 else f"n / d$^{power}$"
     ax.set(xlabel=f"samples {ratio}", ylabel="test error", title=STYLES[predictor][2])
-    ax.legend(frameon=False, fontsize=8)
+    _legend(ax, fontsize=8)
+
+
+def _legend(ax, **style) -> None:
+    if ax.get_legend_handles_labels()[0]:  # matplotlib warns of an empty one
+        ax.legend(frameon=False, **style)
 
 
 def _plain_ticks(ax) -> None:
@@ -95,7 +100,7 @@ def _scalings(ax, record: Record) -> None:
     ax.set_title("sample complexity")
     low, high = ax.get_ylim()
     ax.set_ylim(low, high * 12)  # room for the legend above the curves
-    ax.legend(frameon=False, fontsize=7.5, loc="upper left")
+    _legend(ax, fontsize=7.5, loc="upper left")
 
 
 def _dim_of_planes(record: Record) -> int:
@@ -119,7 +124,7 @@ def _signal(ax, record: Record, dim: int) -> None:
     ax.set_ylabel("Var E[f | x₁, x₂] / Var f on fresh points")
     _plain_ticks(ax)
     ax.set_title(f"share of signal, d = {dim}")
-    ax.legend(frameon=False, fontsize=8, loc="center right")
+    _legend(ax, fontsize=8, loc="center right")
 
 
 def _plane(fig, ax, record: Record, predictor: str, dim: int) -> None:

@@ -1,4 +1,4 @@
-"""What all launchers share: flags made from a Config, results written, one line for an error."""
+"""An experiment as a command: flags made from its Config, results written, errors in one line."""
 
 import dataclasses
 import json
@@ -13,11 +13,9 @@ from absl import app, flags, logging
 from ntkreg import records
 from ntkreg.claims import Claim
 
-PRESETS = ("smoke", "laptop", "full")
-
 
 def main(name: str, experiment: types.ModuleType, figure, summary) -> None:
-    """Runs `experiment` (Config, run, claim) as the command `name`.
+    """Runs `experiment` (Config, check_memory, run, claim) as the command `name`.
 
     Args:
       figure: record -> matplotlib figure.
@@ -26,7 +24,7 @@ def main(name: str, experiment: types.ModuleType, figure, summary) -> None:
     logging.set_verbosity(logging.WARNING)  # JAX reports every backend that it does not find
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
-    flags.DEFINE_enum("preset", "laptop", PRESETS, "Sizes of the experiment.")
+    flags.DEFINE_string("preset", "laptop", "Sizes of the experiment: smoke, laptop or full.")
     flags.DEFINE_string("out", None, f"Folder of the results [results/{name}/PRESET].")
     for field in dataclasses.fields(experiment.Config):
         flags.DEFINE_string(
@@ -37,20 +35,34 @@ def main(name: str, experiment: types.ModuleType, figure, summary) -> None:
 
 def _run(name, experiment, figure, summary, argv) -> int:
     try:
-        if argv[1:]:
-            raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
-        config = _config(experiment)
-        out = pathlib.Path(flags.FLAGS.out or f"results/{name}/{flags.FLAGS.preset}")
-        records.check_writable(out)
-        _execute(experiment, config, figure, summary, out)
+        config, out = _checked(name, experiment, argv)
     except ValueError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
+        return _refused(name, error)
+    try:
+        _execute(experiment, config, figure, summary, out)
+    except records.HoldsAnotherRun as error:  # any other error is a bug: its traceback is wanted
+        return _refused(name, error)
     except KeyboardInterrupt:
         again = f"uv run launch/{name}.py {' '.join(sys.argv[1:])}".strip()
         print(f"\nstopped; what is finished is kept. To go on: {again}", file=sys.stderr)
         return 130
     return 0
+
+
+def _refused(name: str, error: ValueError) -> int:
+    print(f"{name}: {error}", file=sys.stderr)
+    return 2
+
+
+def _checked(name: str, experiment: types.ModuleType, argv: list[str]):
+    """The Config and the folder that the flags ask for; ValueError where they cannot be had."""
+    if argv[1:]:
+        raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
+    config = _config(experiment)
+    out = pathlib.Path(flags.FLAGS.out or f"results/{name}/{flags.FLAGS.preset}")
+    experiment.check_memory(config)
+    records.check_writable(out)
+    return config, out
 
 
 def _config(experiment: types.ModuleType):
