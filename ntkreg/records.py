@@ -2,31 +2,27 @@
 
 import contextlib
 import dataclasses
-import functools
-import hashlib
-import importlib.metadata
 import json
 import math
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import filelock
 import jax
 import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
-PACKAGES = ("ntkreg", "jax", "jaxlib", "optax", "flax", "neural-tangents", "numpy", "scipy")
 
 Axes = dict[tuple[str, ...], list[tuple]]
 
 
-class HoldsAnotherRun(ValueError):
-    """A folder's record is of another format, grid or identity than the run that wants it."""
+class Refused(ValueError):
+    """A folder's record cannot serve this run; nothing of it was touched."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +33,8 @@ class Record:
       axes: the grid, in order: the names that vary together -> the values that they take.
       arrays: name -> array of shape (length of each axis, …, shape of one cell's result).
       identity: what the results depend on: configuration, code, versions, kind of device.
-      seconds: time during which cells were being computed, over all the runs it took.
+      seconds: time during which it was planned (with its programs compiled) and computed, over all
+        the runs that it took.
     """
 
     axes: Axes
@@ -96,58 +93,8 @@ def _plain(value):
     return value.item() if isinstance(value, (np.generic, np.ndarray, jax.Array)) else value
 
 
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record's numbers depend on. Records are resumed only under an equal identity."""
-    device = jax.devices()[0]
-    return _as_json(
-        {
-            "config": dict(config),
-            "code": code_hash(),
-            "jax": jax.__version__,
-            "device": f"{device.platform}: {device.device_kind}",
-            "x64": bool(jax.config.jax_enable_x64),
-        }
-    )
-
-
 def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
-
-
-@functools.cache
-def code_hash() -> str:
-    """A hash of the package's sources."""
-    root = pathlib.Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, hardware, command and git revision of this process, for run.json."""
-    device = jax.devices()[0]
-    return {
-        "command": " ".join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "git": _git_revision(),
-        "python": sys.version.split()[0],
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "hardware": f"{jax.device_count()} × {device.device_kind} ({device.platform}), "
-        f"{os.cpu_count()} CPU cores",
-    }
-
-
-def _git_revision() -> str:
-    """The commit that the sources come from, with "+changes" where they differ from it."""
-    git = functools.partial(
-        subprocess.run, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True
-    )
-    try:
-        head = git(["git", "rev-parse", "HEAD"]).stdout.strip()
-        changed = git(["git", "status", "--porcelain", "--", "."]).stdout.strip()
-    except OSError:
-        return "unknown"
-    return f"{head or 'unknown'}{'+changes' if changed else ''}"
 
 
 def check_writable(folder: pathlib.Path) -> None:
@@ -171,8 +118,10 @@ def written_atomically(path: pathlib.Path):
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         pathlib.Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 
@@ -182,30 +131,73 @@ def write_text(path: pathlib.Path, text: str) -> None:
         file.write(text.encode())
 
 
-def open_record(
-    folder: pathlib.Path, axes: Axes, identity: dict[str, Any], plan: dict[str, Any]
-) -> dict[str, Any]:
-    """The manifest of the record in `folder`; a new one with this plan where there is none.
+@contextlib.contextmanager
+def locked(folder: pathlib.Path):
+    """Keeps other processes out of the record in `folder`; the end of the process frees it.
 
     Raises:
-      HoldsAnotherRun: where the record there is of another format, grid or identity; nothing of it
-        is touched.
+      Refused: where another process is at it, or the folder cannot be written.
     """
-    path = folder / MANIFEST
+    check_writable(folder)
+    lock = filelock.FileLock(folder / "lock", blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise Refused(f"{folder} is in use by another process; wait for it to end") from None
+    with lock:
+        for left in folder.glob("*.tmp"):  # by a process that was killed while it wrote
+            left.unlink()
+        yield
+
+
+def open_record(
+    folder: pathlib.Path,
+    axes: Axes,
+    identity: dict[str, Any],
+    make_plan: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """The plan of the record in `folder`; of a new one where there is none.
+
+    Raises:
+      Refused: where the record there is damaged, or of another format, grid or identity; nothing
+        of it is touched.
+    """
     grid = _as_json([[list(names), rows] for names, rows in axes.items()])
-    manifest = {"format": FORMAT, "axes": grid, "identity": identity, "plan": plan}
-    if not path.exists():
-        check_writable(folder)
-        write_text(path, json.dumps(manifest, indent=1))
-        return manifest
-    found = json.loads(path.read_text())
-    for part in ("format", "axes", "identity"):
-        if found.get(part) != manifest[part]:
-            raise HoldsAnotherRun(
-                f"{folder} holds another run ({_difference(found.get(part), manifest[part], part)})"
+    wanted = {"format": FORMAT, "axes": grid, "identity": _as_json(identity)}
+    if not (folder / MANIFEST).exists():
+        manifest = {**wanted, "plan": _as_json(make_plan())}
+        write_text(folder / MANIFEST, json.dumps(manifest, indent=1))
+        return manifest["plan"]
+    found = read_manifest(folder)
+    for part in wanted:
+        if found.get(part) != wanted[part]:
+            raise Refused(
+                f"{folder} holds another run ({_difference(found.get(part), wanted[part], part)})"
                 "; name another folder, or remove that one to start anew"
             )
-    return found
+    return found["plan"]
+
+
+def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """What the record in `folder` says of itself.
+
+    Raises:
+      Refused: where it cannot be read.
+    """
+    try:
+        return json.loads((folder / MANIFEST).read_text())
+    except ValueError as error:
+        raise Refused(f"{folder / MANIFEST} is damaged ({error}); remove {folder}") from None
+
+
+def rewrite_plan(folder: pathlib.Path, plan: dict[str, Any]) -> None:
+    """Puts another plan in place of the record's, for the chunks still to be computed."""
+    write_text(folder / MANIFEST, json.dumps({**read_manifest(folder), "plan": plan}, indent=1))
+
+
+def missing_chunks(folder: pathlib.Path, plan: dict[str, Any]) -> list[int]:
+    """The numbers of the plan's chunks that are still to be computed."""
+    return [i for i in range(len(plan["chunks"])) if not chunk_path(folder, i).exists()]
 
 
 def _difference(found: Any, wanted: Any, name: str) -> str:
@@ -243,31 +235,43 @@ def load_record(folder: str | os.PathLike) -> Record:
     folder = pathlib.Path(folder)
     if not (folder / MANIFEST).exists():
         raise ValueError(f"folder must hold a record, got {folder} without {MANIFEST}")
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = read_manifest(folder)
     axes = {tuple(names): [tuple(row) for row in rows] for names, rows in manifest["axes"]}
+    missing = missing_chunks(folder, manifest["plan"])
     chunks = [
-        (lanes, dict(np.load(chunk_path(folder, chunk), allow_pickle=False)))
-        for chunk, lanes in enumerate(manifest["plan"]["chunks"])
-        if chunk_path(folder, chunk).exists()
+        (chunk["lanes"], _read_chunk(chunk_path(folder, number)))
+        for number, chunk in enumerate(manifest["plan"]["chunks"])
+        if number not in missing
     ]
     if not chunks:
         raise ValueError(f"folder must hold computed cells, got {folder} with none")
-    spans = [chunk.pop("span") for _, chunk in chunks]
-    shape = tuple(len(rows) for rows in axes.values())
-    arrays = {name.removeprefix("cell/"): gathered(name, chunks, shape) for name in chunks[0][1]}
-    return Record(axes, arrays, manifest["identity"], _covered(spans))
+    spans = [arrays.pop("span") for _, arrays in chunks] + [manifest["plan"]["span"]]
+    chunks = [(n, {k.removeprefix("cell/"): a for k, a in c.items()}) for n, c in chunks]
+    return Record(axes, gathered(chunks, axes), manifest["identity"], _covered(spans))
+
+
+def _read_chunk(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Refused(f"{path} is damaged ({error}); remove it to compute it anew") from None
 
 
 def gathered(
-    name: str, chunks: Sequence[tuple[list[int], dict[str, np.ndarray]]], shape: tuple[int, ...]
-) -> np.ndarray:
-    """One array over the whole grid, from (cell numbers, arrays with lanes first) of its chunks."""
-    first = chunks[0][1][name]
-    missing = np.nan if np.issubdtype(first.dtype, np.floating) else 0
-    gathered = np.full((math.prod(shape), *first.shape[1:]), missing, first.dtype)
-    for lanes, arrays in chunks:
-        gathered[lanes] = arrays[name]
-    return gathered.reshape(*shape, *first.shape[1:])
+    chunks: Sequence[tuple[list[int], dict[str, np.ndarray]]], axes: Axes
+) -> dict[str, np.ndarray]:
+    """Arrays over the whole grid, from (cell numbers, arrays with lanes first) of its chunks."""
+    shape = tuple(len(rows) for rows in axes.values())
+    arrays = {}
+    for name, first in chunks[0][1].items():
+        dtype = np.result_type(*(found[name].dtype for _, found in chunks))
+        missing = np.nan if np.issubdtype(dtype, np.floating) else 0
+        array = np.full((math.prod(shape), *first.shape[1:]), missing, dtype)
+        for lanes, found in chunks:
+            array[lanes] = found[name]
+        arrays[name] = array.reshape(*shape, *first.shape[1:])
+    return arrays
 
 
 def _covered(spans: Sequence[Sequence[float]]) -> float:

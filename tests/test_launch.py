@@ -105,6 +105,14 @@ def test_a_folder_with_another_run_is_refused(tiny):
     assert (tiny[0] / "summary.csv").read_bytes() == before
 
 
+def test_a_dry_run_tells_cells_memory_and_time_and_writes_nothing(tmp_path):
+    done = launched(*TINY, "--dry_run", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert "12 cells" in done.stdout and "GiB free" in done.stdout
+    assert "3 of 3 shapes" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
 def test_reproduce_writes_the_table_of_claims(tiny):
     results = tiny[0].parents[1]
     assert launched(f"--results={results}", name="reproduce").returncode == 0

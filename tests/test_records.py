@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ntkreg import records
+from ntkreg import provenance, records
 
 
 def test_named_axes_take_single_and_linked_coordinates():
@@ -46,8 +46,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def _manifest(folder, config, chunks=((0, 1), (2,))):
     axes = records.named_axes({"seed": range(3)})
-    plan = {"batch_size": 2, "chunks": [list(lanes) for lanes in chunks]}
-    return records.open_record(folder, axes, records.identity(config), plan)
+    chunks = [{"lanes": list(lanes), "batch": 2} for lanes in chunks]
+    plan = {"chunks": chunks, "span": (1.0, 2.0)}
+    return records.open_record(folder, axes, provenance.identity(config), lambda: plan)
 
 
 def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path):
@@ -60,7 +61,7 @@ def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path):
 
 def test_other_code_is_refused(tmp_path, monkeypatch):
     _manifest(tmp_path, {})
-    monkeypatch.setattr(records, "code_hash", lambda: "changed")
+    monkeypatch.setattr(provenance, "code_hash", lambda: "changed")
     with pytest.raises(ValueError, match=r"its code is .*, this one's changed"):
         _manifest(tmp_path, {})
 
@@ -78,7 +79,7 @@ def test_missing_cells_are_nan_and_the_table_has_a_row_for_each(tmp_path):
     np.testing.assert_array_equal(record.arrays["error"], [0.5, 0.25, np.nan])
     assert record.arrays["path"].shape == (3, 4)
     assert record.table().columns.tolist() == ["seed", "error"]
-    assert record.seconds == 2.5
+    assert record.seconds == 1.0 + 2.5  # to plan and to compute
 
 
 def test_seconds_count_overlapping_chunks_once(tmp_path):
@@ -86,6 +87,41 @@ def test_seconds_count_overlapping_chunks_once(tmp_path):
     records.write_chunk(tmp_path, 0, {"a": np.zeros(2)}, (0.0, 4.0))
     records.write_chunk(tmp_path, 1, {"a": np.zeros(1)}, (3.0, 5.0))
     assert records.load_record(tmp_path).seconds == 5.0
+
+
+def test_a_record_of_another_format_is_refused(tmp_path, monkeypatch):
+    _manifest(tmp_path, {})
+    monkeypatch.setattr(records, "FORMAT", records.FORMAT + 1)
+    with pytest.raises(records.Refused, match=r"its format is \d, this one's \d"):
+        _manifest(tmp_path, {})
+
+
+@pytest.mark.parametrize("file", [records.MANIFEST, "chunk-000001.npz"])
+def test_a_truncated_file_is_named(tmp_path, file):
+    _manifest(tmp_path, {})
+    for chunk, size in enumerate((2, 1)):
+        records.write_chunk(tmp_path, chunk, {"a": np.zeros(size)}, (0.0, 1.0))
+    whole = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(records.Refused, match=f"{file} is damaged .*remove"):
+        records.load_record(tmp_path)
+
+
+def test_a_record_in_use_is_refused(tmp_path):
+    with (
+        records.locked(tmp_path),
+        pytest.raises(records.Refused, match="in use by another process"),
+        records.locked(tmp_path),
+    ):
+        pass
+    with records.locked(tmp_path):  # free again
+        pass
+
+
+def test_what_a_killed_writer_left_is_cleared(tmp_path):
+    (tmp_path / "chunk-000000.npzx.tmp").write_bytes(b"half")
+    with records.locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_a_folder_without_a_record_is_named(tmp_path):

@@ -1,18 +1,17 @@
 """Sweeps: every cell once, one compilation per shape, resume equal to an uninterrupted run."""
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import jax
 import jax.numpy as jnp
+import kill_sweeps
 import numpy as np
 import pytest
 
-from ntkreg import records, sweeps
+from ntkreg import lanes, records, sweeps
 
 
 def scaled(lam, seed, n):
@@ -37,27 +36,31 @@ def test_arrays_have_the_grid_s_shape_whatever_the_batches(batch_size, num_worke
     assert record.arrays["row"].shape == (2, 2, 3, 3)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_each_shape_is_traced_once(batch_size):
-    traced = []
+@pytest.fixture
+def compilations(monkeypatch):
+    """The number of programs compiled so far, as the length of a list."""
+    compiled, compile = [], jax.stages.Lowered.compile
+    counting = lambda lowered: compiled.append(lowered) or compile(lowered)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", counting)
+    return compiled
 
-    def function(lam, seed, n):
-        traced.append(n)
-        return scaled(lam, seed, n)
 
-    sweeps.sweep(function, GRID, static=["n"], batch_size=batch_size, num_workers=2)
-    assert traced.count(3) == traced.count(4) == 1
+@pytest.mark.parametrize(("batch_size", "stages"), [(1, 3), (4, 4)])
+def test_each_shape_is_compiled_once(batch_size, stages, compilations):
+    """prepare, advance, finish, and merge where lanes are refilled; six lanes of each n."""
+    sweeps.sweep(scaled, GRID, static=["n"], batch_size=batch_size, num_workers=2)
+    assert len(compilations) == stages + 1  # only prepare differs between the shapes
 
 
 def test_shapes_that_lower_to_one_program_share_it():
     def function(kind, seed):
         return {"value": seed * 2.0}
 
-    runner = sweeps._Runner(
-        sweeps.as_cell(function), [{"kind": k, "seed": 1} for k in "ab"], ("kind",)
+    programs = lanes.Programs(sweeps.as_cell(function), ["kind"], jax.devices()[:1])
+    first, second = (
+        programs.stages((("kind", k),), {"seed": jnp.ones(1)}, num_lanes=1) for k in "ab"
     )
-    first, second = (runner._stages((("kind", k),), {"seed": jnp.ones(1)}) for k in "ab")
-    assert first.finish is second.finish
+    assert first.prepare is second.prepare and first.finish is second.finish
 
 
 def test_shapes_with_other_constants_share_nothing():
@@ -118,32 +121,166 @@ def test_a_complete_record_runs_nothing(tmp_path):
     np.testing.assert_allclose(record.arrays["value"], expected())
 
 
-def test_a_killed_sweep_resumes_to_the_same_bits(tmp_path):
-    """kill -9 after the first chunks; then the same call, and an undisturbed one."""
+def test_sweeps_killed_at_random_moments_resume_to_the_same_bits(tmp_path):
+    """Five here; `python tests/kill_sweeps.py` does it two hundred times."""
+    counts = kill_sweeps.kill_and_resume(5, tmp_path, seed=0)
+    assert counts["different"] == 0
+    assert counts["during"] >= 1, "no kill met the sweep at work"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_refilled_lanes_give_what_single_ones_give(batch_size):
+    """Ten lanes of very different lengths through few places."""
+    lengths = jnp.asarray([1, 90, 5, 60, 2, 2, 40, 1, 7, 30])
+
+    def prepare(point):
+        return (), (jnp.zeros(()), jnp.int32(0))
+
+    def advance(point, context, state, num_steps):
+        end = jnp.minimum(state[1] + num_steps, lengths[point["seed"]])
+        step = lambda s: (jnp.sin(s[0]) + point["seed"], s[1] + 1)
+        state = jax.lax.while_loop(lambda s: s[1] < end, step, state)
+        return state, state[1] >= lengths[point["seed"]]
+
+    finish = lambda point, context, state: {"end": state[0], "steps": state[1]}
+    cell = sweeps.Cell(prepare, advance, finish, stage_steps=10)
+    record = sweeps.sweep(cell, {"seed": range(10)}, batch_size=batch_size, num_workers=1)
+    np.testing.assert_array_equal(record.arrays["steps"], lengths)
+    single = sweeps.sweep(cell, {"seed": range(10)}, batch_size=1)
+    np.testing.assert_allclose(record.arrays["end"], single.arrays["end"], rtol=1e-12)
+
+
+def test_done_lanes_retire_early():
+    """Eight lanes in four places, one of them long: a stage is not run for every lane's longest."""
+    looks = []
+
+    def advance(point, context, state, num_steps):
+        jax.debug.callback(lambda seed: looks.append(int(seed)), point["seed"])
+        length = jnp.where(point["seed"] == 0, 12, 1)
+        return state + 1, state + 1 >= length
+
+    cell = sweeps.Cell(
+        lambda point: ((), jnp.int32(0)), advance, lambda p, c, state: {"steps": state}
+    )
+    record = sweeps.sweep(cell, {"seed": range(8)}, batch_size=4, num_workers=1)
+    jax.effects_barrier()
+    assert record.arrays["steps"][0] == 12 and (record.arrays["steps"][1:] >= 1).all()
+    assert looks.count(5) <= 3  # it left; it did not run beside lane 0 to the end
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_nan_lane_is_marked_and_stops_no_other(batch_size):
+    def function(lam):
+        return {"value": jnp.log(lam)}
+
+    record = sweeps.sweep(function, {"lam": [1.0, -1.0, 2.0]}, batch_size=batch_size)
+    np.testing.assert_array_equal(record.arrays["diverged"], [False, True, False])
+    np.testing.assert_allclose(record.arrays["value"][[0, 2]], np.log([1.0, 2.0]))
+
+
+def test_a_nan_lane_ends_its_run():
+    """A loop that waits for its state to pass a bound would wait for NaN for ever."""
+    advance = lambda point, context, state, num_steps: (state * point["rate"], state > 1e3)
+    cell = sweeps.Cell(lambda p: ((), jnp.ones(())), advance, lambda p, c, s: {"end": s})
+    record = sweeps.sweep(cell, {"rate": [10.0, np.nan]})
+    np.testing.assert_array_equal(record.arrays["diverged"], [False, True])
+
+
+DEVICES = """
+    import sys; sys.path.insert(0, {tests!r})
+    import jax, numpy as np
+    from test_sweeps import random_walk
+    from ntkreg import sweeps
+    assert jax.device_count() == 4
+    for batch_size in (1, 2):
+        grid = {{"seed": range(11)}}
+        one = sweeps.sweep(random_walk(), grid, batch_size=batch_size, devices=jax.devices()[:1],
+                           folder={folder!r} + f"/one-{{batch_size}}")
+        import shutil, pathlib
+        source = pathlib.Path({folder!r}, f"one-{{batch_size}}")
+        target = pathlib.Path({folder!r}, f"four-{{batch_size}}")
+        target.mkdir()
+        shutil.copy(source / "manifest.json", target)  # the same plan
+        four = sweeps.sweep(random_walk(), grid, batch_size=batch_size, folder=target)
+        for name in one.arrays:
+            np.testing.assert_array_equal(one.arrays[name], four.arrays[name])
+        assert (one.arrays["steps"] == 50 + np.arange(11)).all()
+"""
+
+
+def test_four_devices_give_the_bits_of_one(tmp_path):
+    script = textwrap.dedent(DEVICES.format(tests=os.path.dirname(__file__), folder=str(tmp_path)))
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | flags, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_out_of_memory_halves_the_batch_once_and_says_so(tmp_path, monkeypatch):
+    run_lanes = sweeps.run_lanes
+
+    def small_device(programs, queues, num_lanes):
+        if num_lanes > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
+        return run_lanes(programs, queues, num_lanes)
+
+    monkeypatch.setattr(sweeps, "run_lanes", small_device)
+    with pytest.warns(RuntimeWarning, match="batches of 4 become 2") as warned:
+        record = sweeps.sweep(
+            random_walk(), {"seed": range(16)}, batch_size=4, num_workers=1, folder=tmp_path
+        )
+    assert len([w for w in warned if w.category is RuntimeWarning]) == 1
+    assert (record.arrays["steps"] == 50 + np.arange(16)).all()
+    chunks = records.read_manifest(tmp_path)["plan"]["chunks"]
+    assert {chunk["batch"] for chunk in chunks} == {2}
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
+    """A limit on the size of files stands in for the disk; without it the run goes on."""
     script = textwrap.dedent(
         f"""
-        import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
-        import jax; jax.config.update("jax_enable_x64", True)
-        from test_sweeps import random_walk
+        import resource, signal, sys, jax.numpy as jnp
         from ntkreg import sweeps
-        import time
-        cell = random_walk()
-        slow = cell._replace(finish=lambda *a: (jax.debug.callback(lambda: time.sleep(0.05)),
-                                                cell.finish(*a))[1])
-        sweeps.sweep(slow, {{"seed": range(40)}}, folder={str(tmp_path / "cut")!r}, num_workers=2)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+        sweeps.sweep(lambda seed: {{"a": jnp.zeros(4000) + seed}}, {{"seed": range(3)}},
+                     folder={str(tmp_path)!r}, batch_size=1, num_workers=1)
         """
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    while not records.chunk_path(tmp_path / "cut", 3).exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = len(list((tmp_path / "cut").glob("chunk-*.npz")))
-    assert done < 40
-    resumed = sweeps.sweep(random_walk(), {"seed": range(40)}, folder=tmp_path / "cut")
-    whole = sweeps.sweep(random_walk(), {"seed": range(40)}, folder=tmp_path / "whole")
-    np.testing.assert_array_equal(resumed.arrays["end"], whole.arrays["end"])
+    run = lambda limit: subprocess.run(
+        [sys.executable, "-c", script, str(limit)], capture_output=True, text=True
+    )
+    full = run(3000)
+    assert full.returncode != 0
+    assert "File too large" in full.stderr and "chunk-000000.npz" in full.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lock", records.MANIFEST]
+    manifest = (tmp_path / records.MANIFEST).read_bytes()
+    assert run(10**6).returncode == 0
+    assert (tmp_path / records.MANIFEST).read_bytes() == manifest
+    np.testing.assert_array_equal(records.load_record(tmp_path).arrays["a"][:, 0], range(3))
+
+
+def test_a_second_process_is_refused_while_the_first_runs(tmp_path):
+    with (
+        records.locked(tmp_path),
+        pytest.raises(records.Refused, match="in use by another process"),
+    ):
+        sweeps.sweep(scaled, GRID, static=["n"], folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda n: {"a": jnp.zeros(n)}, r"same arrays at every point, got a of shape .*n': 3.*n"),
+        (lambda n: {"a" if n == 3 else "b": jnp.zeros(())}, r"got a of shape \(\) .* nothing"),
+        (lambda n: jnp.zeros(()), "must return a dict of arrays, got"),
+        (lambda n: {"a": jnp.zeros(()) + np.random.rand()}, "function must be pure"),
+    ],
+)
+def test_a_bad_function_is_named(function, message):
+    with pytest.raises(ValueError, match=message):
+        sweeps.sweep(function, {"n": [3, 4]}, static=["n"])
 
 
 def test_the_first_error_ends_the_sweep(tmp_path):

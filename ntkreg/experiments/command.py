@@ -1,6 +1,7 @@
 """An experiment as a command: flags made from its Config, results written, errors in one line."""
 
 import dataclasses
+import datetime
 import json
 import pathlib
 import sys
@@ -10,7 +11,7 @@ import types
 import jax
 from absl import app, flags, logging
 
-from ntkreg import records
+from ntkreg import plans, provenance, records, sweeps
 from ntkreg.claims import Claim
 
 
@@ -25,6 +26,7 @@ def main(name: str, experiment: types.ModuleType, figure, summary) -> None:
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
     flags.DEFINE_string("preset", "laptop", "Sizes of the experiment: smoke, laptop or full.")
+    flags.DEFINE_bool("dry_run", False, "Tell cells, memory and time; run nothing, write nothing.")
     flags.DEFINE_string("out", None, f"Folder of the results [results/{name}/PRESET].")
     for field in dataclasses.fields(experiment.Config):
         flags.DEFINE_string(
@@ -39,8 +41,11 @@ def _run(name, experiment, figure, summary, argv) -> int:
     except ValueError as error:
         return _refused(name, error)
     try:
-        _execute(experiment, config, figure, summary, out)
-    except records.HoldsAnotherRun as error:  # any other error is a bug: its traceback is wanted
+        if flags.FLAGS.dry_run:
+            _tell(experiment, config, out)
+        else:
+            _execute(experiment, config, figure, summary, out)
+    except (records.Refused, OSError) as error:  # others are bugs: their traceback is wanted
         return _refused(name, error)
     except KeyboardInterrupt:
         again = f"uv run launch/{name}.py {' '.join(sys.argv[1:])}".strip()
@@ -49,7 +54,7 @@ def _run(name, experiment, figure, summary, argv) -> int:
     return 0
 
 
-def _refused(name: str, error: ValueError) -> int:
+def _refused(name: str, error: Exception) -> int:
     print(f"{name}: {error}", file=sys.stderr)
     return 2
 
@@ -61,7 +66,8 @@ def _checked(name: str, experiment: types.ModuleType, argv: list[str]):
     config = _config(experiment)
     out = pathlib.Path(flags.FLAGS.out or f"results/{name}/{flags.FLAGS.preset}")
     experiment.check_memory(config)
-    records.check_writable(out)
+    if not flags.FLAGS.dry_run:
+        records.check_writable(out)
     return config, out
 
 
@@ -91,6 +97,18 @@ def _parsed(name: str, text: str, default):
     return values[0]
 
 
+def _tell(experiment, config, out: pathlib.Path) -> None:
+    """What the run would take."""
+    needed, available = experiment.memory_needed(config), plans.memory_available()
+    print(f"{len(experiment.cells(config)) * config.num_seeds} cells; results would go to {out}")
+    print(f"memory: {needed / 2**30:.2f} GiB of {available / 2**30:.2f} GiB free")
+    found = sweeps.estimate(**experiment.grid(config))
+    print(
+        f"time: about {datetime.timedelta(seconds=round(found.seconds))} h:min:s, from one "
+        f"cell each of {found.num_measured} of {found.num_shapes} shapes"
+    )
+
+
 def _execute(experiment, config, figure, summary, out: pathlib.Path) -> None:
     print(f"{len(experiment.cells(config)) * config.num_seeds} cells; results go to {out}")
     begun = time.time()
@@ -104,7 +122,7 @@ def _execute(experiment, config, figure, summary, out: pathlib.Path) -> None:
         "config": dataclasses.asdict(config),
         "claim": dataclasses.asdict(claim),
         "seconds": round(record.seconds, 1),
-        **records.provenance(),
+        **provenance.provenance(),
     }
     records.write_text(out / "run.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(summary(record))

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ntkreg import kernel_machines, kernels, sweeps
+from ntkreg import kernel_machines, kernels, plans, sweeps
 from ntkreg.claims import Claim
 from ntkreg.experiments import configs, separation_cell, statistics
 from ntkreg.experiments.separation_cell import KERNELS, NETS, PREDICTORS, TUNED
@@ -158,17 +158,9 @@ def memory_needed(config: Config) -> int:
     return max(kernel, net)
 
 
-def memory_available() -> int:
-    """Bytes free on the device that JAX uses."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def check_memory(config: Config) -> None:
     """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    needed, available = memory_needed(config), memory_available()
+    needed, available = memory_needed(config), plans.memory_available()
     if needed > available:
         gib = lambda size: f"{size / 2**30:.1f} GiB"
         raise ValueError(
@@ -176,6 +168,15 @@ def check_memory(config: Config) -> None:
             f"on {jax.devices()[0].device_kind}, which has {gib(available)} free: "
             f"{gib(needed - available)} are missing"
         )
+
+
+def grid(config: Config) -> dict[str, Any]:
+    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
+    return dict(
+        function=separation_cell.cell(config),
+        axes={AXIS: cells(config), "seed": range(config.num_seeds)},
+        static=("predictor", "dim", "num_rows"),
+    )
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
@@ -186,13 +187,7 @@ def run(config: Config, folder: str | os.PathLike) -> Record:
         run.
     """
     check_memory(config)
-    return sweeps.sweep(
-        separation_cell.cell(config),
-        {AXIS: cells(config), "seed": range(config.num_seeds)},
-        static=("predictor", "dim", "num_rows"),
-        folder=folder,
-        config=dataclasses.asdict(config),
-    )
+    return sweeps.sweep(**grid(config), folder=folder, config=dataclasses.asdict(config))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,7 +90,13 @@ def cell(config: "Config") -> Cell:
         fit = (_fit_kernel if predictor in KERNELS else _fit_net)(config, predictor, context, state)
         return _measured(context, fit)
 
-    return Cell(prepare, advance, finish, stage_steps=config.num_steps)
+    def num_steps(point: Point) -> int:
+        predictor = point["predictor"]
+        if predictor in KERNELS:
+            return 0
+        return trainers.total_steps(_trainer(config, predictor)[0], _knobs(config, predictor))
+
+    return Cell(prepare, advance, finish, config.num_steps, num_steps)
 
 
 def _context(key: Array, dim: int, rows: Int[Array, " n"], num_test: int) -> Context:
