@@ -3,7 +3,6 @@
 import concurrent.futures
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,39 +10,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from ntkreg import timing
 from ntkreg.cells import Point
-from ntkreg.lanes import Programs, Stages
+from ntkreg.lanes import Programs
 
 CHUNK_SECONDS = 5.0  # about what a kill can cost
 CHUNKS_PER_WORKER = 4  # at least, so that workers end together
-SAMPLE_SECONDS = 0.05
 # A larger batch must be this much faster per lane, so that noise does not choose it; and the work
 # at hand must be this many compilations long, so that looking for a better one pays.
 GAIN, PAYS = 1.2, 10.0
-GROWTH = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """What a batch of one shape was measured to take.
-
-    Attributes:
-      lane_seconds: time of a whole lane: preparation, steps and, where it was asked for, finish.
-      compile_seconds: until its programs were ready.
-      num_bytes: memory of the largest of its programs.
-    """
-
-    lane_seconds: float
-    compile_seconds: float
-    num_bytes: int
-
-
-def memory_available() -> int:
-    """Bytes free on the device that JAX uses."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+WORTH_TIMING = 32  # lanes of a shape from which running one to time it is a small part of them
+SEVERAL_CORES = 1.2
 
 
 def shapes_of(programs: Programs, cells: Sequence[Point]) -> dict[tuple, list[int]]:
@@ -67,94 +44,112 @@ def plan(
     elsewhere where the work is short; else the size from which larger ones (by factors of four) are
     not 1.2 times faster, as measured. Batches fit into the device's memory.
 
+    Where one lane alone keeps several cores busy, one worker takes its chunks if several at once
+    are not faster.
+
     Returns:
-      {"chunks": [{"lanes": [...], "batch": size}]}, which a record keeps, so that a resume computes
-      the same bits.
+      {"chunks": [{"lanes": [...], "batch": size, "workers": number}]}, which a record keeps, so
+      that a resume computes the same bits.
     """
     groups = shapes_of(programs, cells)
-    num_bytes = memory_available() // num_workers
+    points = {shape: [cells[lane] for lane in lanes] for shape, lanes in groups.items()}
+    most = {shape: math.ceil(len(p) / programs.num_devices) for shape, p in points.items()}
 
-    def planned(shape_lanes: tuple) -> list[dict]:
-        points = [cells[lane] for lane in shape_lanes[1]]
-        size, cost = _batch(programs, points, batch_size, num_workers, num_bytes)
-        places = num_workers * programs.num_devices
-        length = _chunk_length(len(points), size, cost.lane_seconds, places)
-        lanes = shape_lanes[1]
-        chunks = [
-            {"lanes": lanes[i : i + length], "batch": size} for i in range(0, len(lanes), length)
-        ]
+    def compile_first(shape: tuple) -> float:
+        begun = time.perf_counter()
+        timing.prepared(programs, points[shape], min(batch_size or 1, most[shape]))
         progress(1)
-        return chunks
+        return time.perf_counter() - begun
 
     with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
-        found = list(pool.map(planned, groups.items()))
+        compile_seconds = dict(zip(groups, pool.map(compile_first, groups), strict=True))
+    found = []
+    for shape, lanes in groups.items():  # one after the other: timing wants the machine for itself
+        size = min(batch_size or 1, most[shape])
+        cost = None
+        if programs.cell.num_steps(points[shape][0]) or len(lanes) >= WORTH_TIMING:
+            cost = timing.measure(programs, points[shape], size)
+        if batch_size is None:
+            seconds = (cost.lane_seconds if cost else 0.0) * len(lanes) / num_workers
+            if cost and seconds > PAYS * compile_seconds[shape]:
+                size, cost = _grown(programs, points[shape], cost, most[shape], num_workers)
+            elif jax.default_backend() != "cpu":
+                size = _filled(programs, points[shape], most[shape], num_workers)
+        workers = _workers(programs, points[shape], size, cost, num_workers)
+        length = _chunk_length(len(lanes), size, cost, num_workers * programs.num_devices)
+        starts = range(0, len(lanes), length)
+        same = {"batch": size, "workers": workers}
+        found.append([{"lanes": lanes[i : i + length], **same} for i in starts])
     # The first chunk of every shape comes first: a run that is cut short has seen every shape.
     numbered = [entry for chunks in found for entry in enumerate(chunks)]
     return {"chunks": [chunk for _, chunk in sorted(numbered, key=lambda entry: entry[0])]}
 
 
-def _batch(
-    programs: Programs,
-    points: Sequence[Point],
-    batch_size: int | None,
-    num_workers: int,
-    num_bytes: int,
-) -> tuple[int, Cost]:
-    """The size of batches for one shape, and what it costs."""
-    most = math.ceil(len(points) / programs.num_devices)
-    if batch_size is not None:
-        size = min(batch_size, most)
-        return size, measure(programs, points, size)
-    size, cost = 1, measure(programs, points, 1)
-    seconds = cost.lane_seconds * len(points) / (num_workers * programs.num_devices)
-    pays = seconds > PAYS * cost.compile_seconds
-    if not pays and jax.default_backend() == "cpu":
-        return size, cost
-    while not pays and most > 1:  # an accelerator is filled at once
-        full = measure(programs, points, most)
-        if full.num_bytes <= num_bytes:
-            return most, full
-        most = math.ceil(most / 2)
+def _grown(
+    programs: Programs, points: Sequence[Point], cost: timing.Cost, most: int, num_workers: int
+) -> tuple[int, timing.Cost]:
+    """The size of batches from which larger ones do not pay, and its cost."""
+    size = 1
     while size < most:
-        larger = min(GROWTH * size, most)
-        tried = measure(programs, points, larger)
+        larger = min(timing.GROWTH * size, most)
+        tried = timing.measure(programs, points, larger)
         too_slow = tried.lane_seconds * GAIN > cost.lane_seconds
-        if tried.num_bytes > num_bytes or too_slow:
+        if tried.num_bytes > timing.memory_available() // num_workers or too_slow:
             break
         size, cost = larger, tried
     return size, cost
 
 
-def _chunk_length(num_lanes: int, size: int, lane_seconds: float, places: int) -> int:
+def _filled(programs: Programs, points: Sequence[Point], most: int, num_workers: int) -> int:
+    """The largest size of batches that fits into the memory, by halving."""
+    while most > 1:
+        stages, _ = timing.prepared(programs, points, most)
+        if max(map(timing.bytes_of, stages[:3])) <= timing.memory_available() // num_workers:
+            break
+        most = math.ceil(most / 2)
+    return most
+
+
+def _workers(
+    programs: Programs,
+    points: Sequence[Point],
+    size: int,
+    cost: timing.Cost | None,
+    num_workers: int,
+) -> int:
+    """num_workers; 1 where a batch keeps several cores busy and several at once gain nothing."""
+    if num_workers == 1 or cost is None or cost.cores < SEVERAL_CORES:
+        return num_workers
+    count = max(1, math.ceil(timing.SAMPLE_SECONDS / cost.step_seconds))
+
+    def advanced(start: tuple) -> None:
+        stages, varied, context, state = start
+        jax.block_until_ready(
+            stages.advance(varied, context, state, programs.everywhere(np.int32(count)))
+        )
+
+    def started() -> tuple:
+        stages, varied = timing.prepared(programs, points, size)
+        return (stages, varied, *jax.block_until_ready(stages.prepare(varied)))
+
+    starts = [started() for _ in range(num_workers + 1)]
+    begun = time.perf_counter()
+    advanced(starts.pop())
+    alone = time.perf_counter() - begun
+    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
+        begun = time.perf_counter()
+        list(pool.map(advanced, starts))
+        together = time.perf_counter() - begun
+    return num_workers if together < num_workers * alone else 1
+
+
+def _chunk_length(num_lanes: int, size: int, cost: timing.Cost | None, places: int) -> int:
     """Lanes in a chunk, in whole batches: a few seconds of work, and enough chunks for all."""
-    wanted = min(CHUNK_SECONDS / max(lane_seconds, 1e-9), num_lanes / (CHUNKS_PER_WORKER * places))
+    if cost is None:
+        return size
+    seconds = max(cost.lane_seconds, 1e-9)
+    wanted = min(CHUNK_SECONDS / seconds, num_lanes / (CHUNKS_PER_WORKER * places))
     return size * max(1, int(wanted / size))
-
-
-def measure(
-    programs: Programs, points: Sequence[Point], num_lanes: int, with_finish: bool = False
-) -> Cost:
-    """Compiles a batch of num_lanes on each device and times its preparation and a few steps.
-
-    `finish` is timed only where asked for: it can be most of a run.
-    """
-    total = num_lanes * programs.num_devices
-    varied = programs.varied([points[i % len(points)] for i in range(total)])
-    shape = programs.shape_of(points[0])
-    begun = time.perf_counter()
-    stages = programs.stages(shape, varied, num_lanes)
-    compile_seconds = time.perf_counter() - begun
-    begun = time.perf_counter()
-    context, state = jax.block_until_ready(stages.prepare(varied))
-    prepare_seconds = time.perf_counter() - begun
-    num_steps = programs.cell.num_steps(points[0])
-    lanes, everywhere = (varied, context, state), programs.everywhere
-    steps_seconds = num_steps * _step_seconds(stages, lanes, everywhere, num_steps)
-    begun = time.perf_counter()
-    if with_finish:
-        jax.block_until_ready(stages.finish(varied, *stages.prepare(varied)))
-    lane_seconds = (prepare_seconds + steps_seconds + time.perf_counter() - begun) / total
-    return Cost(lane_seconds, compile_seconds, max(map(_bytes_of, stages[:3])))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,17 +199,17 @@ def _timed(
     point_of: Callable[[tuple], Point],
     budget_seconds: float,
     progress: Callable[[int], Any],
-) -> dict[tuple, Cost]:
+) -> dict[tuple, timing.Cost]:
     """Costs of the smallest shape, and of ones four times larger each as long as they fit."""
-    timed: dict[tuple, Cost] = {}
+    timed: dict[tuple, timing.Cost] = {}
     begun = time.perf_counter()
     for shape in shapes:
         if timed:
             known = [(_size(shape), cost.lane_seconds) for shape, cost in timed.items()]
             left = budget_seconds - (time.perf_counter() - begun)
-            if _size(shape) < GROWTH * known[-1][0] or _fitted(known, _size(shape)) > left:
+            if _size(shape) < timing.GROWTH * known[-1][0] or _fitted(known, _size(shape)) > left:
                 continue
-        timed[shape] = measure(programs, [point_of(shape)], 1, with_finish=True)
+        timed[shape] = timing.measure(programs, [point_of(shape)], 1, with_finish=True)
         progress(1)
     return timed
 
@@ -233,32 +228,3 @@ def _fitted(known: Sequence[tuple[float, float]], size: float) -> float:
     sizes, seconds = np.log(np.asarray(known)).T
     power = np.polyfit(sizes, seconds, 1)[0] if len(known) > 1 else 1.0
     return float(np.exp(seconds[-1] + power * (np.log(size) - sizes[-1])))
-
-
-def _step_seconds(stages: Stages, lanes: tuple, everywhere: Callable, num_steps: int) -> float:
-    """Seconds of one step of all lanes, from the longest of a few growing samples."""
-    count, seconds = 1, 0.0
-    varied, context, state = lanes
-    while count <= num_steps:
-        begun = time.perf_counter()
-        state, over = stages.advance(varied, context, state, everywhere(np.int32(count)))
-        jax.block_until_ready(over)
-        elapsed = time.perf_counter() - begun
-        seconds = elapsed / count
-        if elapsed > SAMPLE_SECONDS or over.all():
-            break
-        count *= GROWTH
-    return seconds
-
-
-def _bytes_of(program: Any) -> int:
-    """Memory of a compiled program: arguments, results and what lies between."""
-    found = program.memory_analysis()
-    if found is None:
-        return 0
-    return (
-        found.argument_size_in_bytes
-        + found.output_size_in_bytes
-        + found.temp_size_in_bytes
-        - found.alias_size_in_bytes
-    )

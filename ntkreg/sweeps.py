@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import tqdm
@@ -21,7 +21,7 @@ from ntkreg.records import Record
 
 LOG_SECONDS = 60.0
 
-__all__ = ["Cell", "Point", "as_cell", "estimate", "sweep"]
+__all__ = ["Cell", "Point", "as_cell", "estimate", "prepared", "sweep"]
 
 
 def sweep(
@@ -59,31 +59,48 @@ def sweep(
         arrays differ from point to point, or a folder that holds another run or cannot be written.
       OSError: where the folder's disk is full; what is there stays whole.
     """
-    named = records.named_axes(axes)
-    cells = records.points(named)
-    devices = list(devices or jax.local_devices())
-    num_workers = _num_workers(num_workers, devices)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    programs = Programs(as_cell(function), _static_names(static, cells), devices)
-    make_plan = lambda: _plan(programs, cells, batch_size, num_workers)
     if folder is None:
-        plan = make_plan()
-        found: dict[int, tuple] = {}
-        work = _Sweep(programs, cells, plan, found.__setitem__)
-        _run(work, range(len(plan["chunks"])), num_workers)
-        chunks = [(chunk["lanes"], found[i][0]) for i, chunk in enumerate(plan["chunks"])]
-        arrays = records.gathered(chunks, named)
-        return Record(named, arrays, provenance.identity({}), time.time() - plan["span"][0])
+        return prepared(
+            function, axes, static=static, batch_size=batch_size, num_workers=num_workers,
+            devices=devices,
+        )()  # fmt: skip
+    grid = _grid(function, axes, static, batch_size, num_workers, devices)
     folder = pathlib.Path(folder)
     with records.locked(folder):
         identity = provenance.identity(config or {})
-        plan = records.open_record(folder, named, identity, make_plan)
+        plan = records.open_record(folder, grid.axes, identity, lambda: _plan(grid, batch_size))
         keep = lambda chunk, result: records.write_chunk(folder, chunk, *result)
         rewrite = lambda plan: records.rewrite_plan(folder, plan)
         missing = records.missing_chunks(folder, plan)
-        _run(_Sweep(programs, cells, plan, keep, rewrite), missing, num_workers)
+        _run(_Sweep(grid, plan, keep, rewrite), missing)
         return records.load_record(folder)
+
+
+def prepared(
+    function: Callable[..., dict[str, Array]] | Cell,
+    axes: Mapping[str | tuple[str, ...], Sequence],
+    *,
+    static: Sequence[str] = (),
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[[], Record]:
+    """A sweep kept in memory, planned and compiled: each call computes all cells anew.
+
+    Arguments and errors as in `sweep`.
+    """
+    grid = _grid(function, axes, static, batch_size, num_workers, devices)
+    plan = _plan(grid, batch_size)
+
+    def compute() -> Record:
+        begun = time.time()
+        found: dict[int, tuple] = {}
+        _run(_Sweep(grid, plan, found.__setitem__), range(len(plan["chunks"])))
+        chunks = [(chunk["lanes"], found[i][0]) for i, chunk in enumerate(plan["chunks"])]
+        arrays = records.gathered(chunks, grid.axes)
+        return Record(grid.axes, arrays, provenance.identity({}), time.time() - begun)
+
+    return compute
 
 
 def estimate(
@@ -94,12 +111,35 @@ def estimate(
     budget_seconds: float = 20.0,
 ) -> plans.Estimate:
     """What a sweep would take on this machine, from timing lanes for about `budget_seconds`."""
-    cells = records.points(records.named_axes(axes))
-    devices = jax.local_devices()
+    grid = _grid(function, axes, static, None, None, None)
+    with _Progress("timing", "shape", grid.num_shapes) as progress:
+        return plans.estimate(
+            grid.programs, grid.cells, grid.num_workers, budget_seconds, progress.add
+        )
+
+
+class _Grid(NamedTuple):
+    """What is to be computed, and on what."""
+
+    axes: records.Axes
+    cells: list[Point]
+    programs: Programs
+    num_workers: int
+
+    @property
+    def num_shapes(self) -> int:
+        return len(plans.shapes_of(self.programs, self.cells))
+
+
+def _grid(function, axes, static, batch_size, num_workers, devices) -> _Grid:
+    named = records.named_axes(axes)
+    cells = records.points(named)
+    devices = list(devices or jax.local_devices())
+    num_workers = _num_workers(num_workers, devices)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     programs = Programs(as_cell(function), _static_names(static, cells), devices)
-    num_workers = _num_workers(None, devices)
-    with _Progress("timing", "shape", len(plans.shapes_of(programs, cells))) as progress:
-        return plans.estimate(programs, cells, num_workers, budget_seconds, progress.add)
+    return _Grid(named, cells, programs, num_workers)
 
 
 def _num_workers(asked: int | None, devices: Sequence[jax.Device]) -> int:
@@ -118,22 +158,20 @@ def _static_names(static: Sequence[str], cells: list[Point]) -> tuple[str, ...]:
     return tuple(name for name in cells[0] if name in {*static, *texts})
 
 
-def _plan(
-    programs: Programs, cells: list[Point], batch_size: int | None, num_workers: int
-) -> dict[str, Any]:
+def _plan(grid: _Grid, batch_size: int | None) -> dict[str, Any]:
     begun = time.time()
-    check_pure(programs.cell, programs.static, cells[0])
-    num_shapes = len(plans.shapes_of(programs, cells))
-    with _Progress("compiling", "shape", num_shapes) as progress:
-        plan = plans.plan(programs, cells, batch_size, num_workers, progress.add)
+    check_pure(grid.programs.cell, grid.programs.static, grid.cells[0])
+    with _Progress("compiling", "shape", grid.num_shapes) as progress:
+        plan = plans.plan(grid.programs, grid.cells, batch_size, grid.num_workers, progress.add)
     return {**plan, "span": (begun, time.time())}
 
 
 class _Sweep:
     """Computes chunks of a plan and gives each to `keep`; halves batches that are too large."""
 
-    def __init__(self, programs: Programs, cells, plan, keep, rewrite=lambda plan: None):
-        self.programs, self.cells, self.plan = programs, cells, plan
+    def __init__(self, grid: _Grid, plan, keep, rewrite=lambda plan: None):
+        self.programs, self.cells, self.num_workers = grid.programs, grid.cells, grid.num_workers
+        self.plan = plan
         self._keep, self._rewrite, self._lock = keep, rewrite, threading.Lock()
 
     def groups(self, chunks: Sequence[int]) -> list[list[int]]:
@@ -192,15 +230,20 @@ class _Sweep:
         )
 
 
-def _run(work: _Sweep, chunks: Sequence[int], num_workers: int) -> None:
+def _run(work: _Sweep, chunks: Sequence[int]) -> None:
     """Computes these chunks; the first error, or Ctrl-C, ends it after those in flight."""
     total = sum(len(chunk["lanes"]) for chunk in work.plan["chunks"])
     done = total - sum(len(work.plan["chunks"][chunk]["lanes"]) for chunk in chunks)
-    with (
-        _Progress("running", "cell", total, done) as progress,
-        concurrent.futures.ThreadPoolExecutor(num_workers) as pool,
-    ):
-        futures = [pool.submit(work, group) for group in work.groups(chunks)]
+    workers = lambda chunk: min(work.num_workers, work.plan["chunks"][chunk]["workers"])
+    with _Progress("running", "cell", total, done) as progress:
+        for number in sorted(set(map(workers, chunks)), reverse=True):
+            groups = work.groups([chunk for chunk in chunks if workers(chunk) == number])
+            _in_parallel(work, groups, number, progress)
+
+
+def _in_parallel(work: _Sweep, groups: Sequence, num_workers: int, progress: "_Progress") -> None:
+    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
+        futures = [pool.submit(work, group) for group in groups]
         try:
             for future in concurrent.futures.as_completed(futures):
                 progress.add(future.result())

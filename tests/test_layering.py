@@ -23,6 +23,7 @@ ROOMS = (
     "bounds",
     "cells",
     "lanes",
+    "timing",
     "plans",
     "provenance",
     "records",

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ntkreg import plans, sweeps
+from ntkreg import plans, sweeps, timing
 from ntkreg.lanes import Programs
-from ntkreg.plans import Cost
+from ntkreg.timing import Cost
 
 CELL = sweeps.as_cell(lambda seed: {"value": 2.0 * seed})
 
@@ -19,12 +19,18 @@ def planned(monkeypatch, costs, num_lanes=64, batch_size=None, num_workers=1, ba
         tried.append(size)
         return costs(size)
 
-    monkeypatch.setattr(plans, "measure", measure)
+    monkeypatch.setattr(timing, "measure", measure)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(plans, "memory_available", lambda: 1000)
+    monkeypatch.setattr(timing, "memory_available", lambda: 1000)
+    monkeypatch.setattr(timing, "bytes_of", lambda program: 100 * tried_lanes(program))
     programs = Programs(CELL, (), jax.devices()[:1])
     cells = [{"seed": seed} for seed in range(num_lanes)]
     return plans.plan(programs, cells, batch_size, num_workers), tried
+
+
+def tried_lanes(program):
+    """The number of lanes of a compiled stage."""
+    return jax.tree.leaves(program.out_info)[0].shape[0]
 
 
 def batches(plan):
@@ -50,10 +56,10 @@ def test_batches_fit_into_the_memory_of_each_worker(monkeypatch):
 
 
 def test_short_work_is_not_worth_another_compilation(monkeypatch):
-    cost = lambda size: Cost(0.01 / size, 1.0, 100 * size)
+    cost = lambda size: Cost(1e-7 / size, 0.0, 100 * size)
     assert planned(monkeypatch, cost)[1] == [1]
-    plan, tried = planned(monkeypatch, cost, backend="gpu")  # which is filled, as memory allows
-    assert (batches(plan), tried) == (8, [1, 64, 32, 16, 8])
+    plan, _ = planned(monkeypatch, cost, backend="gpu")  # which is filled, as memory allows
+    assert batches(plan) == 8
 
 
 def test_an_explicit_batch_is_taken(monkeypatch):
@@ -81,11 +87,35 @@ def test_measure_times_the_steps_of_a_whole_run():
         lambda point: ((), jnp.ones(10)), advance, lambda p, c, s: {"s": s}, 10, lambda p: 10**6
     )
     programs = Programs(cell, (), jax.devices()[:1])
-    million = plans.measure(programs, [{"seed": 0}], 2)
+    million = timing.measure(programs, [{"seed": 0}], 2)
     programs.cell = cell._replace(num_steps=lambda point: 0)
-    none = plans.measure(programs, [{"seed": 0}], 2)
+    none = timing.measure(programs, [{"seed": 0}], 2)
     assert million.lane_seconds > 10 * none.lane_seconds > 0
     assert million.num_bytes > 2 * 10 * 4
+
+
+@pytest.mark.parametrize("cores", [1.0, 1.9])
+def test_one_worker_takes_what_keeps_all_cores_busy_and_gains_nothing(monkeypatch, cores):
+    """The clock is set so that two at once take three times as long as one alone."""
+    ticks = iter([0.0, 1.0, 1.0, 4.0])
+    cost = Cost(1.0, 0.1, 0, step_seconds=1.0, cores=cores)
+    programs = Programs(CELL, (), jax.devices()[:1])
+    clock = type("Clock", (), {"perf_counter": staticmethod(lambda: next(ticks))})
+    monkeypatch.setattr(plans, "time", clock)
+    workers = plans._workers(programs, [{"seed": 0}], 1, cost, 2)
+    assert workers == (2 if cores < plans.SEVERAL_CORES else 1)
+
+
+def test_few_lanes_of_one_stage_are_not_run_just_to_time_them():
+    runs = []
+
+    def function(seed):
+        jax.debug.callback(lambda: runs.append(1))
+        return {"value": 2.0 * seed}
+
+    sweeps.sweep(function, {"seed": range(plans.WORTH_TIMING - 1)})
+    jax.effects_barrier()
+    assert len(runs) == plans.WORTH_TIMING - 1
 
 
 def test_the_estimate_extrapolates_what_the_budget_does_not_reach(monkeypatch):
@@ -93,7 +123,7 @@ def test_the_estimate_extrapolates_what_the_budget_does_not_reach(monkeypatch):
     power = {"a": 2, "b": 1}
     cost = lambda point: Cost(1e-3 * point["n"] ** power[point["kind"]], 0.5, 0)
     monkeypatch.setattr(
-        plans, "measure", lambda programs, points, size, with_finish: cost(points[0])
+        timing, "measure", lambda programs, points, size, with_finish: cost(points[0])
     )
     programs = Programs(CELL, ("kind", "n"), jax.devices()[:1])
     sizes = (10, 100, 1000)

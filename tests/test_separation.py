@@ -198,7 +198,7 @@ def test_an_unknown_preset_is_named():
 
 
 def test_a_device_too_small_is_told_before_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(separation.plans, "memory_available", lambda: 2**30)
+    monkeypatch.setattr(separation.timing, "memory_available", lambda: 2**30)
     with pytest.raises(ValueError, match=r"max_ntk_dim=400 .* need .* GiB are missing"):
         separation.run(Config.preset("full"), tmp_path / "record")
     assert not (tmp_path / "record").exists()

@@ -11,7 +11,7 @@ import types
 import jax
 from absl import app, flags, logging
 
-from ntkreg import plans, provenance, records, sweeps
+from ntkreg import provenance, records, sweeps, timing
 from ntkreg.claims import Claim
 
 
@@ -99,7 +99,7 @@ def _parsed(name: str, text: str, default):
 
 def _tell(experiment, config, out: pathlib.Path) -> None:
     """What the run would take."""
-    needed, available = experiment.memory_needed(config), plans.memory_available()
+    needed, available = experiment.memory_needed(config), timing.memory_available()
     print(f"{len(experiment.cells(config)) * config.num_seeds} cells; results would go to {out}")
     print(f"memory: {needed / 2**30:.2f} GiB of {available / 2**30:.2f} GiB free")
     found = sweeps.estimate(**experiment.grid(config))

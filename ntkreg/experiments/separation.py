@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ntkreg import kernel_machines, kernels, plans, sweeps
+from ntkreg import kernel_machines, kernels, sweeps, timing
 from ntkreg.claims import Claim
 from ntkreg.experiments import configs, separation_cell, statistics
 from ntkreg.experiments.separation_cell import KERNELS, NETS, PREDICTORS, TUNED
@@ -160,7 +160,7 @@ def memory_needed(config: Config) -> int:
 
 def check_memory(config: Config) -> None:
     """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    needed, available = memory_needed(config), plans.memory_available()
+    needed, available = memory_needed(config), timing.memory_available()
     if needed > available:
         gib = lambda size: f"{size / 2**30:.1f} GiB"
         raise ValueError(
