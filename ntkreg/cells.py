@@ -26,8 +26,8 @@ class Cell(NamedTuple):
         is traced; where the stages fall must not change the result.
       finish: (point, context, state) -> dict of arrays, the same shapes for all cells.
       stage_steps: the number of steps between two looks at which runs are over.
-      num_steps: the point's static coordinates -> the steps of a whole run, at most; for the
-        estimate of time alone.
+      num_steps: the point's static coordinates -> the steps of a whole run, at most, or 0 where
+        nobody knows; for the estimate of time alone.
     """
 
     prepare: Callable[[Point], tuple[PyTree, PyTree]]
@@ -45,6 +45,7 @@ def as_cell(function: Callable[..., dict[str, Array]] | Cell) -> Cell:
         prepare=lambda point: ((), function(**point)),
         advance=lambda point, context, state, num_steps: (state, jnp.asarray(True)),
         finish=lambda point, context, state: state,
+        num_steps=lambda point: 1,
     )
 
 

@@ -132,13 +132,17 @@ class Programs:
             raise ValueError(f"function must return a dict of arrays, got {type(outputs).__name__}")
         found = {name: a.shape[1:] for name, a in outputs.items()}
         first = self._outputs.setdefault("first", (found, shape))
-        if found != first[0]:
-            names = [n for n in {**first[0], **found} if found.get(n) != first[0].get(n)]
-            told = lambda outputs, shape: f"{outputs.get(names[0], 'nothing')} at {dict(shape)}"
-            raise ValueError(
-                f"function must return the same arrays at every point, got {names[0]} of shape "
-                f"{told(*first)} and {told(found, shape)}"
-            )
+        if found == first[0]:
+            return
+        # Shapes compile in any order: sorted, so that the message does not depend on it.
+        pairs = sorted((first, (found, shape)), key=lambda pair: str(pair[1]))
+        (one, at_one), (two, at_two) = pairs
+        name = next(n for n in {**one, **two} if one.get(n) != two.get(n))
+        raise ValueError(
+            f"function must return the same arrays at every point, got {name} of shape "
+            f"{one.get(name, 'nothing')} at {dict(at_one)} and {two.get(name, 'nothing')} at "
+            f"{dict(at_two)}"
+        )
 
     def _program(
         self,

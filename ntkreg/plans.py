@@ -67,7 +67,7 @@ def plan(
     for shape, lanes in groups.items():  # one after the other: timing wants the machine for itself
         size = min(batch_size or 1, most[shape])
         cost = None
-        if programs.cell.num_steps(points[shape][0]) or len(lanes) >= WORTH_TIMING:
+        if programs.cell.num_steps(points[shape][0]) > 1 or len(lanes) >= WORTH_TIMING:
             cost = timing.measure(programs, points[shape], size)
         if batch_size is None:
             seconds = (cost.lane_seconds if cost else 0.0) * len(lanes) / num_workers

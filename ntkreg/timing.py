@@ -11,10 +11,21 @@ import numpy as np
 
 from ntkreg._types import Array
 from ntkreg.cells import Point
-from ntkreg.lanes import Programs, Stages
+from ntkreg.lanes import Programs, Stages, run_lanes
 
 SAMPLE_SECONDS = 0.05
 GROWTH = 4
+
+
+def check_memory(needed: int, of_what: str) -> None:
+    """Raises ValueError, before anything runs, where the device has not so many bytes free."""
+    available = memory_available()
+    if needed > available:
+        gib = lambda size: f"{size / 2**30:.1f} GiB"
+        raise ValueError(
+            f"{of_what} need {gib(needed)} on {jax.devices()[0].device_kind}, which has "
+            f"{gib(available)} free: {gib(needed - available)} are missing"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +69,8 @@ def measure(
 ) -> Cost:
     """Compiles a batch of num_lanes on each device and times its preparation and a few steps.
 
-    `finish` is timed only where asked for: it can be most of a run.
+    `finish` is timed only where asked for, since it can be most of a run, or where all the rest is
+    over at once.
     """
     begun = time.perf_counter()
     stages, varied = prepared(programs, points, num_lanes)
@@ -73,6 +85,11 @@ def measure(
     if with_finish:
         jax.block_until_ready(stages.finish(varied, *stages.prepare(varied)))
     seconds += num_steps * step_seconds + time.perf_counter() - begun
+    if num_steps and seconds < SAMPLE_SECONDS:  # what surrounds the steps counts: time all of it
+        batch = [points[i % len(points)] for i in range(num_lanes)]
+        begun = time.perf_counter()
+        run_lanes(programs, [batch] * programs.num_devices, num_lanes)
+        seconds = time.perf_counter() - begun
     num_bytes = max(map(bytes_of, stages[:3]))
     lane_seconds = seconds / (num_lanes * programs.num_devices)
     return Cost(lane_seconds, compile_seconds, num_bytes, step_seconds, cores)

@@ -2,11 +2,14 @@
 
 import dataclasses
 import datetime
+import functools
 import json
 import pathlib
 import sys
 import time
 import types
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -16,35 +19,57 @@ from ntkreg.claims import Claim
 
 
 def main(name: str, experiment: types.ModuleType, figure, summary) -> None:
-    """Runs `experiment` (Config, check_memory, run, claim) as the command `name`.
+    """Runs `experiment` (Config, check_memory, grid, run, claim) as the command `name`.
 
     Args:
       figure: record -> matplotlib figure.
       summary: record -> the lines that a person wants to see at the end.
+    """
+
+    def execute(config, out: pathlib.Path) -> None:
+        _execute(experiment, config, figure, summary, out)
+
+    folder = lambda preset: f"results/{name}/{preset}"
+    launch(name, experiment, functools.partial(_tell, experiment), execute, folder)
+
+
+def launch(
+    name: str,
+    experiment: types.ModuleType,
+    tell: Callable[[Any, pathlib.Path], None],
+    execute: Callable[[Any, pathlib.Path], None],
+    folder: Callable[[str], str],
+) -> None:
+    """Makes flags from `experiment.Config` and calls `execute` with a Config and a folder.
+
+    Args:
+      tell: what --dry_run calls in its place.
+      folder: preset -> where results go unless --out says otherwise.
     """
     logging.set_verbosity(logging.WARNING)  # JAX reports every backend that it does not find
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
     flags.DEFINE_string("preset", "laptop", "Sizes of the experiment: smoke, laptop or full.")
     flags.DEFINE_bool("dry_run", False, "Tell cells, memory and time; run nothing, write nothing.")
-    flags.DEFINE_string("out", None, f"Folder of the results [results/{name}/PRESET].")
+    flags.DEFINE_string("out", None, f"Folder of the results [{folder('PRESET')}].")
     for field in dataclasses.fields(experiment.Config):
         flags.DEFINE_string(
             field.name, None, f"{_kind(field.default).__name__} of Config; lists as a,b,c."
         )
-    app.run(lambda argv: sys.exit(_run(name, experiment, figure, summary, argv)))
+
+    def run(argv: list[str]) -> None:
+        sys.exit(_run(name, experiment, tell, execute, folder, argv))
+
+    app.run(run)
 
 
-def _run(name, experiment, figure, summary, argv) -> int:
+def _run(name, experiment, tell, execute, folder, argv) -> int:
     try:
-        config, out = _checked(name, experiment, argv)
+        config, out = _checked(experiment, folder, argv)
     except ValueError as error:
         return _refused(name, error)
     try:
-        if flags.FLAGS.dry_run:
-            _tell(experiment, config, out)
-        else:
-            _execute(experiment, config, figure, summary, out)
+        (tell if flags.FLAGS.dry_run else execute)(config, out)
     except (records.Refused, OSError) as error:  # others are bugs: their traceback is wanted
         return _refused(name, error)
     except KeyboardInterrupt:
@@ -59,12 +84,12 @@ def _refused(name: str, error: Exception) -> int:
     return 2
 
 
-def _checked(name: str, experiment: types.ModuleType, argv: list[str]):
+def _checked(experiment: types.ModuleType, folder, argv: list[str]):
     """The Config and the folder that the flags ask for; ValueError where they cannot be had."""
     if argv[1:]:
         raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
     config = _config(experiment)
-    out = pathlib.Path(flags.FLAGS.out or f"results/{name}/{flags.FLAGS.preset}")
+    out = pathlib.Path(flags.FLAGS.out or folder(flags.FLAGS.preset))
     experiment.check_memory(config)
     if not flags.FLAGS.dry_run:
         records.check_writable(out)
@@ -114,21 +139,28 @@ def _execute(experiment, config, figure, summary, out: pathlib.Path) -> None:
     begun = time.time()
     record = experiment.run(config, out / "record")
     claim = experiment.claim(record)
-    records.write_text(out / "summary.csv", record.table().to_csv(index=False, float_format="%.8g"))
-    with records.written_atomically(out / "figure.png") as file:
-        figure(record).savefig(file, format="png", dpi=110)
-    report = {
-        "preset": flags.FLAGS.preset,
-        "config": dataclasses.asdict(config),
-        "claim": dataclasses.asdict(claim),
-        "seconds": round(record.seconds, 1),
-        **provenance.provenance(),
-    }
-    records.write_text(out / "run.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    write(out, config, record.table(), figure(record), record.seconds, claim)
     print(summary(record))
     print(f"{claim.statement}:\n  predicted {claim.predicted}\n  measured  {claim.measured}")
     print(f"  {claim.interval}\n  {claim.status.upper()}")
     print(f"{record.seconds:.0f} s of computing, {time.time() - begun:.0f} s now: {out}/figure.png")
+
+
+def write(
+    out: pathlib.Path, config, table, figure, seconds: float, claim: Claim | None = None
+) -> None:
+    """Writes summary.csv, figure.png and run.json, each whole or not at all."""
+    records.write_text(out / "summary.csv", table.to_csv(index=False, float_format="%.8g"))
+    with records.written_atomically(out / "figure.png") as file:
+        figure.savefig(file, format="png", dpi=110)
+    report = {
+        "preset": flags.FLAGS.preset,
+        "config": dataclasses.asdict(config),
+        **({"claim": dataclasses.asdict(claim)} if claim else {}),
+        "seconds": round(seconds, 1),
+        **provenance.provenance(),
+    }
+    records.write_text(out / "run.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
 def claim_of(folder: pathlib.Path, fallback: Claim) -> Claim:

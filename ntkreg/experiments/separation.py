@@ -10,7 +10,6 @@ import dataclasses
 import os
 from typing import Any
 
-import jax
 import numpy as np
 
 from ntkreg import kernel_machines, kernels, sweeps, timing
@@ -160,14 +159,8 @@ def memory_needed(config: Config) -> int:
 
 def check_memory(config: Config) -> None:
     """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    needed, available = memory_needed(config), timing.memory_available()
-    if needed > available:
-        gib = lambda size: f"{size / 2**30:.1f} GiB"
-        raise ValueError(
-            f"max_ntk_dim={config.max_ntk_dim} and dims to {max(config.dims)} need {gib(needed)} "
-            f"on {jax.devices()[0].device_kind}, which has {gib(available)} free: "
-            f"{gib(needed - available)} are missing"
-        )
+    of_what = f"max_ntk_dim={config.max_ntk_dim} and dims to {max(config.dims)}"
+    timing.check_memory(memory_needed(config), of_what)
 
 
 def grid(config: Config) -> dict[str, Any]:

@@ -1,0 +1,238 @@
+"""How fast the engine and the kernels are, beside what people would use instead.
+
+All contenders do the same work in one process, in turn, several times: the medians and the spread
+of these repeats are what can be compared; seconds on another machine, or day, are not. So this
+table, unlike every other, holds times, and no run of it repeats another.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas
+import tqdm
+
+from ntkreg import data, kernels, networks, timing
+from ntkreg.experiments import configs, contenders
+from ntkreg.experiments.contenders import CONTENDERS, Work
+
+AGREE = 2e-3  # relative: float32 sums in another order drift apart over a run
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of the benchmark.
+
+    Attributes:
+      num_samples, widths, num_lams: all combinations are trained, but those whose matrix products
+        take more than `most_operations`.
+      extra: one more size of (num_samples, width, num_lams).
+      dim: of the samples of D.
+      operations: matrix products that a run should take; it sets the steps, between 200 and 1000.
+      most_operations: see above.
+      contenders: any of contenders.CONTENDERS; those of PyTorch only where it is installed.
+      num_repeats: interleaved repeats of every size, after one that is not counted.
+      gram_samples: sizes of Gram matrices and hard-margin SVMs, with dim gram_dim, float32.
+    """
+
+    num_samples: tuple[int, ...] = (100, 400, 4000)
+    widths: tuple[int, ...] = (100, 1000)
+    num_lams: tuple[int, ...] = (1, 8, 32, 1024)
+    extra: tuple[int, ...] = (320, 128, 32)
+    dim: int = 20
+    operations: float = 2e10
+    most_operations: float = 2.5e11
+    contenders: tuple[str, ...] = tuple(CONTENDERS)
+    num_repeats: int = 5
+    gram_samples: tuple[int, ...] = (1000, 4000)
+    gram_dim: int = 80
+
+    def __post_init__(self):
+        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
+        for name in ("num_samples", "widths", "num_lams", "extra", "gram_samples", "num_repeats"):
+            check(name, lambda v: v >= 1, "at least 1")
+        for name in ("dim", "gram_dim"):
+            check(name, lambda d: d >= 3, "at least 3")
+        for name in ("operations", "most_operations"):
+            check(name, lambda v: 0 < v < np.inf, "positive and finite")
+        check("contenders", *configs.one_of(tuple(CONTENDERS)))
+        if len(self.extra) != 3:
+            raise ValueError(f"extra must be num_samples,width,num_lams, got {self.extra}")
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """smoke: seconds. laptop: some ten minutes on two cores. full: an accelerator."""
+        return cls(**configs.preset(PRESETS, name))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        num_samples=(20,),
+        widths=(8,),
+        num_lams=(1, 4),
+        extra=(20, 8, 2),
+        operations=1e5,
+        contenders=("sweep", "loop", "vmap"),
+        num_repeats=2,
+        gram_samples=(50,),
+        gram_dim=10,
+    ),
+    "laptop": {},
+    "full": dict(
+        num_lams=(1, 32, 1024),
+        operations=2e12,
+        most_operations=1e14,
+        gram_samples=(4000, 16_000, 64_000),
+    ),
+}
+
+
+def works(config: Config) -> list[Work]:
+    """The sizes of training that are timed."""
+    sizes = [
+        (n, width, lams)
+        for n in config.num_samples
+        for width in config.widths
+        for lams in config.num_lams
+    ]
+    found = []
+    for size in [config.extra, *sizes]:
+        one_step = Work(*size, 1, config.dim).operations()
+        work = Work(*size, int(np.clip(config.operations / one_step, 200, 1000)), config.dim)
+        if work.operations() <= config.most_operations:
+            found.append(work)
+    return list(dict.fromkeys(found))
+
+
+def available(config: Config) -> tuple[str, ...]:
+    """The contenders that can run here."""
+    has_torch = importlib.util.find_spec("torch") is not None
+    return tuple(c for c in config.contenders if has_torch or not c.startswith("torch"))
+
+
+def run(config: Config) -> list[dict[str, Any]]:
+    """One row for every repeat of every contender and size.
+
+    Raises:
+      RuntimeError: where contenders do not agree on the result, so that times would not compare.
+    """
+    sizes = works(config)
+    rows = []
+    with tqdm.tqdm(total=len(sizes) + len(config.gram_samples), unit="size") as bar:
+        for work in sizes:
+            rows += _trainings(config, work)
+            bar.update()
+        for num_samples in config.gram_samples:
+            rows += _kernels(config, num_samples)
+            bar.update()
+    return rows
+
+
+def _trainings(config: Config, work: Work) -> Iterator[dict[str, Any]]:
+    runs, share = {}, {}
+    for name in available(config):
+        few = min(work.num_lams, 2) if name in contenders.ONE_BY_ONE else work.num_lams
+        share[name] = few / work.num_lams
+        runs[name] = CONTENDERS[name](contenders.problem(work._replace(num_lams=few)))
+    results = {name: np.asarray(run()) for name, run in runs.items()}
+    reference = next(iter(results.values()))
+    for name, losses in results.items():
+        # The first λ is the same however many there are.
+        if not np.allclose(losses[0], reference[0], rtol=AGREE):
+            raise RuntimeError(f"{name} ends at {losses[0]}, others at {reference[0]}: {work}")
+    for name, repeat, seconds in _interleaved(runs, config.num_repeats):
+        seconds /= share[name]
+        steps = work.num_lams * work.num_steps
+        yield {
+            "task": "training",
+            "contender": name,
+            **work._asdict(),
+            "repeat": repeat,
+            "seconds": seconds,
+            "microseconds_per_step": 1e6 * seconds / steps,
+            "gflops": work.operations() / seconds / 1e9,
+        }
+
+
+def _interleaved(runs: dict[str, Callable], num_repeats: int) -> Iterator[tuple[str, int, float]]:
+    for repeat in range(num_repeats):
+        for name, run in runs.items():
+            begun = time.perf_counter()
+            run()
+            yield name, repeat, time.perf_counter() - begun
+
+
+def _kernels(config: Config, num_samples: int) -> Iterator[dict[str, Any]]:
+    """The Gram matrix of the NTK, and the product of two matrices of its size as a measure."""
+    samples = data.noisy_xor(jax.random.key(0), num_samples, config.gram_dim)
+    x = samples.x.astype(jnp.float32)
+    network = networks.fully_connected(2, 1)
+    square = jnp.ones((num_samples, num_samples), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    runs = {
+        "ntkreg": lambda: kernels.ntk(network, x).block_until_ready(),
+        # `Network.kernel` is neural-tangents' own kernel function, neither jitted nor in blocks.
+        "neural_tangents": lambda: network.kernel(x, None).ntk.block_until_ready(),
+        "matrix_product": lambda: product(square, square).block_until_ready(),
+    }
+    for run in runs.values():
+        run()
+    for name, repeat, seconds in _interleaved(runs, config.num_repeats):
+        yield {
+            "task": "gram",
+            "contender": name,
+            "num_samples": num_samples,
+            "dim": config.gram_dim,
+            "repeat": repeat,
+            "seconds": seconds,
+        }
+
+
+def device_name() -> str:
+    """The device that JAX uses, as a folder's name."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return f"cpu-{os.cpu_count()}-cores"
+    return device.device_kind.lower().replace(" ", "-")
+
+
+def memory_needed(config: Config) -> int:
+    """Bytes that the largest size holds at once, counted from its arrays."""
+    hidden = max(w.num_samples * w.width * w.num_lams for w in works(config))
+    return 4 * max(3 * hidden, 10 * max(config.gram_samples) ** 2)
+
+
+def check_memory(config: Config) -> None:
+    """Raises ValueError, before anything runs, where the device is too small for the Config."""
+    sizes = f"num_samples to {max(config.num_samples)}, gram_samples to {max(config.gram_samples)}"
+    timing.check_memory(memory_needed(config), sizes)
+
+
+def medians(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
+    """One row for every size of training: median µs of one step of one network, by contender."""
+    table = pandas.DataFrame(rows)
+    training = table[table.task == "training"]
+    sizes = ["num_samples", "width", "num_lams", "num_steps"]
+    values = training.pivot_table("microseconds_per_step", sizes, "contender", "median", sort=False)
+    return values[[c for c in CONTENDERS if c in values]]
+
+
+def gram_medians(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
+    """One row for every size of the Gram matrix: median seconds, by contender."""
+    table = pandas.DataFrame(rows)
+    gram = table[table.task == "gram"]
+    return gram.pivot_table("seconds", ["num_samples", "dim"], "contender", "median", sort=False)
+
+
+def ratios(rows: Sequence[dict[str, Any]], size: tuple[int, int, int]) -> dict[str, float]:
+    """How many times longer than the sweep each contender takes at one size, by medians."""
+    found = medians(rows).reset_index()
+    chosen = found[(found[["num_samples", "width", "num_lams"]] == list(size)).all(axis=1)]
+    (row,) = chosen.to_dict("records")
+    return {name: row[name] / row["sweep"] for name in CONTENDERS if name in row}

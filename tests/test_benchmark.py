@@ -1,0 +1,92 @@
+"""The benchmark: contenders that do the same work, sizes that fit, a table that can be read."""
+
+import json
+
+import numpy as np
+import pytest
+from test_launch import launched
+
+from ntkreg.experiments import benchmark, contenders
+from ntkreg.experiments.benchmark import Config
+from ntkreg.experiments.benchmark_figure import figure
+from ntkreg.experiments.contenders import Work
+
+WORK = Work(num_samples=30, width=8, num_lams=3, num_steps=20, dim=6)
+
+
+@pytest.mark.parametrize("name", ["sweep", "vmap", "torch_eager", "torch_compiled"])
+def test_contenders_do_the_work_of_the_loop(name):
+    if name.startswith("torch"):
+        pytest.importorskip("torch", reason="PyTorch is of the extra bench")
+    given = contenders.problem(WORK)
+    found = contenders.CONTENDERS[name](given)()
+    np.testing.assert_allclose(found, contenders.loop(given)(), rtol=1e-5)
+
+
+def test_the_loop_is_gradient_descent():
+    """Against the step written out by hand in NumPy."""
+    given = contenders.problem(WORK._replace(num_lams=1))
+    x, y = np.asarray(given.train.x, np.float64), np.asarray(given.train.y, np.float64)
+    first, last = (np.asarray(p, np.float64) for p in given.params)
+    lam = float(given.lams[0])
+    margin = lambda: y * (np.maximum(x @ first, 0) @ last)[:, 0]
+    for _ in range(WORK.num_steps):
+        slope = -y / (1 + np.exp(margin())) / len(y)
+        hidden = np.maximum(x @ first, 0)
+        down = x.T @ (slope[:, None] * last.T * (hidden > 0)) + 2 * lam * first
+        last = last - contenders.LEARNING_RATE * (hidden.T @ slope[:, None] + 2 * lam * last)
+        first = first - contenders.LEARNING_RATE * down
+    expected = np.mean(np.log1p(np.exp(-margin())))
+    np.testing.assert_allclose(contenders.loop(given)(), [expected], rtol=1e-5)
+
+
+def test_sizes_are_bounded_and_named_once():
+    config = Config()
+    sizes = benchmark.works(config)
+    assert len(set(sizes)) == len(sizes)
+    assert all(200 <= work.num_steps <= 1000 for work in sizes)
+    assert all(work.operations() <= config.most_operations for work in sizes)
+    assert {work.num_lams for work in sizes} == {1, 8, 32, 1024}
+
+
+def test_contenders_that_disagree_end_the_benchmark(monkeypatch):
+    wrong = lambda given: lambda: np.zeros(given.work.num_lams)
+    monkeypatch.setitem(contenders.CONTENDERS, "vmap", wrong)
+    with pytest.raises(RuntimeError, match=r"vmap ends at 0.0, others at 0\.\d+"):
+        benchmark.run(Config.preset("smoke"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(num_repeats=0), "num_repeats must be at least 1, got 0"),
+        (dict(contenders=("numpy",)), "contenders must be one of sweep"),
+        (dict(extra=(1, 2)), r"extra must be num_samples,width,num_lams, got \(1, 2\)"),
+        (dict(operations=-1.0), "operations must be positive"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
+
+
+def test_the_launcher_writes_every_repeat_and_shows_medians(tmp_path):
+    done = launched("--preset=smoke", f"--out={tmp_path}", name="benchmark")
+    assert done.returncode == 0, done.stderr
+    assert "µs per network and step" in done.stdout and "times of ntkreg.sweeps" in done.stdout
+    lines = (tmp_path / "summary.csv").read_text().splitlines()
+    sizes, repeats = len(benchmark.works(Config.preset("smoke"))), 2
+    assert len(lines) == 1 + repeats * (3 * sizes + 3)
+    assert json.loads((tmp_path / "run.json").read_text())["hardware"]
+
+
+def test_the_figure_has_a_panel_for_every_size():
+    row = dict(task="training", repeat=0, seconds=1.0, contender="sweep", num_steps=200)
+    rows = [
+        row | dict(num_samples=n, width=w, num_lams=k, microseconds_per_step=1.0 * k)
+        for n in (10, 20)
+        for w in (4, 8)
+        for k in (1, 8)
+    ]
+    titles = [ax.get_title() for ax in figure(rows).axes]
+    assert titles == ["n = 10, width 4", "n = 20, width 4", "n = 10, width 8", "n = 20, width 8"]
