@@ -5,43 +5,46 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntkreg._compat import neural_tangents
 from ntkreg._types import Array, Float, Params
 from ntkreg.networks import Network
 
-# neural-tangents keeps about ten arrays of the Gram matrix's size at once, so a larger matrix is
-# made in blocks of rows of this many entries.
-BLOCK_ENTRIES = 2**21
+# Rows and columns of the blocks that a matrix is made of: on a CPU a block's intermediate arrays
+# stay in the cache, on an accelerator a block keeps all of it busy.
+CPU_BLOCK, ACCELERATOR_BLOCK = 256, 2048
 
 
 def ntk(
     network: Network,
     x1: Float[Array, "n d"],
     x2: Float[Array, "m d"] | None = None,
-    block_entries: int = BLOCK_ENTRIES,
+    block_size: int | None = None,
 ) -> Float[Array, "n m"]:
     """The exact infinite-width NTK of `network` (in `ntk` scaling) between x1 and x2.
 
     K(x, x′) = E⟨∇f(Θ; x), ∇f(Θ; x′)⟩ over the gradients of all layers. Without x2 it is the Gram
-    matrix of x1, symmetric. Matrices of more than `block_entries` entries are made in blocks of
-    rows. Entries are accurate to rounding ε, but those between a point and itself, whose angle
-    comes out of a cancellation, only to √ε: 2e-8 in float64, 1e-4 in float32.
+    matrix of x1, symmetric. It is made in square blocks of `block_size` rows, of a Gram matrix
+    half of them, so that little memory is needed beside it. Entries are accurate to rounding ε,
+    but those between a point and itself, whose angle comes out of a cancellation, only to √ε:
+    2e-8 in float64, 1e-4 in float32.
 
     Source: Jacot, Gabriel, Hongler (NeurIPS 2018); Arora et al. (NeurIPS 2019); depth 2 is the
     kernel of Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
 
     Raises:
-      ValueError: where the network has no known kernel, or the feature dimensions differ.
+      ValueError: where the network has no known kernel, the feature dimensions differ, or
+        block_size is below 1.
     """
-    return _gram(_kernel_of(network), "ntk", x1, x2, block_entries)
+    return _gram(_kernel_of(network), "ntk", x1, x2, block_size)
 
 
 def nngp(
     network: Network,
     x1: Float[Array, "n d"],
     x2: Float[Array, "m d"] | None = None,
-    block_entries: int = BLOCK_ENTRIES,
+    block_size: int | None = None,
 ) -> Float[Array, "n m"]:
     """The covariance E f(Θ; x) f(Θ; x′) of the infinitely wide network at initialisation.
 
@@ -49,7 +52,7 @@ def nngp(
 
     Source: Neal (1996); Lee et al. (ICLR 2018).
     """
-    return _gram(_kernel_of(network), "nngp", x1, x2, block_entries)
+    return _gram(_kernel_of(network), "nngp", x1, x2, block_size)
 
 
 def empirical_ntk(
@@ -73,19 +76,42 @@ def _kernel_of(network: Network) -> Callable:
     return network.kernel
 
 
-@functools.partial(jax.jit, static_argnames=("kernel", "which", "block_entries"))
-def _gram(kernel, which, x1, x2, block_entries):
+def _gram(kernel, which, x1, x2, block_size):
     if x2 is not None and x1.shape[1] != x2.shape[1]:
         raise ValueError(f"x1 and x2 must share the dimension, got {x1.shape} and {x2.shape}")
+    if block_size is None:
+        block_size = CPU_BLOCK if jax.default_backend() == "cpu" else ACCELERATOR_BLOCK
+    if block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size}")
+    return _in_blocks(kernel, which, x1, x2, block_size)
+
+
+@functools.partial(jax.jit, static_argnames=("kernel", "which", "block_size"))
+def _in_blocks(kernel, which, x1, x2, block_size):
     dtype = jnp.result_type(x1, float)  # neural-tangents answers float32 in float64 where it may
-    entries = lambda a, b: getattr(kernel(a, b), which).astype(dtype)
-    columns = x1 if x2 is None else x2
-    num_rows = x1.shape[0]
-    block = max(1, block_entries // columns.shape[0])
-    if block >= num_rows:
-        return entries(x1, x2)
-    # Whole blocks of rows, the last one filled up with the first rows.
-    rows = jnp.resize(x1, (-(-num_rows // block), block, x1.shape[1]))
-    gram = jax.lax.map(lambda block_of_rows: entries(block_of_rows, columns), rows)
-    gram = gram.reshape(-1, columns.shape[0])[:num_rows]
-    return gram if x2 is not None else (gram + gram.T) / 2
+    is_gram = x2 is None
+    columns = x1 if is_gram else x2
+    height, width = (min(block_size, points.shape[0]) for points in (x1, columns))
+    tops, lefts = _starts(x1.shape[0], height), _starts(columns.shape[0], width)
+    top, left = np.meshgrid(tops, lefts, indexing="ij")
+    wanted = top <= left if is_gram else np.full(top.shape, True)
+
+    def write(matrix: Array, corner: Array) -> tuple[Array, None]:
+        top, left = corner
+        rows = jax.lax.dynamic_slice_in_dim(x1, top, height)
+        block = getattr(kernel(rows, jax.lax.dynamic_slice_in_dim(columns, left, width)), which)
+        block = block.astype(dtype)
+        if is_gram:
+            # Sums in another order: a block on the diagonal is symmetric only up to rounding.
+            block = jnp.where(top == left, (block + block.T) / 2, block)
+            matrix = jax.lax.dynamic_update_slice(matrix, block.T, (left, top))
+        return jax.lax.dynamic_update_slice(matrix, block, (top, left)), None
+
+    corners = jnp.asarray(np.stack([top[wanted], left[wanted]], axis=1))
+    matrix = jnp.zeros((x1.shape[0], columns.shape[0]), dtype)
+    return jax.lax.scan(write, matrix, corners)[0]
+
+
+def _starts(length: int, block_size: int) -> np.ndarray:
+    """Where blocks begin that cover `length`; the last one overlaps the one before."""
+    return np.minimum(np.arange(0, length, block_size), length - block_size)

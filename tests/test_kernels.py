@@ -98,15 +98,20 @@ def test_the_kernel_depends_on_neither_width_nor_scaling(scaling):
     assert np.array_equal(ntk(wide, X1, X2), ntk(fully_connected(3, 1), X1, X2))
 
 
-@pytest.mark.parametrize("entries", [1, 10])
-def test_blocks_change_nothing(entries):
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_blocks_change_nothing(size):
     network = fully_connected(3, 1)
     for kernel in (ntk, nngp):
-        whole, blocked = kernel(network, X1, X2), kernel(network, X1, X2, block_entries=entries)
+        whole, blocked = kernel(network, X1, X2), kernel(network, X1, X2, block_size=size)
         np.testing.assert_allclose(blocked, whole, rtol=1e-12)
-        whole, blocked = kernel(network, X1), kernel(network, X1, block_entries=entries)
+        whole, blocked = kernel(network, X1), kernel(network, X1, block_size=size)
         np.testing.assert_allclose(blocked, whole, rtol=2e-8)  # the diagonal, as above
         assert np.array_equal(blocked, blocked.T)
+
+
+def test_a_bad_block_size_is_named():
+    with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
+        ntk(fully_connected(2, 1), X1, block_size=0)
 
 
 @pytest.mark.parametrize("depth", [2, 4])

@@ -150,7 +150,7 @@ def memory_needed(config: Config) -> int:
     # The interior point method keeps three n × n arrays beside the Gram matrix.
     matrices = 4 if n <= kernel_machines.LARGEST_FACTORISED else 1
     tests = config.num_test + separation_cell.PLANE_POINTS
-    blocks = 12 * min(kernels.BLOCK_ENTRIES, n * tests)
+    blocks = 12 * kernels.ACCELERATOR_BLOCK**2
     kernel = (matrices * n**2 + n * tests + blocks) * itemsize
     points, dim = largest(NETS), max(config.dims)
     net = 4 * (points * (6 * config.width + 2 * dim) + tests * (config.width + points + 3 * dim))
