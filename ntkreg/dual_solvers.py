@@ -12,6 +12,9 @@ import jax.numpy as jnp
 
 from ntkreg._types import Array, Scalar
 
+CG_ITERATIONS = 200  # of one equation; what it leaves over is solved for by the next
+PATIENCE = 3  # exchanges of all wrong samples that may fail to lower their number
+
 
 def margin_bounds(alpha: Array, q: Array) -> tuple[Array, Array]:
     """(lower, upper) bound of the best margin, from α ≥ 0 and the margins q = Qα it gives."""
@@ -91,38 +94,80 @@ def _step_length(value: Array, step: Array) -> Array:
     return jnp.minimum(1.0, jnp.min(jnp.where(step < 0, -value / step, jnp.inf)))
 
 
-def accelerated_gradient(
-    product: Callable[[Array], Array], labels: Array, tolerance: Scalar, max_iterations: int
+class _ActiveSetState(NamedTuple):
+    free: Array
+    alpha: Array
+    gradient: Array
+    num_wrong: Array
+    patience: Array
+    shortfall: Array
+    iteration: Array
+
+
+def active_set(
+    product: Callable[[Array], Array],
+    rough_product: Callable[[Array], Array],
+    num_samples: int,
+    dtype: jnp.dtype,
+    tolerance: Scalar,
+    max_iterations: int,
 ) -> tuple[Array, Array]:
-    """(α, number of iterations) by projected gradient with momentum and restarts.
+    """(α, number of iterations) from products with Q alone, by block pivoting.
 
-    It needs nothing but `product`, v -> Qv.
+    With F the free samples and M = Q + c11ᵀ, c the mean entry of Q, each iteration solves
+    M_FF α_F = 1 by conjugate gradients; then the free with α < 0 leave F and the others with
+    (Mα − 1) < 0 enter it, all at once while their number falls, else one at a time. A wrong F is
+    most often right after a few exchanges, where Q is positive definite; where it is singular,
+    with many more samples than support vectors, it need not end.
 
-    Source: Nesterov (1983); O'Donoghue and Candès (Found. Comput. Math. 2015) for the restarts.
+    Source: Júdice and Pires (Comput. Oper. Res. 1994).
+
+    Args:
+      product, rough_product: v -> Qv; the second may be less accurate, since what it leaves is
+        solved for by the next iteration.
     """
-    n, dtype = labels.shape[0], labels.dtype
-    shifted = lambda v: product(v) + jnp.sum(v)
-    direction = jnp.ones(n, dtype) / jnp.sqrt(n)
-    for _ in range(20):
-        direction = shifted(direction)
-        lipschitz = 1.05 * jnp.linalg.norm(direction)
-        direction = direction / jnp.linalg.norm(direction)
+    uniform = jnp.full(num_samples, 1.0 / num_samples, dtype)
+    shift = jnp.maximum(uniform @ product(uniform), jnp.finfo(dtype).eps)
 
-    def body(carry):
-        alpha, ahead, momentum, _, iteration = carry
-        new = jnp.maximum(ahead - (shifted(ahead) - 1.0) / lipschitz, 0.0)
-        restart = (ahead - new) @ (new - alpha) > 0
-        grown = jnp.where(restart, 1.0, (1.0 + jnp.sqrt(1.0 + 4.0 * momentum**2)) / 2.0)
-        weight = jnp.where(restart, 0.0, (momentum - 1.0) / grown)
-        gap = jax.lax.cond(
-            iteration % 20 == 0, lambda: _shortfall(new, product(new)), lambda: carry[3]
+    def solved(state: _ActiveSetState) -> _ActiveSetState:
+        free = state.free
+        masked = lambda v: jnp.where(free, rough_product(v) + shift * jnp.sum(v), 0.0)
+        target = jnp.where(free, -state.gradient, 0.0)
+        step, _ = jax.scipy.sparse.linalg.cg(masked, target, tol=1e-2, maxiter=CG_ITERATIONS)
+        alpha = state.alpha + jnp.where(free, step, 0.0)
+        q = product(alpha)
+        shortfall = jnp.where(jnp.all(alpha >= 0), _shortfall(alpha, q), jnp.inf)
+        gradient = q + shift * jnp.sum(alpha) - 1.0
+        return state._replace(
+            alpha=alpha, gradient=gradient, shortfall=shortfall, iteration=state.iteration + 1
         )
-        return new, new + weight * (new - alpha), grown, gap, iteration + 1
 
-    alpha = jnp.full(n, 1.0 / n, dtype)
-    one = jnp.ones((), dtype)
-    carry = (alpha, alpha, one, jnp.inf * one, jnp.int32(0))
-    alpha, _, _, _, iterations = jax.lax.while_loop(
-        lambda c: (c[3] > tolerance) & (c[4] < max_iterations), body, carry
+    def exchanged(state: _ActiveSetState) -> _ActiveSetState:
+        free, alpha, gradient = state.free, state.alpha, state.gradient
+        # Slopes smaller than what the equations were solved to have no sign yet.
+        residual = jnp.max(jnp.abs(jnp.where(free, gradient, 0.0)))
+        wrong = jnp.where(free, alpha < 0, gradient < -residual)
+        num_wrong = jnp.sum(wrong, dtype=jnp.int32)
+        fewer = num_wrong < state.num_wrong
+        last = jnp.arange(num_samples) == jnp.max(jnp.where(wrong, jnp.arange(num_samples), -1))
+        free = free ^ jnp.where(fewer | (state.patience > 0), wrong, last)
+        kept = jnp.where(free, alpha, 0.0)
+        return state._replace(
+            free=free,
+            alpha=kept,
+            gradient=product(kept) + shift * jnp.sum(kept) - 1.0,
+            num_wrong=jnp.minimum(num_wrong, state.num_wrong),
+            patience=jnp.where(fewer, PATIENCE, state.patience - 1),
+        )
+
+    every = jnp.ones(num_samples, bool)
+    zero, inf = jnp.zeros(num_samples, dtype), jnp.asarray(jnp.inf, dtype)
+    first = _ActiveSetState(
+        every, zero, zero - 1.0, jnp.int32(num_samples + 1), jnp.int32(PATIENCE), inf, jnp.int32(0)
     )
-    return alpha, iterations
+    final = jax.lax.while_loop(
+        lambda state: (state.shortfall > tolerance) & (state.iteration < max_iterations),
+        lambda state: solved(exchanged(state)),
+        solved(first),
+    )
+    return jnp.maximum(final.alpha, 0.0), final.iteration

@@ -13,12 +13,12 @@ import numpy as np
 
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Float, Int
-from ntkreg.dual_solvers import accelerated_gradient, interior_point, margin_bounds
+from ntkreg.dual_solvers import active_set, interior_point, margin_bounds
 
-# Beyond this size factorisations cost more than matrix-vector products, and memory counts.
-LARGEST_FACTORISED = 20_000
+# Up to the first size `auto` factorises at once; up to the second where products did not do.
+SMALL, LARGEST_FACTORISED = 2_000, 20_000
 
-SOLVERS = ("interior_point", "accelerated_gradient")
+SOLVERS = ("interior_point", "active_set")
 
 
 class NotSeparable(ValueError):
@@ -29,7 +29,9 @@ class HardMarginSVM(NamedTuple):
     """The max-margin classifier, and how far it can be from optimal.
 
     Attributes:
-      coefficients: β, scaled so that the smallest yᵢf(xᵢ) is 1 (where the margin is positive).
+      coefficients: β, scaled so that the smallest yᵢf(xᵢ) is 1 (where the margin is positive). Like
+        the margins in float64 where JAX has it, whatever the Gram matrix is in: rounded to float32
+        they give a margin that is some 1e-5 smaller.
       margin: minᵢ yᵢf(xᵢ)/‖f‖_H, reached by f: a lower bound of the best margin.
       margin_upper: √(αᵀQα)/Σα ≥ the best margin, from weak duality.
       relative_gap: (margin_upper − margin)/margin_upper.
@@ -46,9 +48,9 @@ class HardMarginSVM(NamedTuple):
 def hard_margin_svm(
     gram: Float[Array, "n n"],
     labels: Float[Array, " n"],
-    solver: Literal["auto", "interior_point", "accelerated_gradient"] = "auto",
+    solver: Literal["auto", "interior_point", "active_set"] = "auto",
     tolerance: float | None = None,
-    max_iterations: int | None = None,
+    max_iterations: int = 60,
 ) -> HardMarginSVM:
     """The classifier f in the kernel's space with the largest minᵢ yᵢf(xᵢ)/‖f‖_H, without bias.
 
@@ -61,11 +63,12 @@ def hard_margin_svm(
     Args:
       gram: K(xᵢ, xⱼ), positive semidefinite.
       labels: −1 or +1.
-      solver: `interior_point` factorises (n³/3 operations an iteration, some 15 of them);
-        `accelerated_gradient` needs nothing but products with the matrix and reaches a relative
-        gap of 1e-3 to 1e-6; `auto` takes the first up to n = 20,000.
+      solver: `interior_point` factorises, n³/3 operations in each of some 15 iterations;
+        `active_set` takes some 200 products of the matrix with a vector, and needs a positive
+        definite one, as the NTK's is, to converge; `auto` takes the first up to n = 2,000, above
+        it the second, and the first up to n = 20,000 where the second misses the tolerance.
       tolerance: relative gap to stop at; 1e-10 in float64 and 1e-4 in float32 unless given.
-      max_iterations: 60 and 2,000 unless given.
+      max_iterations: 60 unless given.
 
     Raises:
       NotSeparable: where the best margin is zero up to rounding (not under a trace: there the
@@ -74,18 +77,22 @@ def hard_margin_svm(
         finite, an unknown solver.
     """
     _check_gram(gram, labels, signs=True)
-    if solver == "auto":
-        solver = "interior_point" if gram.shape[0] <= LARGEST_FACTORISED else "accelerated_gradient"
-    if solver not in SOLVERS:
+    n = gram.shape[0]
+    if solver not in ("auto", *SOLVERS):
         raise ValueError(f"solver must be auto or {' or '.join(SOLVERS)}, got {solver!r}")
     if tolerance is None:
         tolerance = 1e-10 if gram.dtype == jnp.float64 else 1e-4
-    if max_iterations is None:
-        max_iterations = 60 if solver == "interior_point" else 2_000
-    result, rounding = _hard_margin_svm(gram, labels, solver, tolerance, max_iterations)
-    if is_concrete(result) and not result.margin_upper > rounding:
+    first = ("interior_point" if n <= SMALL else "active_set") if solver == "auto" else solver
+    result, rounding = _hard_margin_svm(gram, labels, first, tolerance, max_iterations)
+    if not is_concrete(result):
+        return result
+    missed = first == "active_set" and not result.relative_gap <= tolerance
+    if solver == "auto" and missed and n <= LARGEST_FACTORISED:
+        again = _hard_margin_svm(gram, labels, "interior_point", tolerance, max_iterations)
+        result, rounding = min(again, (result, rounding), key=lambda found: found[0].relative_gap)
+    if not result.margin_upper > rounding:
         raise NotSeparable(
-            f"no function of this kernel's space separates the {gram.shape[0]} samples: its "
+            f"no function of this kernel's space separates the {n} samples: its "
             f"margin is at most {float(result.margin_upper):.2g}, zero up to rounding"
         )
     return result
@@ -94,14 +101,25 @@ def hard_margin_svm(
 @functools.partial(jax.jit, static_argnames=("solver", "max_iterations"))
 def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
     labels = labels.astype(gram.dtype)
-    scale = jnp.max(jnp.diagonal(gram))
+    dtype = jnp.promote_types(gram.dtype, jnp.result_type(float))
+    scale = jnp.max(jnp.diagonal(gram)).astype(dtype)
     # Signs go onto vectors: a signed copy of a large Gram matrix would not fit beside it.
-    product = lambda v: labels * (gram @ (labels * v)) / scale
+    rough_product = lambda v: (labels * (gram @ (labels * v).astype(gram.dtype))) / scale
+
+    def product(v: Array) -> Array:
+        """Qv, summed in `dtype` without a copy of the matrix in it."""
+        if v.dtype == gram.dtype:
+            return rough_product(v)
+        return labels * jnp.sum(gram.astype(v.dtype) * (labels * v), axis=1) / scale
+
     if solver == "interior_point":
-        signed = gram * (labels[:, None] * labels[None, :] / scale)
+        signed = gram * (labels[:, None] * labels[None, :] / scale.astype(gram.dtype))
         alpha, iterations = interior_point(signed, tolerance, max_iterations)
     else:
-        alpha, iterations = accelerated_gradient(product, labels, tolerance, max_iterations)
+        alpha, iterations = active_set(
+            product, rough_product, labels.shape[0], dtype, tolerance, max_iterations
+        )
+    alpha = alpha.astype(dtype)
     q = product(alpha)
     lower, upper = margin_bounds(alpha, q)
     canonical = alpha / (jnp.where(jnp.min(q) > 0, jnp.min(q), 1.0) * scale)

@@ -146,12 +146,13 @@ def _num_rows(num_samples: int, linear: set[int]) -> int:
 def memory_needed(config: Config) -> int:
     """Bytes that the largest cell holds at once, counted from its arrays."""
     largest = lambda group: max((n for p, _, _, n in cells(config) if p in group), default=0)
-    n, itemsize = largest(KERNELS), np.dtype(config.kernel_dtype).itemsize
-    # The interior point method keeps three n × n arrays beside the Gram matrix.
-    matrices = 4 if n <= kernel_machines.LARGEST_FACTORISED else 1
+    itemsize = np.dtype(config.kernel_dtype).itemsize
+    n, factorised = largest(KERNELS), min(largest(KERNELS), kernel_machines.SMALL)
+    # Factorisations keep three n × n arrays beside the Gram matrix.
+    matrices = max(n**2, 4 * factorised**2, 4 * largest(TUNED) ** 2)
     tests = config.num_test + separation_cell.PLANE_POINTS
     blocks = 12 * kernels.ACCELERATOR_BLOCK**2
-    kernel = (matrices * n**2 + n * tests + blocks) * itemsize
+    kernel = (matrices + n * tests + blocks) * itemsize
     points, dim = largest(NETS), max(config.dims)
     net = 4 * (points * (6 * config.width + 2 * dim) + tests * (config.width + points + 3 * dim))
     return max(kernel, net)

@@ -186,14 +186,13 @@ def planted_objective(lam: float) -> float:
 def _fit_kernel(config: "Config", predictor: str, context: Context, state: PyTree) -> Fit:
     train = _cast(context.train, jnp.dtype(config.kernel_dtype))
     kernel = functools.partial(kernels.ntk, _network(config))
-    # Given twice, x needs no second Gram matrix to be made symmetric.
-    large = train.x.shape[0] > kernel_machines.LARGEST_FACTORISED
-    gram = kernel(train.x, train.x if large else None)
+    gram = kernel(train.x)
     lams = jnp.asarray(config.tuned_lams, gram.dtype)
     if predictor == "ntk_svm":
-        tolerance = 1e-8 if gram.dtype == jnp.float64 else 1e-4
+        tolerance = 1e-8 if gram.dtype == jnp.float64 else 1e-6
         svm = kernel_machines.hard_margin_svm(gram, train.y, tolerance=tolerance)
-        coefficients, residuals = svm.coefficients[None], svm.relative_gap[None]
+        coefficients = svm.coefficients[None].astype(gram.dtype)
+        residuals = svm.relative_gap[None]
         lams = jnp.zeros(1, gram.dtype)
     elif predictor == "ntk_logistic":
         path = kernel_machines.logistic_path(gram, train.y, lams)
