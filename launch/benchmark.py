@@ -34,11 +34,15 @@ def execute(config: Config, out) -> None:
         print(f"not installed, left out: {', '.join(sorted(missing))} (extra bench)")
     rows = benchmark.run(config)
     command.write(out, config, pandas.DataFrame(rows), figure(rows), time.time() - begun)
-    with pandas.option_context("display.width", 120, "display.precision", 1):
+    with pandas.option_context("display.width", 120, "display.precision", 2):
         print("medians, µs per network and step")
         print(benchmark.medians(rows))
-        print("medians, seconds")
-        print(benchmark.gram_medians(rows))
+        print("Gram matrix of the NTK, float32: medians, seconds")
+        print(benchmark.kernel_medians(rows, "gram"))
+        print("hard-margin SVM of it to a gap of 1e-6, and of the one of SVC: medians, seconds")
+        print(benchmark.kernel_medians(rows, "svm"))
+        print("rates of training, and of a matrix product and copy")
+        print(benchmark.roofline(rows))
     told = (f"{name} {ratio:.2f}" for name, ratio in benchmark.ratios(rows, config.extra).items())
     n, width, lams = config.extra
     print(f"n = {n}, width {width}, {lams} λ, times of ntkreg.sweeps: {', '.join(told)}")

@@ -4,7 +4,8 @@ The chain, in which every module knows only those before it:
 
     data -> networks -> kernels -> kernel_machines        what is learned, and by which kernel
          -> objectives -> margins -> trainers             how a network is trained, what it reaches
-         -> records -> sweeps -> claims -> experiments    many runs, and what they show
+         -> cells -> lanes -> timing -> plans             many runs: compiled, timed, batched
+         -> records -> sweeps -> claims -> experiments    kept on disk, and what they show
 
 Source: Wei, Lee, Liu, Ma, "Regularization Matters: Generalization and Optimization of Neural Nets
 v.s. their Induced Kernel" (NeurIPS 2019).

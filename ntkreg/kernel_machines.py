@@ -16,7 +16,7 @@ from ntkreg._types import Array, Float, Int
 from ntkreg.dual_solvers import active_set, interior_point, margin_bounds
 
 # Up to the first size `auto` factorises at once; up to the second where products did not do.
-SMALL, LARGEST_FACTORISED = 2_000, 20_000
+SMALL, LARGEST_FACTORISED = 500, 20_000
 
 SOLVERS = ("interior_point", "active_set")
 
@@ -65,7 +65,7 @@ def hard_margin_svm(
       labels: −1 or +1.
       solver: `interior_point` factorises, n³/3 operations in each of some 15 iterations;
         `active_set` takes some 200 products of the matrix with a vector, and needs a positive
-        definite one, as the NTK's is, to converge; `auto` takes the first up to n = 2,000, above
+        definite one, as the NTK's is, to converge; `auto` takes the first up to n = 500, above
         it the second, and the first up to n = 20,000 where the second misses the tolerance.
       tolerance: relative gap to stop at; 1e-10 in float64 and 1e-4 in float32 unless given.
       max_iterations: 60 unless given.

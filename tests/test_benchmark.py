@@ -2,14 +2,16 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_launch import launched
 
-from ntkreg.experiments import benchmark, contenders
+from ntkreg.experiments import benchmark, contenders, kernel_contenders, repeats
 from ntkreg.experiments.benchmark import Config
 from ntkreg.experiments.benchmark_figure import figure
 from ntkreg.experiments.contenders import Work
+from ntkreg.kernel_machines import hard_margin_svm
 
 WORK = Work(num_samples=30, width=8, num_lams=3, num_steps=20, dim=6)
 
@@ -76,8 +78,32 @@ def test_the_launcher_writes_every_repeat_and_shows_medians(tmp_path):
     assert "µs per network and step" in done.stdout and "times of ntkreg.sweeps" in done.stdout
     lines = (tmp_path / "summary.csv").read_text().splitlines()
     sizes, repeats = len(benchmark.works(Config.preset("smoke"))), 2
-    assert len(lines) == 1 + repeats * (3 * sizes + 3)
+    assert len(lines) == 1 + repeats * (3 * sizes + 2 + 3 + 2)
     assert json.loads((tmp_path / "run.json").read_text())["hardware"]
+
+
+def test_repeats_take_turns_and_tell_what_memory_they_took():
+    order = []
+    big = lambda: order.append("big") or np.ones(2**23).sum()  # 64 MiB
+    rows = list(repeats.interleaved({"big": big, "small": lambda: order.append("small")}, 3))
+    assert order == ["big", "small"] * 3
+    assert [row["repeat"] for row in rows] == [0, 0, 1, 1, 2, 2]
+    assert all(row["seconds"] > 0 for row in rows)
+    if repeats.STATUS.exists():
+        assert 60 < rows[0]["peak_mib"] < 80 and abs(rows[1]["peak_mib"]) < 8
+
+
+def test_svc_ends_where_our_svm_does_but_for_its_bias():
+    """On pairs ±x with labels ±1 the best bias is zero, so that both solve one problem."""
+    x = np.random.default_rng(0).normal(size=(20, 30))
+    x, y = np.concatenate([x, -x]), np.repeat([1.0, -1.0], 20)
+    gram = x @ x.T
+    machine = kernel_contenders.svc(gram, y)
+    beta = np.zeros(40)
+    beta[machine.support_] = machine.dual_coef_[0]
+    margin = float(hard_margin_svm(jnp.asarray(gram), jnp.asarray(y)).margin)
+    np.testing.assert_allclose(1 / np.sqrt(beta @ gram @ beta), margin, rtol=2e-3)
+    assert 1e-9 < kernel_contenders.svc_gap(gram, y) < 1e-2
 
 
 def test_the_figure_has_a_panel_for_every_size():

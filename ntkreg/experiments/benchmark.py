@@ -8,18 +8,16 @@ table, unlike every other, holds times, and no run of it repeats another.
 import dataclasses
 import importlib.util
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas
 import tqdm
 
-from ntkreg import data, kernels, networks, timing
-from ntkreg.experiments import configs, contenders
+from ntkreg import timing
+from ntkreg.experiments import configs, contenders, kernel_contenders, repeats
 from ntkreg.experiments.contenders import CONTENDERS, Work
 
 AGREE = 2e-3  # relative: float32 sums in another order drift apart over a run
@@ -129,7 +127,8 @@ def run(config: Config) -> list[dict[str, Any]]:
             rows += _trainings(config, work)
             bar.update()
         for num_samples in config.gram_samples:
-            rows += _kernels(config, num_samples)
+            for task in kernel_contenders.TASKS.values():
+                rows += task(num_samples, config.gram_dim, config.num_repeats)
             bar.update()
     return rows
 
@@ -146,51 +145,13 @@ def _trainings(config: Config, work: Work) -> Iterator[dict[str, Any]]:
         # The first λ is the same however many there are.
         if not np.allclose(losses[0], reference[0], rtol=AGREE):
             raise RuntimeError(f"{name} ends at {losses[0]}, others at {reference[0]}: {work}")
-    for name, repeat, seconds in _interleaved(runs, config.num_repeats):
-        seconds /= share[name]
-        steps = work.num_lams * work.num_steps
-        yield {
-            "task": "training",
-            "contender": name,
-            **work._asdict(),
-            "repeat": repeat,
+    for row in repeats.interleaved(runs, config.num_repeats):
+        seconds = row["seconds"] / share[row["contender"]]
+        yield {"task": "training", **work._asdict(), **row} | {
             "seconds": seconds,
-            "microseconds_per_step": 1e6 * seconds / steps,
+            "microseconds_per_step": 1e6 * seconds / (work.num_lams * work.num_steps),
             "gflops": work.operations() / seconds / 1e9,
-        }
-
-
-def _interleaved(runs: dict[str, Callable], num_repeats: int) -> Iterator[tuple[str, int, float]]:
-    for repeat in range(num_repeats):
-        for name, run in runs.items():
-            begun = time.perf_counter()
-            run()
-            yield name, repeat, time.perf_counter() - begun
-
-
-def _kernels(config: Config, num_samples: int) -> Iterator[dict[str, Any]]:
-    """The Gram matrix of the NTK, and the product of two matrices of its size as a measure."""
-    samples = data.noisy_xor(jax.random.key(0), num_samples, config.gram_dim)
-    x = samples.x.astype(jnp.float32)
-    network = networks.fully_connected(2, 1)
-    square = jnp.ones((num_samples, num_samples), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    runs = {
-        "ntkreg": lambda: kernels.ntk(network, x).block_until_ready(),
-        # `Network.kernel` is neural-tangents' own kernel function, neither jitted nor in blocks.
-        "neural_tangents": lambda: network.kernel(x, None).ntk.block_until_ready(),
-        "matrix_product": lambda: product(square, square).block_until_ready(),
-    }
-    for run in runs.values():
-        run()
-    for name, repeat, seconds in _interleaved(runs, config.num_repeats):
-        yield {
-            "task": "gram",
-            "contender": name,
-            "num_samples": num_samples,
-            "dim": config.gram_dim,
-            "repeat": repeat,
-            "seconds": seconds,
+            "gbytes_per_second": work.traffic() / seconds / 1e9,
         }
 
 
@@ -217,17 +178,35 @@ def check_memory(config: Config) -> None:
 def medians(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
     """One row for every size of training: median µs of one step of one network, by contender."""
     table = pandas.DataFrame(rows)
-    training = table[table.task == "training"]
     sizes = ["num_samples", "width", "num_lams", "num_steps"]
+    training = table[table.task == "training"].astype(dict.fromkeys(sizes, int))
     values = training.pivot_table("microseconds_per_step", sizes, "contender", "median", sort=False)
     return values[[c for c in CONTENDERS if c in values]]
 
 
-def gram_medians(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
-    """One row for every size of the Gram matrix: median seconds, by contender."""
+def kernel_medians(rows: Sequence[dict[str, Any]], task: str) -> pandas.DataFrame:
+    """One row for every size of `task`, gram or svm: median seconds, by contender."""
     table = pandas.DataFrame(rows)
-    gram = table[table.task == "gram"]
-    return gram.pivot_table("seconds", ["num_samples", "dim"], "contender", "median", sort=False)
+    chosen = table[table.task == task]
+    return chosen.pivot_table("seconds", ["num_samples", "dim"], "contender", "median", sort=False)
+
+
+def roofline(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
+    """GFLOP/s and GB/s of the sweep at the size where each is best, beside the machine's own.
+
+    The machine's are medians at the largest matrix. Bytes are those of the hidden layer; a CPU
+    keeps part of them in its cache and so can pass what its memory gives.
+    """
+    table = pandas.DataFrame(rows)
+    rates = ["gflops", "gbytes_per_second"]
+    peaks = table[table.task == "peak"]
+    peaks = peaks[peaks.num_samples == peaks.num_samples.max()]
+    sweeps = table[table.contender == "sweep"].groupby(["num_samples", "width", "num_lams"])
+    found = {
+        "machine": peaks.groupby("contender")[rates].median().max(),
+        "sweep": sweeps[rates].median().max(),
+    }
+    return pandas.DataFrame(found).T
 
 
 def ratios(rows: Sequence[dict[str, Any]], size: tuple[int, int, int]) -> dict[str, float]:

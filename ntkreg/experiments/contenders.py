@@ -34,6 +34,13 @@ class Work(NamedTuple):
         """Floating-point operations of all matrix products, forward and backward."""
         return 6 * self.num_samples * self.dim * self.width * self.num_lams * self.num_steps
 
+    def traffic(self) -> int:
+        """Bytes that must move where no activation stays in a cache: hidden layer and gradient.
+
+        Each is written once and read once, in float32; whether a unit is active is one with it.
+        """
+        return 4 * 4 * self.num_samples * self.width * self.num_lams * self.num_steps
+
 
 class Problem(NamedTuple):
     """Samples, start and λ of the work, the same for all contenders."""
