@@ -1,5 +1,6 @@
 """Sweeps: every cell once, one compilation per shape, resume equal to an uninterrupted run."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -234,6 +235,21 @@ def test_out_of_memory_halves_the_batch_once_and_says_so(tmp_path, monkeypatch):
     assert (record.arrays["steps"] == 50 + np.arange(16)).all()
     chunks = records.read_manifest(tmp_path)["plan"]["chunks"]
     assert {chunk["batch"] for chunk in chunks} == {2}
+
+
+def test_a_read_only_folder_is_told_and_keeps_what_is_there(tmp_path, monkeypatch):
+    """The first file that is tried in it gives the error; root could write past permissions."""
+    sweeps.sweep(random_walk(), {"seed": range(2)}, folder=tmp_path)
+    (tmp_path / "chunk-000000.npz").unlink()  # so that there is something left to do
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(records.tempfile, "NamedTemporaryFile", refuse)
+    with pytest.raises(ValueError, match=f"folder to write in, got {tmp_path}.*Read-only"):
+        sweeps.sweep(random_walk(), {"seed": range(2)}, folder=tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
