@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,14 +91,23 @@ def _grown(
 ) -> tuple[int, timing.Cost]:
     """The size of batches from which larger ones do not pay, and its cost."""
     size = 1
+    faster = lambda one, other: _pace(one, num_workers) * GAIN <= _pace(other, num_workers)
     while size < most:
         larger = min(timing.GROWTH * size, most)
         tried = timing.measure(programs, points, larger)
-        too_slow = tried.lane_seconds * GAIN > cost.lane_seconds
-        if tried.num_bytes > timing.memory_available() // num_workers or too_slow:
+        fits = tried.num_bytes <= timing.memory_available() // num_workers
+        # What made the smaller one slow may have passed: it gets a second chance.
+        if not (fits and faster(tried, cost)) or not faster(
+            tried, timing.measure(programs, points, size)
+        ):
             break
         size, cost = larger, tried
     return size, cost
+
+
+def _pace(cost: timing.Cost, num_workers: int) -> float:
+    """Seconds per lane where all workers are at it, who share the cores that one keeps busy."""
+    return cost.lane_seconds * max(1.0 / num_workers, cost.cores / (os.cpu_count() or 1))
 
 
 def _filled(programs: Programs, points: Sequence[Point], most: int, num_workers: int) -> int:

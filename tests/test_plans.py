@@ -41,12 +41,31 @@ def batches(plan):
 def test_the_batch_grows_while_lanes_get_faster(monkeypatch):
     speeds = {1: 8.0, 4: 2.0, 16: 1.0, 64: 0.95}
     plan, tried = planned(monkeypatch, lambda size: Cost(speeds[size], 0.1, 0))
-    assert (batches(plan), tried) == (16, [1, 4, 16, 64])
+    assert (batches(plan), tried) == (16, [1, 4, 1, 16, 4, 64])
 
 
 def test_a_loop_stays_a_loop_where_batches_are_slower(monkeypatch):
     plan, tried = planned(monkeypatch, lambda size: Cost(1.0 * size, 0.1, 0))
     assert (batches(plan), tried) == (1, [1, 4])
+
+
+def test_a_slow_moment_does_not_choose_the_batch(monkeypatch):
+    """One lane alone first seems slow, since something else ran; its second chance shows it."""
+    slow = iter([5.0, 1.0])
+    plan, tried = planned(monkeypatch, lambda size: Cost(next(slow) if size == 1 else 2.0, 0.1, 0))
+    assert (batches(plan), tried) == (1, [1, 4, 1])
+
+
+@pytest.mark.parametrize(("num_workers", "batch"), [(1, 4), (2, 1)])
+def test_a_batch_on_two_cores_must_beat_two_workers_with_one_each(monkeypatch, num_workers, batch):
+    monkeypatch.setattr(plans.os, "cpu_count", lambda: 2)
+    costs = {
+        1: Cost(1.0, 0.1, 0),
+        4: Cost(0.6, 0.1, 0, cores=2.0),
+        16: Cost(0.6, 0.1, 0, cores=2.0),
+    }
+    plan, _ = planned(monkeypatch, costs.get, num_workers=num_workers)
+    assert batches(plan) == batch
 
 
 def test_batches_fit_into_the_memory_of_each_worker(monkeypatch):
