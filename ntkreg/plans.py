@@ -43,7 +43,8 @@ def plan(
 
     Without a `batch_size` each shape gets its own: one lane at a time on a CPU and all lanes
     elsewhere where the work is short; else the size from which larger ones (by factors of four) are
-    not 1.2 times faster, as measured. Batches fit into the device's memory.
+    not 1.2 times faster, as measured. Batches fit into the device's memory. Where every worker can
+    have a lane of its own there is nothing to choose, and nothing is compiled before the run.
 
     Where one lane alone keeps several cores busy, one worker takes its chunks if several at once
     are not faster.
@@ -55,6 +56,9 @@ def plan(
     groups = shapes_of(programs, cells)
     points = {shape: [cells[lane] for lane in lanes] for shape, lanes in groups.items()}
     most = {shape: math.ceil(len(p) / programs.num_devices) for shape, p in points.items()}
+    places = num_workers * programs.num_devices
+    open_shapes = [s for s, p in points.items() if batch_size is not None or len(p) > places]
+    progress(len(groups) - len(open_shapes))
 
     def compile_first(shape: tuple) -> float:
         begun = time.perf_counter()
@@ -63,10 +67,13 @@ def plan(
         return time.perf_counter() - begun
 
     with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
-        compile_seconds = dict(zip(groups, pool.map(compile_first, groups), strict=True))
+        compile_seconds = dict(zip(open_shapes, pool.map(compile_first, open_shapes), strict=True))
     found = []
     for shape, lanes in groups.items():  # one after the other: timing wants the machine for itself
         size = min(batch_size or 1, most[shape])
+        if shape not in compile_seconds:
+            found.append([{"lanes": [i], "batch": size, "workers": num_workers} for i in lanes])
+            continue
         cost = None
         if programs.cell.num_steps(points[shape][0]) > 1 or len(lanes) >= WORTH_TIMING:
             cost = timing.measure(programs, points[shape], size)
@@ -77,7 +84,7 @@ def plan(
             elif jax.default_backend() != "cpu":
                 size = _filled(programs, points[shape], most[shape], num_workers)
         workers = _workers(programs, points[shape], size, cost, num_workers)
-        length = _chunk_length(len(lanes), size, cost, num_workers * programs.num_devices)
+        length = _chunk_length(len(lanes), size, cost, places)
         starts = range(0, len(lanes), length)
         same = {"batch": size, "workers": workers}
         found.append([{"lanes": lanes[i : i + length], **same} for i in starts])

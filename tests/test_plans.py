@@ -81,6 +81,15 @@ def test_short_work_is_not_worth_another_compilation(monkeypatch):
     assert batches(plan) == 8
 
 
+def test_nothing_is_compiled_where_every_worker_has_a_lane(monkeypatch):
+    done = []
+    monkeypatch.setattr(timing, "prepared", lambda *args: done.append("compiled"))
+    programs = Programs(CELL, (), jax.devices()[:1])
+    plan = plans.plan(programs, [{"seed": 0}, {"seed": 1}], None, 2, done.append)
+    assert done == [1]  # one shape of which progress is told, without a program
+    assert [chunk["lanes"] for chunk in plan["chunks"]] == [[0], [1]]
+
+
 def test_an_explicit_batch_is_taken(monkeypatch):
     plan, tried = planned(monkeypatch, lambda size: Cost(1.0, 0.1, 10**9), batch_size=7)
     assert (batches(plan), tried) == (7, [7])
