@@ -34,7 +34,9 @@ def execute(config: Config, out) -> None:
         print(f"not installed, left out: {', '.join(sorted(missing))} (extra bench)")
     rows = benchmark.run(config)
     command.write(out, config, pandas.DataFrame(rows), figure(rows), time.time() - begun)
-    with pandas.option_context("display.width", 120, "display.precision", 2):
+    with pandas.option_context(
+        "display.width", 120, "display.max_columns", 9, "display.precision", 2
+    ):
         print("medians, µs per network and step")
         print(benchmark.medians(rows))
         print("Gram matrix of the NTK, float32: medians, seconds")

@@ -242,6 +242,10 @@ def _run(work: _Sweep, chunks: Sequence[int]) -> None:
 
 
 def _in_parallel(work: _Sweep, groups: Sequence, num_workers: int, progress: "_Progress") -> None:
+    if min(num_workers, len(groups)) == 1:  # a thread would only cost its start
+        for group in groups:
+            progress.add(work(group))
+        return
     with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
         futures = [pool.submit(work, group) for group in groups]
         try:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.figure
+import matplotlib.ticker
 import pandas
 
 # Okabe and Ito's colours; markers tell them apart in grey.
@@ -19,7 +20,8 @@ STYLES = {
 def figure(rows: Sequence[dict[str, Any]]) -> matplotlib.figure.Figure:
     """A panel for each number of samples and width; medians with the range of the repeats."""
     table = pandas.DataFrame(rows)
-    table = table[table.task == "training"]
+    sizes = dict.fromkeys(["num_samples", "width", "num_lams"], int)
+    table = table[table.task == "training"].astype(sizes)
     panels = list(table.groupby(["width", "num_samples"]))
     columns = min(len(panels), 4)
     lines = -(-len(panels) // columns)
@@ -41,6 +43,8 @@ def figure(rows: Sequence[dict[str, Any]]) -> matplotlib.figure.Figure:
         ax.set(xscale="log", yscale="log", xlabel="number of λ")
         ax.set_ylabel("µs per network and step")
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
+        ax.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
         ax.set_title(f"n = {num_samples:g}, width {width:g}", fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()

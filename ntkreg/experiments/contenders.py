@@ -147,6 +147,7 @@ def torch_compiled(given: Problem) -> Callable[[], np.ndarray]:
         gradients = torch.func.grad(objective, argnums=(0, 1))(first, last)
         return first - LEARNING_RATE * gradients[0], last - LEARNING_RATE * gradients[1]
 
+    torch.compiler.reset()  # else sizes seen before count against the limit of recompilations
     compiled = torch.compile(torch.func.vmap(step), dynamic=False)
     losses = torch.func.vmap(lambda first, last: _torch_loss(torch, first, last, x, y))
 
