@@ -141,9 +141,7 @@ def _workers(
 
     def advanced(start: tuple) -> None:
         stages, varied, context, state = start
-        jax.block_until_ready(
-            stages.advance(varied, context, state, programs.everywhere(np.int32(count)))
-        )
+        jax.block_until_ready(stages.advance(varied, context, state, np.int32(count)))
 
     def started() -> tuple:
         stages, varied = timing.prepared(programs, points, size)

@@ -3,13 +3,12 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from ntkreg._types import Array
 from ntkreg.cells import Point
 from ntkreg.lanes import Programs, Stages, run_lanes
 
@@ -57,7 +56,7 @@ def memory_available() -> int:
 
 def prepared(
     programs: Programs, points: Sequence[Point], num_lanes: int
-) -> tuple[Stages, dict[str, Array]]:
+) -> tuple[Stages, dict[str, np.ndarray]]:
     """The compiled stages for num_lanes on each device, and coordinates to try them on."""
     total = num_lanes * programs.num_devices
     varied = programs.varied([points[i % len(points)] for i in range(total)])
@@ -79,8 +78,7 @@ def measure(
     context, state = jax.block_until_ready(stages.prepare(varied))
     seconds = time.perf_counter() - begun
     num_steps = programs.cell.num_steps(points[0])
-    lanes, everywhere = (varied, context, state), programs.everywhere
-    step_seconds, cores = _sample(stages, lanes, everywhere, num_steps)
+    step_seconds, cores = _sample(stages, (varied, context, state), num_steps)
     begun = time.perf_counter()
     if with_finish:
         jax.block_until_ready(stages.finish(varied, *stages.prepare(varied)))
@@ -95,15 +93,13 @@ def measure(
     return Cost(lane_seconds, compile_seconds, num_bytes, step_seconds, cores)
 
 
-def _sample(
-    stages: Stages, lanes: tuple, everywhere: Callable, num_steps: int
-) -> tuple[float, float]:
+def _sample(stages: Stages, lanes: tuple, num_steps: int) -> tuple[float, float]:
     """Seconds of one step and the cores that it keeps busy, from the longest of growing samples."""
     count, seconds, cores = 1, 0.0, 1.0
     varied, context, state = lanes
     while count <= num_steps:
         begun, busy = time.perf_counter(), time.process_time()
-        state, over = stages.advance(varied, context, state, everywhere(np.int32(count)))
+        state, over = stages.advance(varied, context, state, np.int32(count))
         jax.block_until_ready(over)
         elapsed = time.perf_counter() - begun
         seconds, cores = elapsed / count, (time.process_time() - busy) / elapsed

@@ -20,6 +20,7 @@ from ntkreg import timing
 from ntkreg.experiments import configs, contenders, kernel_contenders, repeats
 from ntkreg.experiments.contenders import CONTENDERS, Work
 
+STEPS = (200, 1000)  # least and most of a run; training takes thousands
 AGREE = 2e-3  # relative: float32 sums in another order drift apart over a run
 
 
@@ -30,9 +31,9 @@ class Config:
     Attributes:
       num_samples, widths, num_lams: all combinations are trained, but those whose matrix products
         take more than `most_operations`.
-      extra: one more size of (num_samples, width, num_lams).
+      extra: one more size of (num_samples, width, num_lams), always with the most steps.
       dim: of the samples of D.
-      operations: matrix products that a run should take; it sets the steps, between 200 and 1000.
+      operations: matrix products that a run should take; it sets the steps, within STEPS.
       most_operations: see above.
       contenders: any of contenders.CONTENDERS; those of PyTorch only where it is installed.
       num_repeats: interleaved repeats of every size, after one that is not counted.
@@ -99,10 +100,10 @@ def works(config: Config) -> list[Work]:
         for width in config.widths
         for lams in config.num_lams
     ]
-    found = []
-    for size in [config.extra, *sizes]:
+    found = [Work(*config.extra, STEPS[1], config.dim)]
+    for size in sizes:
         one_step = Work(*size, 1, config.dim).operations()
-        work = Work(*size, int(np.clip(config.operations / one_step, 200, 1000)), config.dim)
+        work = Work(*size, int(np.clip(config.operations / one_step, *STEPS)), config.dim)
         if work.operations() <= config.most_operations:
             found.append(work)
     return list(dict.fromkeys(found))

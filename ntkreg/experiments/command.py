@@ -49,6 +49,8 @@ def launch(
     logging.set_verbosity(logging.WARNING)  # JAX reports every backend that it does not find
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
+    # The sweeps' workers are threads already: a program handed to one more only waits for it.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     flags.DEFINE_string("preset", "laptop", "Sizes of the experiment: smoke, laptop or full.")
     flags.DEFINE_bool("dry_run", False, "Tell cells, memory and time; run nothing, write nothing.")
     flags.DEFINE_string("out", None, f"Folder of the results [{folder('PRESET')}].")
