@@ -3,7 +3,8 @@
 The chain, in which every module knows only those before it:
 
     data -> networks -> kernels -> kernel_machines        what is learned, and by which kernel
-         -> objectives -> margins -> trainers             how a network is trained, what it reaches
+         -> l1_machines -> objectives -> margins          what a network is measured by
+         -> trainers -> bounds -> certificates            how it is trained, and what the truth is
          -> cells -> lanes -> timing -> plans             many runs: compiled, timed, batched
          -> records -> sweeps -> claims -> experiments    kept on disk, and what they show
 
@@ -12,10 +13,13 @@ v.s. their Induced Kernel" (NeurIPS 2019).
 """
 
 from ntkreg import (
+    bounds,
+    certificates,
     claims,
     data,
     kernel_machines,
     kernels,
+    l1_machines,
     margins,
     networks,
     objectives,
@@ -29,11 +33,14 @@ from ntkreg.networks import Network, fully_connected
 __all__ = [
     "Dataset",
     "Network",
+    "bounds",
+    "certificates",
     "claims",
     "data",
     "fully_connected",
     "kernel_machines",
     "kernels",
+    "l1_machines",
     "margins",
     "networks",
     "objectives",

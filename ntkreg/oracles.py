@@ -1,0 +1,121 @@
+"""Oracles: the maximum over the unit ball of h(u) = Σ cᵢ relu(uᵀxᵢ), which every dual bound needs.
+
+One interface, three ways: `enumerate` lists all activation patterns (rank ≤ 4), `branch_and_bound`
+certifies an interval and can be stopped anywhere, `multistart` is a local search that proves
+nothing.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ntkreg import sphere_search
+from ntkreg.arrangements import activation_patterns
+
+KINDS = {"enumerate": "exact", "branch_and_bound": "certified", "multistart": "heuristic"}
+MAX_DIRECTIONS = 30  # that one call returns
+CCP_ROUNDS, CCP_SWEEPS = 100, 300
+
+
+class Maximum(NamedTuple):
+    """What an oracle knows of max over ‖u‖ ≤ 1 of h(u), which is at least h(0) = 0.
+
+    Attributes:
+      lower: the largest value found, at the first of `directions`.
+      upper: a bound from above, its rounding allowance in it; infinity where the call ended at
+        `floor`; of `multistart` merely `lower`.
+      directions: unit vectors of shape (k, d) with large values, best first.
+      nodes: how many nodes branch and bound took; the number of patterns or starts of the others.
+    """
+
+    lower: float
+    upper: float
+    directions: np.ndarray
+    nodes: int
+
+    def above(self, x: np.ndarray, c: np.ndarray, floor: float | None) -> np.ndarray:
+        """The directions with values above the floor."""
+        return self.directions[np.maximum(self.directions @ x.T, 0.0) @ c > floor]
+
+
+# (c, floor) -> Maximum. With a floor only directions above it are of interest, and as soon as one
+# is found an oracle may return; without one it proves a bound.
+Oracle = Callable[[np.ndarray, float | None], Maximum]
+
+
+def make_oracle(
+    name: str,
+    x: np.ndarray,
+    *,
+    tolerance: float = 1e-7,
+    max_nodes: int = 1_000_000,
+    num_starts: int = 300,
+    seed: int = 0,
+) -> Oracle:
+    """The oracle of that name for samples x of shape (n, d), float64.
+
+    Args:
+      tolerance: relative gap at which branch_and_bound ends.
+      max_nodes: after which branch_and_bound ends with the bound that it then has.
+      num_starts: random starts of the local search, beside the 2n directions ±xᵢ.
+      seed: of these starts.
+
+    Raises:
+      ValueError: for an unknown name, or `enumerate` with a rank above 4.
+    """
+    if name not in KINDS:
+        raise ValueError(f"oracle must be one of {', '.join(KINDS)}, got {name!r}")
+    if name == "enumerate":
+        return functools.partial(_enumerated, x, activation_patterns(x))
+    draws = np.random.default_rng(seed).normal(size=(num_starts, x.shape[1]))
+    starts = np.concatenate([x, -x, draws])
+    starts = starts / np.maximum(np.linalg.norm(starts, axis=1, keepdims=True), 1e-300)
+    if name == "multistart":
+        return functools.partial(_multistarted, x, starts)
+    return functools.partial(_branched, x, starts, tolerance, max_nodes)
+
+
+def _enumerated(x: np.ndarray, signs: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:
+    bounds, units = sphere_search.distances_in_cells(x, c, signs, 0.9 * (floor or 0.0))
+    eps = 8 * sum(x.shape) * np.finfo(float).eps
+    upper = float(bounds.max()) + eps * float(np.abs(c) @ np.linalg.norm(x, axis=1))
+    return _sorted(x, c, units[units.any(axis=1)], upper, len(signs))
+
+
+def _multistarted(x: np.ndarray, starts: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:
+    ends, _ = sphere_search.ascend_all(x, c, starts, CCP_ROUNDS, CCP_SWEEPS)
+    found = _sorted(x, c, ends[ends.any(axis=1)], np.inf, len(starts))
+    return found._replace(upper=found.lower)
+
+
+def _branched(
+    x: np.ndarray,
+    starts: np.ndarray,
+    tolerance: float,
+    max_nodes: int,
+    c: np.ndarray,
+    floor: float | None,
+) -> Maximum:
+    local = _multistarted(x, starts, c, floor)
+    if floor is not None and local.lower > floor:
+        return local._replace(upper=np.inf, nodes=0)
+    used = x.any(axis=1) & (c != 0)  # the others do nothing
+    start = local.directions[0] if len(local.directions) else np.zeros(x.shape[1])
+    upper, best, nodes = sphere_search.branch_and_bound(
+        np.ascontiguousarray(x[used]), c[used], start, tolerance, max_nodes
+    )
+    upper += sphere_search.rounding_allowance(x, c)
+    directions = np.concatenate([best[None], local.directions])
+    return _sorted(x, c, directions[directions.any(axis=1)], float(upper), nodes)
+
+
+def _sorted(x: np.ndarray, c: np.ndarray, units: np.ndarray, upper: float, nodes: int) -> Maximum:
+    """The best directions, one for each activation pattern."""
+    values = np.maximum(units @ x.T, 0.0) @ c
+    order = np.argsort(-values)
+    _, first = np.unique(units[order] @ x.T > 0, axis=0, return_index=True)
+    chosen = order[np.sort(first)][:MAX_DIRECTIONS]
+    lower = float(values[chosen[0]]) if len(chosen) else 0.0
+    return Maximum(max(lower, 0.0), max(upper, 0.0), units[chosen], nodes)

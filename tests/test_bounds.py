@@ -1,0 +1,231 @@
+"""Closed-form margins: reached by the networks they belong to and by training, and not exceeded."""
+
+import itertools
+import math
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ntkreg.bounds import (
+    linear_margin,
+    orthonormal_margin,
+    planted_margin,
+    planted_network,
+    population_margin,
+    population_network,
+)
+from ntkreg.data import Dataset, noisy_xor
+from ntkreg.kernel_machines import hard_margin_svm
+from ntkreg.margins import margins, normalized_margin
+from ntkreg.networks import fully_connected
+from ntkreg.trainers import train
+
+DEPTHS = range(2, 7)
+
+
+def population(dim):
+    """Every point of D once: all are equally likely."""
+    signals = [(s, 0, 1) for s in (1, -1)] + [(0, s, -1) for s in (1, -1)]
+    signs = list(itertools.product((1.0, -1.0), repeat=dim - 2))
+    x = np.array([(a, b, *noise) for a, b, _ in signals for noise in signs])
+    return Dataset(jnp.asarray(x), jnp.repeat(jnp.array([1.0, 1.0, -1.0, -1.0]), len(signs)))
+
+
+def orthonormal(num_positive, num_negative):
+    labels = jnp.concatenate([jnp.ones(num_positive), -jnp.ones(num_negative)])
+    return Dataset(jnp.eye(num_positive + num_negative), labels)
+
+
+def linearly_separable():
+    x = jax.random.normal(jax.random.key(5), (12, 4))
+    return Dataset(x, jnp.sign(x @ jnp.ones(4)))
+
+
+def svm_margin(data):
+    return float(hard_margin_svm(data.x @ data.x.T, data.y).margin)
+
+
+# depth: (learning rate, path of λ, steps for each). Deeper networks fall into f = 0 at larger
+# rates, or where λ drops by too much at once.
+PATH = (1e-4, 1e-16, 1e-64, 1e-250)
+SETTINGS = {
+    2: (0.1, PATH, 6000),
+    3: (0.1, PATH, 6000),
+    4: (0.05, PATH, 6000),
+    5: (0.03, PATH, 8000),
+    6: (0.02, (*PATH[:3], 1e-128, PATH[3]), 8000),
+}
+
+
+def trained_margins(data, depth, activation="relu", num_seeds=4):
+    network = fully_connected(depth, 16, activation=activation)
+    rate, path, num_steps = SETTINGS[depth]
+    options = {"lam": path, "learning_rate": rate, "num_steps": num_steps}
+    results = [train(network, data, key=jax.random.key(s), **options) for s in range(num_seeds)]
+    return [float(normalized_margin(network, result.params, data)) for result in results]
+
+
+@pytest.mark.parametrize("depth", [*DEPTHS, 9])
+@pytest.mark.parametrize("dim", [3, 10])
+@pytest.mark.parametrize(
+    ("weights", "margin"),
+    [(planted_network, planted_margin), (population_network, population_margin)],
+)
+def test_networks_have_margin_one_and_the_closed_form_on_D(weights, margin, dim, depth):
+    params, network = weights(dim, depth), fully_connected(depth, 2)
+    for data in (population(3), noisy_xor(jax.random.key(0), 64, 10)):
+        if data.x.shape[1] == dim:
+            np.testing.assert_allclose(margins(network, params, data), 1, rtol=1e-12)
+            found = float(normalized_margin(network, params, data))
+            assert found == pytest.approx(margin(depth), rel=1e-12)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_planted_network_is_balanced_at_its_norm(depth):
+    squares = [float(jnp.sum(weights**2)) for weights in planted_network(5, depth)]
+    np.testing.assert_allclose(squares, 2 * 4 ** (1 / depth), rtol=1e-13)
+
+
+def test_planted_network_of_depth_two_has_unit_weights():
+    first, last = planted_network(4)
+    np.testing.assert_array_equal(first[:2], [[1, -1, 0, 0], [0, 0, 1, -1]])
+    np.testing.assert_array_equal(first[2:], 0)
+    np.testing.assert_array_equal(last[:, 0], [1, 1, -1, -1])
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_no_small_change_of_the_population_network_helps(depth):
+    """On the population the margin falls in every one of 200 random directions."""
+    network, data, params = fully_connected(depth, 2), population(3), population_network(3, depth)
+
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+
+    def moved(direction):
+        step = 1e-3 * jnp.linalg.norm(flat) * direction / jnp.linalg.norm(direction)
+        return normalized_margin(network, unravel(flat + step), data)
+
+    directions = jax.random.normal(jax.random.key(0), (200, flat.size))
+    assert float(jnp.max(jax.vmap(moved)(directions))) < population_margin(depth)
+
+
+@given(st.integers(0, 1000), st.integers(3, 7))
+def test_a_unit_of_norm_one_gains_at_most_a_quarter_on_D(seed, dim):
+    """E[y relu(uᵀx)] = ¼ E[max(|u₁|, |Z|) − max(|u₂|, |Z|)]: the proof at depth 2."""
+    data = population(dim)
+    u = np.random.default_rng(seed).normal(size=dim)
+    u /= np.linalg.norm(u)
+    z = np.abs(np.asarray(data.x)[:, 2:] @ u[2:])
+    expected = np.mean(np.maximum(abs(u[0]), z) - np.maximum(abs(u[1]), z)) / 4
+    gain = np.mean(np.asarray(data.y) * np.maximum(np.asarray(data.x) @ u, 0))
+    assert gain == pytest.approx(expected, abs=1e-14)
+    assert abs(gain) <= 0.25
+
+
+@given(st.integers(0, 1000), st.integers(3, 6))
+def test_a_unit_tells_the_classes_apart_by_half_its_square_at_most(seed, dim):
+    """E|relu(uᵀx) − relu(uᵀx′)|² ≤ ½(u₁² + u₂²) over pairs of equal noise: the upper bound."""
+    data = population(dim)
+    x, label = np.asarray(data.x), np.asarray(data.y)
+    u = np.random.default_rng(seed).normal(size=dim)
+    unit = np.maximum(x @ u, 0)
+    squares = [
+        (unit[i] - unit[j]) ** 2
+        for i, j in itertools.product(np.flatnonzero(label > 0), np.flatnonzero(label < 0))
+        if (x[i, 2:] == x[j, 2:]).all()
+    ]
+    assert np.mean(squares) <= (u[0] ** 2 + u[1] ** 2) / 2 * (1 + 1e-12)
+
+
+def test_population_margins_order_and_limits():
+    assert population_margin(2) == planted_margin(2) == pytest.approx(1 / 8, rel=1e-15)
+    for depth in range(3, 30):
+        ratio = population_margin(depth) / planted_margin(depth)
+        assert 1.03 < ratio < 2 / 12**0.25
+        assert population_margin(depth) < depth ** (-depth / 2) / 8**0.5
+    assert population_margin(120) / planted_margin(120) == pytest.approx(2 / 12**0.25, rel=1e-3)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_training_reaches_the_population_margin_and_no_more(depth):
+    """Proved for depth 2. Above it a larger margin would be news, and end the docstring's claim."""
+    found = np.array(trained_margins(population(3), depth)) / population_margin(depth)
+    assert 0.997 <= found.max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_training_reaches_the_orthonormal_margin_and_no_more(depth):
+    """Proved for depth 2, as above."""
+    found = np.array(trained_margins(orthonormal(3, 2), depth)) / orthonormal_margin(depth, 3, 2)
+    assert 0.997 <= found.max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_training_reaches_the_linear_margin_and_no_more(depth):
+    data = linearly_separable()
+    best = linear_margin(depth, svm_margin(data))
+    found = np.array(trained_margins(data, depth, "identity", num_seeds=2)) / best
+    assert 0.997 <= found.max() <= 1 + 1e-9
+
+
+def chains(depth, num_positive, num_negative):
+    """For each class a chain of single neurons along the sum of its inputs, in equal parts."""
+    n = num_positive + num_negative
+    first = np.zeros((n, 2))
+    sizes = np.array([count ** (1 / (2 * depth)) for count in (num_positive, num_negative)])
+    first[:num_positive, 0] = sizes[0] / num_positive**0.5
+    first[num_positive:, 1] = sizes[1] / num_negative**0.5
+    last = np.array([[sizes[0]], [-sizes[1]]])
+    return tuple(map(jnp.asarray, [first, *[np.diag(sizes)] * (depth - 2), last]))
+
+
+@settings(max_examples=4)
+@given(st.integers(2, 8), st.integers(1, 9), st.integers(1, 9))
+def test_chains_of_neurons_reach_the_orthonormal_margin(depth, positive, negative):
+    data, params = orthonormal(positive, negative), chains(depth, positive, negative)
+    found = float(normalized_margin(fully_connected(depth, 2), params, data))
+    assert found == pytest.approx(orthonormal_margin(depth, positive, negative), rel=1e-12)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_one_class_of_orthonormal_inputs_is_a_linear_problem(depth):
+    expected = linear_margin(depth, svm_margin(orthonormal(5, 0)))
+    assert orthonormal_margin(depth, 5, 0) == pytest.approx(expected, rel=1e-9)
+    assert orthonormal_margin(depth, 0, 5) == orthonormal_margin(depth, 5, 0)
+
+
+def test_linear_margin_of_depth_one_is_the_svm():
+    assert linear_margin(1, 0.3) == 0.3
+    assert linear_margin(4, 0.8) == pytest.approx(0.05, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: population_margin(1), "depth.*at least 2, got 1"),
+        (lambda: population_margin(2.5), "depth.*got 2.5"),
+        (lambda: population_margin(math.nan), "depth.*got nan"),
+        (lambda: planted_margin(0), "depth.*got 0"),
+        (lambda: planted_network(2), "dim.*at least 3, got 2"),
+        (lambda: planted_network(5, 1), "depth.*at least 2, got 1"),
+        (lambda: population_network(2), "dim.*at least 3, got 2"),
+        (lambda: population_network(2, 4), "dim.*at least 3, got 2"),
+        (lambda: population_network(5, 1), "depth.*at least 2, got 1"),
+        (lambda: orthonormal_margin(1, 2, 2), "depth.*got 1"),
+        (lambda: orthonormal_margin(2, -1, 2), "num_positive.*got -1"),
+        (lambda: orthonormal_margin(2, 1, 1.5), "num_negative.*got 1.5"),
+        (lambda: orthonormal_margin(2, 0, 0), r"num_positive \+ num_negative.*got 0"),
+        (lambda: linear_margin(0, 1.0), "depth.*at least 1, got 0"),
+        (lambda: linear_margin(2, 0.0), "svm_margin.*got 0.0"),
+        (lambda: linear_margin(2, -0.1), "svm_margin.*got -0.1"),
+        (lambda: linear_margin(2, math.nan), "svm_margin.*got nan"),
+        (lambda: linear_margin(2, math.inf), "svm_margin.*got inf"),
+    ],
+)
+def test_bad_values_are_named(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
