@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import scipy.special
 
-from ntkreg import cone_programs, oracles, two_layer
+from ntkreg import cone_programs, oracles, sphere_search, two_layer
 from ntkreg._types import Params
 from ntkreg.arrangements import MAX_RANK, row_space
 from ntkreg.data import Dataset, check_dataset
@@ -86,7 +86,7 @@ def max_margin(
     x, y, basis = _checked(data, "sign")
     ask, name = _oracle(oracle, x, tolerance, options)
     first = [ask(sign * y / len(y), 0.0) for sign in SIGNS]
-    least = NOT_SEPARABLE * float(np.linalg.norm(x, axis=1).max())
+    least = _least_margin(x, name)
     scale = 1.0 / max(*(maximum.lower for maximum in first), least)
 
     def solve(units: Units, vectors: np.ndarray) -> _Step:
@@ -183,6 +183,8 @@ def polish(params: Params, data: Dataset) -> Params:
     x, y, basis = _checked(data, "sign")
     first, last = two_layer.weights(params, basis.shape[0])
     units = _units_of_network(params, x, basis)
+    if not len(units):
+        return first, last
     full = np.asarray(data.x, np.float64)
     margin = two_layer.normalized_margin((first, last), full, y)
     scale = 1.0 / (2 * margin) if margin > 0 else 1.0
@@ -274,6 +276,10 @@ def _generated(
     max_rounds: int,
 ) -> _Found:
     """Column generation from these units; the best of all rounds, on either side."""
+    if not max_rounds >= 1:
+        raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
+    if not len(units):  # no unit gains anything at first: begin with any
+        units = two_layer.units_of(x, x[:1], np.asarray(signs[:1]))
     found = _Found(None, np.inf, None, -np.inf, 0)
     vectors, born = np.zeros((len(units), x.shape[1])), np.zeros(len(units))
     for number in range(max_rounds):
@@ -370,6 +376,15 @@ def _oracle(name: str, x: np.ndarray, tolerance: float, options: dict):
     if name == "auto":
         name = "enumerate" if x.shape[1] <= MAX_RANK else "branch_and_bound"
     return oracles.make_oracle(name, x, tolerance=tolerance / 4, **options), name
+
+
+def _least_margin(x: np.ndarray, oracle: str) -> float:
+    """The margin below which data is not separable, as far as the oracle's proofs can tell."""
+    longest = np.linalg.norm(x, axis=1)
+    least = NOT_SEPARABLE * float(longest.max())
+    if oracle == "enumerate":
+        return least
+    return max(least, sphere_search.rounding_allowance(x, longest == longest.max()))
 
 
 def _certificate(

@@ -31,6 +31,8 @@ def widest_margin(x: np.ndarray, y: np.ndarray, units: Units, scale: float) -> S
 
     A scale near the inverse of the margin at Σ‖v‖ = 1 keeps all numbers near 1.
     """
+    longest = np.linalg.norm(x, axis=1).max()  # the solver's tolerances are made for numbers near 1
+    x, scale = x / longest, scale * longest
     num_vectors = len(units) * x.shape[1]
     features = y[:, None] * units.features(x)
     margins = sp.hstack([-sp.csc_matrix(features), _zeros(len(x), len(units)), _ones(len(x))])
@@ -39,7 +41,7 @@ def widest_margin(x: np.ndarray, y: np.ndarray, units: Units, scale: float) -> S
     linear[-1] = -1.0
     primal, dual = _solved(quadratic, linear, x, units, scale, margins)
     alpha = np.maximum(dual[-len(x) :], 0.0)
-    return Solution(primal[:num_vectors].reshape(-1, x.shape[1]), alpha / alpha.sum())
+    return Solution(primal[:num_vectors].reshape(-1, x.shape[1]) / longest, alpha / alpha.sum())
 
 
 def least_objective(
@@ -53,22 +55,24 @@ def least_objective(
     loss at the vectors are so only to the root of the precision of the objective.
     """
     value, slope, curvature = loss
+    longest = np.linalg.norm(x, axis=1).max()  # as above
+    x, weight, start = x / longest, weight / longest, start * longest
     features = units.features(x)
     num_samples, num_vectors = features.shape
-    unit = num_samples * weight
-    links = sp.hstack(
-        [sp.csc_matrix(features), _zeros(num_samples, len(units)), -sp.eye(num_samples)]
-    )
+    columns, rest = sp.csc_matrix(features), [_zeros(num_samples, len(units)), -sp.eye(num_samples)]
     objective = lambda v: np.mean(value(features @ v.ravel())) + weight * _total(v)
     vectors, now = start, objective(start)
     for _ in range(NEWTON_STEPS):
         outputs = features @ vectors.ravel()
+        mass = max(_total(vectors), 1.0)  # of which the programme's vectors are shares
+        unit = num_samples * weight * mass
         bend = np.maximum(curvature(outputs) / unit, 1e-12)
         lean = slope(outputs) / unit - bend * outputs
         quadratic = sp.block_diag([_zeros(num_vectors + len(units)), sp.diags(bend)], "csc")
         linear = np.concatenate([np.zeros(num_vectors), np.ones(len(units)), lean])
+        links = sp.hstack([mass * columns, *rest])
         primal, multipliers = _solved(quadratic, linear, x, units, None, links)
-        step = primal[:num_vectors].reshape(vectors.shape) - vectors
+        step = mass * primal[:num_vectors].reshape(vectors.shape) - vectors
         change = features @ step.ravel()
         expected = slope(outputs) @ change / num_samples
         expected += weight * (_total(vectors + step) - _total(vectors))
@@ -80,7 +84,7 @@ def least_objective(
             vectors, now = vectors + size * step, new
         if size < 1e-8 or -expected <= ROUNDING * now:
             break
-    return Solution(vectors, -multipliers[-num_samples:] * unit)
+    return Solution(vectors / longest, -multipliers[-num_samples:] * unit)
 
 
 def _total(vectors: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from ntkreg.arrangements import activation_patterns
 KINDS = {"enumerate": "exact", "branch_and_bound": "certified", "multistart": "heuristic"}
 MAX_DIRECTIONS = 30  # that one call returns
 CCP_ROUNDS, CCP_SWEEPS = 100, 300
+STARTS_AT_ONCE = 100  # after which is looked whether enough have passed the floor
 
 
 class Maximum(NamedTuple):
@@ -59,7 +60,7 @@ def make_oracle(
     Args:
       tolerance: relative gap at which branch_and_bound ends.
       max_nodes: after which branch_and_bound ends with the bound that it then has.
-      num_starts: random starts of the local search, beside the 2n directions ±xᵢ.
+      num_starts: of the local search; up to half of them are directions ±xᵢ, the rest random.
       seed: of these starts.
 
     Raises:
@@ -69,9 +70,11 @@ def make_oracle(
         raise ValueError(f"oracle must be one of {', '.join(KINDS)}, got {name!r}")
     if name == "enumerate":
         return functools.partial(_enumerated, x, activation_patterns(x))
-    draws = np.random.default_rng(seed).normal(size=(num_starts, x.shape[1]))
-    starts = np.concatenate([x, -x, draws])
+    rng = np.random.default_rng(seed)
+    samples = rng.permutation(np.concatenate([x, -x]))[: num_starts // 2]
+    starts = np.concatenate([samples, rng.normal(size=(num_starts - len(samples), x.shape[1]))])
     starts = starts / np.maximum(np.linalg.norm(starts, axis=1, keepdims=True), 1e-300)
+    starts = rng.permutation(starts)
     if name == "multistart":
         return functools.partial(_multistarted, x, starts)
     return functools.partial(_branched, x, starts, tolerance, max_nodes)
@@ -85,8 +88,15 @@ def _enumerated(x: np.ndarray, signs: np.ndarray, c: np.ndarray, floor: float | 
 
 
 def _multistarted(x: np.ndarray, starts: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:
-    ends, _ = sphere_search.ascend_all(x, c, starts, CCP_ROUNDS, CCP_SWEEPS)
-    found = _sorted(x, c, ends[ends.any(axis=1)], np.inf, len(starts))
+    ends, limit, above = np.zeros((0, x.shape[1])), np.inf if floor is None else floor, 0
+    for begun in range(0, len(starts), STARTS_AT_ONCE):
+        some = starts[begun : begun + STARTS_AT_ONCE]
+        reached, values = sphere_search.ascend_all(x, c, some, CCP_ROUNDS, CCP_SWEEPS)
+        ends = np.concatenate([ends, reached])
+        above += int((values > limit).sum())
+        if above >= MAX_DIRECTIONS:
+            break
+    found = _sorted(x, c, ends[ends.any(axis=1)], np.inf, len(ends))
     return found._replace(upper=found.lower)
 
 

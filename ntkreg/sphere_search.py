@@ -18,7 +18,11 @@ import numba
 import numpy as np
 
 GENERIC = 1e-11  # relative distance to every hyperplane that a maximizer may be moved to
-_njit = numba.njit(cache=True, error_model="numpy")
+_njit = numba.njit(cache=True, error_model="numpy", nogil=True)
+# Sums in any order, so that they use the processor's vectors; NaN and infinity keep their meaning.
+_fast = numba.njit(
+    cache=True, error_model="numpy", nogil=True, fastmath={"reassoc", "contract", "nsz"}
+)
 
 
 @_njit
@@ -27,25 +31,23 @@ def value(x, c, u):
     return np.sum(c * np.maximum(x @ u, 0.0))
 
 
-@_njit
+@_fast
 def shorten(x, low, high, w, r, max_sweeps, goal):
     """Lowers ‖r‖ over low ≤ w ≤ high, r = fixed part + Σ wᵢxᵢ, by coordinate descent; in place.
 
     Ends early where ‖r‖ ≤ goal, or where a sweep gains almost nothing. Returns ‖r‖.
     """
     num_units, dim = x.shape
+    squares = np.sum(x * x, axis=1)
     last = np.sqrt(np.sum(r * r))
     for _ in range(max_sweeps):
         for i in range(num_units):
-            if low[i] == high[i]:
+            if low[i] == high[i] or squares[i] == 0.0:
                 continue
-            inner, square = 0.0, 0.0
+            inner = 0.0
             for k in range(dim):
                 inner += r[k] * x[i, k]
-                square += x[i, k] * x[i, k]
-            if square == 0.0:
-                continue
-            new = min(max(w[i] - inner / square, low[i]), high[i])
+            new = min(max(w[i] - inner / squares[i], low[i]), high[i])
             step = new - w[i]
             if step != 0.0:
                 w[i] = new
@@ -68,6 +70,7 @@ def ascend(x, c, u, max_rounds, max_sweeps):
     low, high = np.minimum(c, 0.0), np.zeros_like(c)
     w = np.zeros_like(c)
     active = np.zeros(len(c), np.bool_)
+    largest = np.sqrt(np.max(np.sum(x * x, axis=1))) * np.max(np.abs(c))
     for _ in range(max_rounds):
         now = (x @ u > 0.0) & (c > 0.0)
         if np.array_equal(now, active):
@@ -75,7 +78,7 @@ def ascend(x, c, u, max_rounds, max_sweeps):
         active = now
         r = (np.where(active, c, 0.0) + w) @ x
         length = shorten(x, low, high, w, r, max_sweeps, 0.0)
-        if length <= 1e-14 * np.max(np.abs(c)):
+        if length <= 1e-14 * largest:
             return np.zeros_like(u)
         u = r / length
     return u
@@ -98,7 +101,7 @@ def nnls(a, b, max_iterations):
     mu = np.zeros(num_columns)
     kept = np.zeros(num_columns, np.bool_)
     residual = b.copy()
-    tolerance = 1e-14 * max(1.0, np.sqrt(np.sum(b * b)))
+    tolerance = 1e-14 * np.sqrt(np.max(np.sum(a * a, axis=0))) * np.sqrt(np.sum(b * b))
     for _ in range(max_iterations):
         slope = residual @ a
         slope[kept] = -1.0
@@ -215,6 +218,7 @@ def _bound(x, c, lengths, state, w, incumbent, cut, max_sweeps):
         elif state[i] < 0:
             low[i] = -np.inf
     best, best_u = np.inf, np.zeros(x.shape[1])
+    flat = 1e-13 * np.sum(np.abs(c) * lengths)
     for _ in range(8):
         _chords(c, state, low_z, high_z, slope, offset)
         constant = np.sum(np.maximum(c, 0.0) * offset)
@@ -225,8 +229,8 @@ def _bound(x, c, lengths, state, w, incumbent, cut, max_sweeps):
         gain = best - (constant + length)
         if gain > 0.0:
             best = constant + length
-        if length > 0.0:
-            best_u = r / length
+        # Where r is but rounding its direction means nothing: the maximum is constant, and at 0.
+        best_u = r / length if length > flat else np.zeros_like(r)
         if best <= cut or constant >= incumbent or length == 0.0 or gain <= 0.02 * (best - cut):
             break
         angle = np.arccos(min(1.0, max(-1.0, (incumbent - constant) / length))) + 1e-9

@@ -134,6 +134,7 @@ def fewest(features: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """
     mass = mass.copy()
     while (kept := np.flatnonzero(mass)).size > len(features):
+        kept = kept[: len(features) + 1]
         change = np.linalg.svd(features[:, kept])[2][-1]
         change = -change if change.sum() > 0 else change
         falling = np.flatnonzero(change < 0)

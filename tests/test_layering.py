@@ -27,6 +27,7 @@ ROOMS = (
     "two_layer",
     "cone_programs",
     "certificates",
+    "planted",
     "cells",
     "lanes",
     "timing",

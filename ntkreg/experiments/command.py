@@ -16,10 +16,13 @@ from absl import app, flags, logging
 
 from ntkreg import provenance, records, sweeps, timing
 from ntkreg.claims import Claim
+from ntkreg.records import Record
 
 
 def main(name: str, experiment: types.ModuleType, figure, summary) -> None:
     """Runs `experiment` (Config, check_memory, grid, run, claim) as the command `name`.
+
+    An experiment may say by `table` what summary.csv holds; else it is its record's table.
 
     Args:
       figure: record -> matplotlib figure.
@@ -141,7 +144,8 @@ def _execute(experiment, config, figure, summary, out: pathlib.Path) -> None:
     begun = time.time()
     record = experiment.run(config, out / "record")
     claim = experiment.claim(record)
-    write(out, config, record.table(), figure(record), record.seconds, claim)
+    table = getattr(experiment, "table", Record.table)
+    write(out, config, table(record), figure(record), record.seconds, claim)
     print(summary(record))
     print(f"{claim.statement}:\n  predicted {claim.predicted}\n  measured  {claim.measured}")
     print(f"  {claim.interval}\n  {claim.status.upper()}")

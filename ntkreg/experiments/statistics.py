@@ -44,6 +44,15 @@ def resampled_means(values: np.ndarray, num_resamples: int, rng: np.random.Gener
     return np.take_along_axis(np.broadcast_to(values, shape), drawn, -1).mean(-1)
 
 
+def wilson(successes: np.ndarray, trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of Wilson's 95 % score interval of a probability. Source: Wilson (JASA 1927)."""
+    z = 1.959964
+    share = np.asarray(successes) / trials
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2) / (1 + z**2 / trials)
+    return centre - z * half, centre + z * half
+
+
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The central interval that holds `level` of the values, NaN left out (all NaN: NaN)."""
     values = values[np.isfinite(values)]

@@ -1,0 +1,260 @@
+"""Where the planted network becomes a sample's max-margin network, and where networks find it.
+
+On every sample of D the planted network has the margin 1/8. On few samples others have more; from
+some n on none has. Each sample is decided from both sides (`ntkreg.planted`): a contradiction
+proves that the planted network is not optimal, weights on the samples bound every margin by 1/8.
+On the same samples a network is trained and tested.
+
+Source: derived here, on the distribution of Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ntkreg import data, networks, planted, sweeps, timing, trainers
+from ntkreg._types import Array, PyTree
+from ntkreg.claims import Claim
+from ntkreg.data import Dataset
+from ntkreg.experiments import configs, statistics
+from ntkreg.margins import normalized_margin
+from ntkreg.records import Record
+from ntkreg.sweeps import Cell, Point
+
+AXIS = ("dim", "num_samples")
+SHARE, ERROR = 0.5, 0.25  # of samples on which planted is optimal; of test points
+CLAIM = Claim(
+    statement="The planted network becomes the sample's max-margin network at n ∝ d, in a "
+    "transition that sharpens with d",
+    source="derived here; Wei et al. 2019, Theorem 2.1, has O(d) for the error",
+    predicted="n at which half of the samples have it ∝ d¹; width of the transition / n falls",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of the experiment.
+
+    Attributes:
+      dims: the dimensions d.
+      sizes_over_d: n/d.
+      num_seeds: samples drawn of each size.
+      certified_dim: to which optimality is proved by branch and bound, not by local search alone.
+      num_starts: of the local search.
+      width, lams, num_steps, learning_rate: of the networks, as in the separation.
+      num_test: fresh test points.
+    """
+
+    dims: tuple[int, ...] = (5, 10, 20, 40, 80)
+    sizes_over_d: tuple[float, ...] = (2.0, 2.5, 3.0, 3.25, 3.5, 3.75, 4.0, 4.5, 5.0)
+    num_seeds: int = 20
+    certified_dim: int = 10
+    num_starts: int = 200
+    width: int = 128
+    lams: tuple[float, ...] = 4 * (1e-3, 1e-8)
+    num_steps: int = 1000
+    learning_rate: float = 0.03
+    num_test: int = 10_000
+
+    def __post_init__(self):
+        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
+        check("dims", lambda d: d >= 3, "at least 3")
+        for name in ("sizes_over_d", "lams", "learning_rate"):
+            check(name, lambda v: 0 < v < np.inf, "positive and finite")
+        for name in ("num_seeds", "num_starts", "width", "num_steps", "num_test"):
+            check(name, lambda v: v >= 1, "at least 1")
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """smoke: seconds. laptop: some ten minutes on two cores. full: hours, or many cores."""
+        return cls(**configs.preset(PRESETS, name))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        dims=(4, 6), sizes_over_d=(2.0, 6.0), num_seeds=2, num_starts=50, width=16,
+        lams=(1e-3, 1e-8), num_steps=200, num_test=1000,
+    ),
+    "laptop": {},
+    "full": dict(
+        dims=(5, 10, 20, 40, 80, 160),
+        sizes_over_d=(2.0, 2.5, *np.arange(3.0, 5.3, 0.125).tolist()),
+        num_seeds=100, certified_dim=20, num_starts=400,
+    ),
+}  # fmt: skip
+
+
+def cells(config: Config) -> list[tuple[int, int]]:
+    """(dim, num_samples) of every cell, each to be run with every seed."""
+    sizes = lambda dim: sorted({max(2, round(ratio * dim)) for ratio in config.sizes_over_d})
+    return [(dim, n) for dim in config.dims for n in sizes(dim)]
+
+
+def cell(config: Config) -> Cell:
+    """The cell of one (dim, num_samples, seed)."""
+    trainer = trainers.Trainer(
+        networks.fully_connected(2, config.width), num_steps=config.num_steps
+    )
+    knobs = lambda: trainers.knobs(config.lams, config.learning_rate, jnp.float32)
+    single = lambda tree: optax.tree.cast(tree, jnp.float32)
+
+    def prepare(point: Point) -> tuple[PyTree, PyTree]:
+        key = jax.random.fold_in(jax.random.key(point["seed"]), point["dim"] * 2**20)
+        data_key, start_key = jax.random.split(jax.random.fold_in(key, point["num_samples"]))
+        drawn = data.noisy_xor(data_key, config.num_test + point["num_samples"], point["dim"])
+        train = jax.tree.map(lambda a: a[config.num_test :], drawn)
+        test = jax.tree.map(lambda a: a[: config.num_test], drawn)
+        params = trainer.network.init(start_key, point["dim"])
+        return (train, test), trainers.init(trainer, single(params))
+
+    def advance(point: Point, context: PyTree, state: PyTree, num_steps: Array):
+        state = trainers.advance(trainer, single(context[0]), knobs(), state, num_steps)
+        return state, trainers.is_done(trainer, knobs(), state)
+
+    def finish(point: Point, context: PyTree, state: PyTree) -> dict[str, Array]:
+        train, test = context
+        wrong = ~(test.y * trainer.network.apply(state.params, test.x) > 0)
+        seen = ~data.unseen(test.x, train.x)
+        params = optax.tree.cast(state.params, train.x.dtype)
+        return {
+            "test_error": jnp.sum(wrong & ~seen) / jnp.maximum(jnp.sum(~seen), 1),
+            "normalized_margin": normalized_margin(trainer.network, params, train),
+            **_decided(config, point["dim"], train),
+        }
+
+    steps = config.num_steps * len(config.lams)
+    return Cell(prepare, advance, finish, config.num_steps, lambda point: steps)
+
+
+def _decided(config: Config, dim: int, train: Dataset) -> dict[str, Array]:
+    """What `planted_optimality` says; it runs in NumPy on the host."""
+    oracle = "branch_and_bound" if dim <= config.certified_dim else "multistart"
+
+    def on_host(x: Array, y: Array) -> tuple[np.ndarray, ...]:
+        samples = Dataset(np.asarray(x, np.float64), np.asarray(y, np.float64))
+        found = planted.planted_optimality(samples, oracle=oracle, num_starts=config.num_starts)
+        flags = (found.local, found.refuted, found.optimal)
+        return (*map(np.bool_, flags), np.asarray(found.upper, x.dtype), np.int32(found.num_rounds))
+
+    kinds = (*[jax.ShapeDtypeStruct((), bool)] * 3, jax.ShapeDtypeStruct((), train.x.dtype))
+    results = (*kinds, jax.ShapeDtypeStruct((), jnp.int32))
+    found = jax.pure_callback(on_host, results, *train, vmap_method="sequential")
+    return dict(zip(("local", "refuted", "optimal", "upper", "rounds"), found, strict=True))
+
+
+def memory_needed(config: Config) -> int:
+    """Bytes that the largest cell holds at once, counted from its arrays."""
+    dim = max(config.dims)
+    n = max(num_samples for _, num_samples in cells(config))
+    programme = 8 * 3 * n * (4 * dim + 7 * n)  # rows of the conditions and some 2n cuts, dense
+    return programme + 4 * (config.num_test + n) * (3 * dim + 2 * config.width)
+
+
+def check_memory(config: Config) -> None:
+    """Raises ValueError, before anything runs, where the device is too small for the Config."""
+    timing.check_memory(memory_needed(config), f"dims to {max(config.dims)}")
+
+
+def grid(config: Config) -> dict[str, Any]:
+    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
+    axes = {AXIS: cells(config), "seed": range(config.num_seeds)}
+    return dict(function=cell(config), axes=axes, static=AXIS)
+
+
+def run(config: Config, folder: str | os.PathLike) -> Record:
+    """The record of all cells in `folder`, resumed where it was begun.
+
+    Raises:
+      ValueError: where the device is too small, or the folder cannot be written or holds another
+        run.
+    """
+    check_memory(config)
+    return sweeps.sweep(
+        **grid(config), folder=folder, config=dataclasses.asdict(config), batch_size=1
+    )
+
+
+def table(record: Record):
+    """One row for every sample, with the kind of proof; of `refuted` it is always certified."""
+    rows = record.table()
+    certified = rows.dim <= record.identity["config"]["certified_dim"]
+    rows.insert(rows.columns.get_loc("optimal") + 1, "kind", "heuristic")
+    rows.loc[certified | ~rows.optimal.astype(bool), "kind"] = "certified"
+    return rows
+
+
+def curve(record: Record, dim: int, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """(sizes, values of shape (sizes, seeds)) in one dimension."""
+    ((_, rows), _) = record.axes.items()
+    wanted = [i for i, row in enumerate(rows) if row[0] == dim]
+    return np.array([rows[i][1] for i in wanted]), record.arrays[column][wanted].astype(float)
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossing:
+    """The n at which a falling quantity crosses a level, for each d that has one.
+
+    Attributes:
+      dims, sizes: d, and n there; `intervals` its 95 % bootstrap interval over samples.
+      slope, slope_interval: of log n over log d.
+    """
+
+    dims: list[int]
+    sizes: np.ndarray
+    intervals: np.ndarray
+    slope: float
+    slope_interval: tuple[float, float]
+
+
+def crossing(record: Record, column: str, level: float, num_resamples: int = 2000) -> Crossing:
+    """Where the mean of `test_error`, or the share not `local` or `optimal`, falls to a level."""
+    rng = np.random.default_rng(0)
+    dims, sizes, resampled = [], [], []
+    for dim in record.identity["config"]["dims"]:
+        n, values = curve(record, dim, column)
+        values = values if column == "test_error" else 1.0 - values
+        at = statistics.crossing(n, values.mean(-1), level)
+        if np.isfinite(at):
+            dims.append(dim)
+            sizes.append(float(at))
+            means = statistics.resampled_means(values, num_resamples, rng)
+            resampled.append(statistics.crossing(n, means, level))
+    intervals = np.array([statistics.interval(draws) for draws in resampled]).reshape(-1, 2)
+    slope, ends = np.nan, (np.nan, np.nan)
+    if len(dims) > 1:
+        slope = float(statistics.log_slope(dims, np.array(sizes)))
+        ends = statistics.interval(statistics.log_slope(dims, np.stack(resampled, axis=-1)))
+    return Crossing(dims, np.array(sizes), intervals, slope, ends)
+
+
+def claim(record: Record) -> Claim:
+    """Slope 1 ± 0.15, the 20–80 % width over n narrower at the largest d than at the smallest.
+
+    Every sample must be decided: either refuted or optimal, and never both.
+    """
+    half, error = crossing(record, "optimal", SHARE), crossing(record, "test_error", ERROR)
+    early, late = (dict(zip(c.dims, c.sizes, strict=True)) for c in _quantiles(record))
+    middle = dict(zip(half.dims, half.sizes, strict=True))
+    widths = [(late[d] - early[d]) / middle[d] for d in half.dims if d in early and d in late]
+    decided = np.mean(record.arrays["refuted"] != record.arrays["optimal"])
+    sharpens = len(widths) > 1 and widths[-1] < widths[0]
+    shown = lambda c: ", ".join(f"{n / d:.2f}d" for d, n in zip(c.dims, c.sizes, strict=True))
+    low, high = half.slope_interval
+    return dataclasses.replace(
+        CLAIM,
+        measured=f"∝ d^{half.slope:.2f}, at n = {shown(half) or 'none'} for d = "
+        f"{', '.join(map(str, half.dims))}; 20–80 % width / n: "
+        f"{', '.join(f'{w:.2f}' for w in widths)}; 25 % test error at {shown(error) or 'none'}; "
+        f"{decided:.1%} of samples decided",
+        interval=f"[{low:.2f}, {high:.2f}]: 95 %, bootstrap over samples",
+        status="holds" if abs(half.slope - 1) <= 0.15 and sharpens and decided == 1 else "fails",
+    )
+
+
+def _quantiles(record: Record) -> tuple[Crossing, Crossing]:
+    return crossing(record, "optimal", 0.8, 1), crossing(record, "optimal", 0.2, 1)
