@@ -155,8 +155,9 @@ class Programs:
             function, donate_argnums=donated, in_shardings=where, out_shardings=self._by_lane
         )
         lowered = jitted.lower(*args)
-        key = (lowered.as_text(), str(lowered.args_info), str(lowered.out_info))
-        if not program_text_is_whole():
+        text = lowered.as_text()
+        key = (text, str(lowered.args_info), str(lowered.out_info))
+        if not program_text_is_whole(text):
             key = (shape, *key)
         return self._programs(key, lowered.compile)
 

@@ -20,11 +20,11 @@ import clarabel
 import numpy as np
 import scipy.sparse as sp
 
+from ntkreg.column_generation import SIGNS
 from ntkreg.data import Dataset, check_dataset
 from ntkreg.oracles import make_oracle
 
 MASS = 0.25
-SIGNS = (1.0, -1.0)
 NEURONS = ((0, 1.0), (0, -1.0), (1, 1.0), (1, -1.0))  # coordinate and sign; −y of the last two
 TOLERANCE = 1e-7  # relative, of the value 1/4 at other units
 

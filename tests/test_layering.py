@@ -26,6 +26,8 @@ ROOMS = (
     "oracles",
     "two_layer",
     "cone_programs",
+    "conjugates",
+    "column_generation",
     "certificates",
     "planted",
     "cells",

@@ -69,6 +69,18 @@ def test_shapes_with_other_constants_share_nothing():
     np.testing.assert_allclose(record.arrays["value"][:, 0], [4950.0, 5050.0])
 
 
+def test_shapes_that_call_back_other_functions_share_nothing():
+    """The text of a lowered program does not hold what runs on the host."""
+    on_host = {"a": lambda seed: seed + 1.0, "b": lambda seed: seed + 2.0}
+
+    def function(kind, seed):
+        result = jax.ShapeDtypeStruct((), float)
+        return {"value": jax.pure_callback(on_host[kind], result, 1.0 * seed)}
+
+    record = sweeps.sweep(function, {"kind": ["a", "b"], "seed": [1]}, batch_size=1)
+    np.testing.assert_allclose(record.arrays["value"][:, 0], [2.0, 3.0])
+
+
 def random_walk(num_steps=50, stage_steps=7):
     """A cell of several stages whose lanes end at different times."""
 

@@ -15,18 +15,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from ntkreg import data, networks, planted, sweeps, timing, trainers
-from ntkreg._types import Array, PyTree
+from ntkreg import data, networks, planted, sweeps, timing
+from ntkreg._types import Array, Params, PRNGKey
 from ntkreg.claims import Claim
 from ntkreg.data import Dataset
-from ntkreg.experiments import configs, statistics
+from ntkreg.experiments import configs, statistics, training
 from ntkreg.margins import normalized_margin
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
 
 AXIS = ("dim", "num_samples")
+COLUMNS = ("local", "refuted", "optimal", "upper", "rounds", "test_error", "normalized_margin")
 SHARE, ERROR = 0.5, 0.25  # of samples on which planted is optimal; of test points
 CLAIM = Claim(
     statement="The planted network becomes the sample's max-margin network at n ∝ d, in a "
@@ -46,7 +46,7 @@ class Config:
       num_seeds: samples drawn of each size.
       certified_dim: to which optimality is proved by branch and bound, not by local search alone.
       num_starts: of the local search.
-      width, lams, num_steps, learning_rate: of the networks, as in the separation.
+      width, lams, num_steps, learning_rate: of the networks (`training.Training`).
       num_test: fresh test points.
     """
 
@@ -64,10 +64,10 @@ class Config:
     def __post_init__(self):
         check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
         check("dims", lambda d: d >= 3, "at least 3")
-        for name in ("sizes_over_d", "lams", "learning_rate"):
-            check(name, lambda v: 0 < v < np.inf, "positive and finite")
-        for name in ("num_seeds", "num_starts", "width", "num_steps", "num_test"):
+        check("sizes_over_d", lambda v: 0 < v < np.inf, "positive and finite")
+        for name in ("num_seeds", "num_starts", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
+        training.check(self)
 
     @classmethod
     def preset(cls, name: str) -> "Config":
@@ -97,38 +97,25 @@ def cells(config: Config) -> list[tuple[int, int]]:
 
 def cell(config: Config) -> Cell:
     """The cell of one (dim, num_samples, seed)."""
-    trainer = trainers.Trainer(
-        networks.fully_connected(2, config.width), num_steps=config.num_steps
-    )
-    knobs = lambda: trainers.knobs(config.lams, config.learning_rate, jnp.float32)
-    single = lambda tree: optax.tree.cast(tree, jnp.float32)
+    network = networks.fully_connected(2, config.width)
 
-    def prepare(point: Point) -> tuple[PyTree, PyTree]:
+    def draw(point: Point) -> tuple[PRNGKey, Dataset, Dataset]:
         key = jax.random.fold_in(jax.random.key(point["seed"]), point["dim"] * 2**20)
         data_key, start_key = jax.random.split(jax.random.fold_in(key, point["num_samples"]))
         drawn = data.noisy_xor(data_key, config.num_test + point["num_samples"], point["dim"])
         train = jax.tree.map(lambda a: a[config.num_test :], drawn)
-        test = jax.tree.map(lambda a: a[: config.num_test], drawn)
-        params = trainer.network.init(start_key, point["dim"])
-        return (train, test), trainers.init(trainer, single(params))
+        return start_key, train, jax.tree.map(lambda a: a[: config.num_test], drawn)
 
-    def advance(point: Point, context: PyTree, state: PyTree, num_steps: Array):
-        state = trainers.advance(trainer, single(context[0]), knobs(), state, num_steps)
-        return state, trainers.is_done(trainer, knobs(), state)
-
-    def finish(point: Point, context: PyTree, state: PyTree) -> dict[str, Array]:
-        train, test = context
-        wrong = ~(test.y * trainer.network.apply(state.params, test.x) > 0)
-        seen = ~data.unseen(test.x, train.x)
-        params = optax.tree.cast(state.params, train.x.dtype)
+    def measure(point: Point, train: Dataset, test: Dataset, params: Params) -> dict[str, Array]:
+        wrong = ~(test.y * network.apply(params, test.x) > 0)
+        fresh = data.unseen(test.x, train.x)
         return {
-            "test_error": jnp.sum(wrong & ~seen) / jnp.maximum(jnp.sum(~seen), 1),
-            "normalized_margin": normalized_margin(trainer.network, params, train),
+            "test_error": jnp.sum(wrong & fresh) / jnp.maximum(jnp.sum(fresh), 1),
+            "normalized_margin": normalized_margin(network, params, train),
             **_decided(config, point["dim"], train),
         }
 
-    steps = config.num_steps * len(config.lams)
-    return Cell(prepare, advance, finish, config.num_steps, lambda point: steps)
+    return training.cell(config, draw, measure)
 
 
 def _decided(config: Config, dim: int, train: Dataset) -> dict[str, Array]:
@@ -183,9 +170,8 @@ def table(record: Record):
     """One row for every sample, with the kind of proof; of `refuted` it is always certified."""
     rows = record.table()
     certified = rows.dim <= record.identity["config"]["certified_dim"]
-    rows.insert(rows.columns.get_loc("optimal") + 1, "kind", "heuristic")
-    rows.loc[certified | ~rows.optimal.astype(bool), "kind"] = "certified"
-    return rows
+    rows["kind"] = np.where(certified | ~rows.optimal.astype(bool), "certified", "heuristic")
+    return rows[[*AXIS, "seed", *COLUMNS, "kind"]]
 
 
 def curve(record: Record, dim: int, column: str) -> tuple[np.ndarray, np.ndarray]:

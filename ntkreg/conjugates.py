@@ -1,0 +1,42 @@
+"""Losses with their slopes and conjugates in NumPy float64: what a dual bound is computed from.
+
+Weak duality: ℓ(f) ≥ −ℓ*(−b) − bf for every b, with equality at b = −ℓ′(f).
+"""
+
+import numpy as np
+import scipy.special
+
+
+def _entropy(b: np.ndarray, y: np.ndarray) -> np.ndarray:
+    a = np.clip(b * y, 0.0, 1.0)
+    return scipy.special.entr(a) + scipy.special.entr(1.0 - a)
+
+
+def _scaled_logistic(b: np.ndarray, y: np.ndarray, most: float) -> np.ndarray:
+    """b times what makes it feasible: at most `most`, and 0 ≤ by ≤ 1; the better of two choices."""
+    most = min(most, 1.0 / max(float(np.max(b * y)), 1e-300))
+    return b * max(most, min(most, 1.0), key=lambda size: float(np.mean(_entropy(size * b, y))))
+
+
+def _scaled_squared(b: np.ndarray, y: np.ndarray, most: float) -> np.ndarray:
+    square = float(b @ b)
+    return b * min(most, 2.0 * float(b @ y) / square) if square else b
+
+
+# Per sample of output f and label y: ℓ, ℓ′, ℓ″; then b scaled to be feasible, and its −ℓ*(−b).
+DUALS = {
+    "logistic": (
+        lambda f, y: np.logaddexp(0.0, -y * f),
+        lambda f, y: -y * scipy.special.expit(-y * f),
+        lambda f, y: scipy.special.expit(f) * scipy.special.expit(-f),
+        _scaled_logistic,
+        _entropy,
+    ),
+    "squared": (
+        lambda f, y: (f - y) ** 2,
+        lambda f, y: 2.0 * (f - y),
+        lambda f, y: np.full_like(f, 2.0),
+        _scaled_squared,
+        lambda b, y: b * y - b**2 / 4,
+    ),
+}

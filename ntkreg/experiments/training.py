@@ -1,0 +1,74 @@
+"""Cells that train one network along a path of λ, and then look at it."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ntkreg import networks, trainers
+from ntkreg._types import Array, Params, PRNGKey, PyTree
+from ntkreg.data import Dataset
+from ntkreg.experiments import configs
+from ntkreg.sweeps import Cell, Point
+
+NET_DTYPE = jnp.float32
+
+
+class Training(Protocol):
+    """The fields of a Config that say how its two-layer ReLU networks are trained.
+
+    Attributes:
+      width, learning_rate: of the network, and of Adam.
+      lams: the path of λ that it follows to its end.
+      num_steps: Adam steps at each λ of the path.
+    """
+
+    width: int
+    learning_rate: float
+    lams: tuple[float, ...]
+    num_steps: int
+
+
+def check(config: Training) -> None:
+    """Raises ValueError for fields that nothing can be trained with."""
+    for name in ("lams", "learning_rate"):
+        configs.check_field(
+            name, getattr(config, name), lambda v: 0 < v < np.inf, "positive and finite"
+        )
+    for name in ("width", "num_steps"):
+        configs.check_field(name, getattr(config, name), lambda v: v >= 1, "at least 1")
+
+
+def cell(
+    config: Training,
+    draw: Callable[[Point], tuple[PRNGKey, Dataset, Any]],
+    measure: Callable[[Point, Dataset, Any, Params], dict[str, Array]],
+) -> Cell:
+    """The cell that draws samples, trains a network on them in float32, and measures it.
+
+    Args:
+      draw: point -> (key of the start, samples, whatever else `measure` wants).
+      measure: (point, samples, what else was drawn, parameters in the samples' dtype) -> results.
+    """
+    network = networks.fully_connected(2, config.width)
+    trainer = trainers.Trainer(network, num_steps=config.num_steps)
+    knobs = lambda: trainers.knobs(config.lams, config.learning_rate, NET_DTYPE)
+
+    def prepare(point: Point) -> tuple[PyTree, PyTree]:
+        key, train, rest = draw(point)
+        params = optax.tree.cast(network.init(key, train.x.shape[1]), NET_DTYPE)
+        return (train, rest), trainers.init(trainer, params)
+
+    def advance(point: Point, context: PyTree, state: PyTree, num_steps: Array):
+        train = optax.tree.cast(context[0], NET_DTYPE)
+        state = trainers.advance(trainer, train, knobs(), state, num_steps)
+        return state, trainers.is_done(trainer, knobs(), state)
+
+    def finish(point: Point, context: PyTree, state: PyTree) -> dict[str, Array]:
+        train, rest = context
+        return measure(point, train, rest, optax.tree.cast(state.params, train.x.dtype))
+
+    steps = config.num_steps * len(config.lams)
+    return Cell(prepare, advance, finish, config.num_steps, lambda point: steps)

@@ -1,0 +1,102 @@
+"""The certify experiment: bounds in order, proofs labelled, and a claim that can fail."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_launch import launched
+
+from ntkreg.experiments import certify
+from ntkreg.experiments.certify import Config, Problem
+from ntkreg.experiments.certify_figure import figure
+from ntkreg.records import Record
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    return certify.run(Config.preset("smoke"), tmp_path_factory.mktemp("certify"))
+
+
+def test_each_step_closes_in_on_the_max_margin(smoke):
+    rows = certify.table(smoke)
+    slack = 1 + 1e-9
+    assert (rows.trained_margin <= rows.polished_margin * slack).all()
+    assert (rows.polished_margin <= rows.lower * slack).all()
+    assert (rows.lower <= rows.upper * slack).all()
+    proved = rows[rows.kind != "heuristic"]
+    assert (proved.upper <= proved.trained_bound * (1 + 1e-6)).all()
+    np.testing.assert_allclose(rows.gap, 1 - rows.lower / rows.upper, atol=1e-12)
+
+
+def test_kinds_are_those_of_the_oracles(smoke):
+    rows = certify.table(smoke)
+    kinds = dict(zip(rows.oracle, rows.kind, strict=True))
+    assert kinds == dict(enumerate="exact", branch_and_bound="certified", multistart="heuristic")
+    assert (rows[rows.kind != "heuristic"].gap <= 1e-5).all()
+
+
+def test_oracles_see_the_same_samples(smoke):
+    """A proof and a search on one problem: their networks come from one sample and start."""
+    rows = certify.table(smoke)
+    by = rows[(rows.dataset == "D")].pivot(index="seed", columns="oracle", values="trained_margin")
+    np.testing.assert_array_equal(by["branch_and_bound"], by["multistart"])
+
+
+def changed(record, **columns):
+    """The record with other values in some places: column -> (place, value)."""
+    arrays = {name: array.copy() for name, array in record.arrays.items()}
+    for name, (place, value) in columns.items():
+        arrays[name][place] = value
+    return Record(record.axes, arrays, record.identity)
+
+
+def test_the_claim_holds_on_the_smoke_record(smoke):
+    assert certify.claim(smoke).status == "holds"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        dict(gap=((0, 0), 1e-4)),
+        dict(gap=((1, 0), 1e-3)),
+        dict(gap=((2, 1), -1e-6)),
+        dict(trained_margin=((1, 1), 1.0)),
+    ],
+    ids=str,
+)
+def test_the_claim_fails_on_a_record_that_breaks_it(smoke, broken):
+    assert certify.claim(changed(smoke, **broken)).status == "fails"
+
+
+def test_proofs_that_ended_early_are_counted_and_not_judged(smoke):
+    limit = smoke.identity["config"]["max_nodes"]
+    found = certify.claim(changed(smoke, nodes=((1, 0), limit), gap=((1, 0), 0.2)))
+    assert found.status == "holds" and "1 proofs ended" in found.measured
+    assert "2.0e-01" in found.measured
+
+
+def test_the_figure_has_three_panels(smoke):
+    axes = figure(smoke).axes
+    assert len(axes) == 3
+    assert len(axes[0].get_xticklabels()) == len(smoke.identity["config"]["problems"])
+
+
+def test_problems_are_parsed():
+    assert certify.parsed("D:10:60:enumerate") == Problem("D", 10, 60, "enumerate")
+
+
+@pytest.mark.parametrize(
+    "text", ["D:10:60", "E:10:60:enumerate", "D:2:60:enumerate", "D:x:6:enumerate", "random:3:1:no"]
+)
+def test_bad_problems_are_named(text):
+    with pytest.raises(ValueError, match=f"problems must be .* got '{text}'"):
+        dataclasses.replace(Config(), problems=(text,))
+
+
+def test_the_launcher_shows_bounds_and_writes_a_row_for_every_sample(tmp_path):
+    done = launched("--preset=smoke", "--num_seeds=1", f"--out={tmp_path}", name="certify")
+    assert done.returncode == 0, done.stderr
+    assert "trained ≤ polished" in done.stdout and "HOLDS" in done.stdout
+    header, *lines = (tmp_path / "summary.csv").read_text().splitlines()
+    wanted = {"dataset", "dim", "num_samples", "seed", "lower", "upper", "gap", "kind", "nodes"}
+    assert wanted <= set(header.split(",")) and len(lines) == 4
