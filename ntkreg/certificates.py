@@ -45,7 +45,8 @@ class Certificate(NamedTuple):
       primal: the network's parameters (W₁ of shape (d, m), W₂ of shape (m, 1)), as those of
         `fully_connected(2, m)`.
       dual: weights of the samples: α of the margin; b of the minimum, scaled to be feasible.
-      nodes: how many nodes, patterns or starts the oracle took for the dual bound.
+      nodes: nodes, patterns or starts that the oracle took for the dual bound, of the sign of
+        output weight that took more.
     """
 
     lower: float
@@ -235,7 +236,7 @@ def dual_bound(
     maxima = [ask(sign * alpha * y, None) for sign in SIGNS]
     found = Found(
         (first, last), -two_layer.normalized_margin((first, last), np.asarray(data.x), y), alpha,
-        -max(maximum.upper for maximum in maxima) / 2, sum(maximum.nodes for maximum in maxima),
+        -max(maximum.upper for maximum in maxima) / 2, max(maximum.nodes for maximum in maxima),
     )  # fmt: skip
     if max_rounds:
         better = max_margin(

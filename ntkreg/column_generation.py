@@ -100,7 +100,7 @@ def _priced(ask, x: np.ndarray, step: Step, tolerance: float, signs, units: Unit
         largest = max(maximum.upper for maximum in maxima)
         if len(new) > len(units) or np.isfinite(largest):
             break
-    return largest, sum(maximum.nodes for maximum in maxima), new
+    return largest, max(maximum.nodes for maximum in maxima), new
 
 
 def units_found(x: np.ndarray, maxima: Sequence[Maximum], signs: Sequence[float]) -> Units:
@@ -133,7 +133,7 @@ def sharpened(ask, x: np.ndarray, y: np.ndarray, found: Found, tolerance: float)
         maxima = [ask(sign * weights * y, None) for sign in SIGNS]
         bound = -max(maximum.upper for maximum in maxima) / 2
         if bound > found.bound:
-            nodes = sum(maximum.nodes for maximum in maxima)
+            nodes = max(maximum.nodes for maximum in maxima)
             found = found._replace(dual=weights, bound=bound, nodes=nodes)
         directions = np.concatenate([directions, *(maximum.directions for maximum in maxima)])
     return found
