@@ -9,11 +9,11 @@ import pathlib
 from absl import app, flags
 
 from ntkreg import claims, records
-from ntkreg.experiments import command, separation
+from ntkreg.experiments import certify, command, separation, transition
 
 RESULTS = flags.DEFINE_string("results", "results", "Folder of the results.")
 
-EXPERIMENTS = {"separation": separation}
+EXPERIMENTS = {"separation": separation, "certify": certify, "transition": transition}
 
 
 def page(results: pathlib.Path) -> str:

@@ -42,6 +42,10 @@ def sweep(
     where the last one ended, to the same bits; without one everything stays in memory. Beside the
     arrays of `function` the record has `diverged`, which marks cells that met NaN.
 
+    On a CPU the workers are threads. Where single cells take milliseconds, switch JAX's config
+    `jax_cpu_enable_async_dispatch` off at the start, as the launchers do: programs then run in
+    their worker's thread, and none waits for a further one.
+
     Args:
       function: coordinates by name -> dict of arrays; or a Cell.
       axes: coordinate name -> values, or a tuple of names -> tuples of values that vary together.

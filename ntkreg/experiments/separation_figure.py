@@ -34,7 +34,7 @@ def figure(record: Record) -> matplotlib.figure.Figure:
     return fig
 
 
-def _with_interval(ax, x, values, **style) -> None:
+def with_interval(ax, x, values, **style) -> None:
     """Means over seeds (the last axis) with bootstrap intervals."""
     means = values.mean(-1)
     draws = statistics.resampled_means(values, 1000, np.random.default_rng(0))
@@ -51,7 +51,7 @@ def _collapse(ax, record: Record, predictor: str, power: int) -> None:
         if n.size:
             color = (*_rgb(STYLES[predictor][0]), shade)
             style = dict(color=color, marker=marker, markersize=5, label=f"d = {dim}")
-            _with_interval(ax, n / dim**power, errors, **style)
+            with_interval(ax, n / dim**power, errors, **style)
     ax.axhline(separation.LEVEL, color="0.5", linewidth=0.8, linestyle=":")
     ax.set_xscale("log")
     _plain_ticks(ax)
@@ -116,10 +116,10 @@ def _signal(ax, record: Record, dim: int) -> None:
         if not n.size:
             continue
         style = dict(color=color, marker=marker, markersize=5)
-        _with_interval(ax, n, share, label=label, **style)
+        with_interval(ax, n, share, label=label, **style)
         _, errors = separation.curve(record, predictor, dim, "train_error")
         style |= dict(linestyle=":", linewidth=1, markerfacecolor="white", markersize=4)
-        _with_interval(ax, n, errors, label="its training error", **style)
+        with_interval(ax, n, errors, label="its training error", **style)
     ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel="samples n")
     ax.set_ylabel("Var E[f | x₁, x₂] / Var f on fresh points")
     _plain_ticks(ax)

@@ -5,7 +5,7 @@ import matplotlib.figure
 import numpy as np
 
 from ntkreg.experiments import statistics, transition
-from ntkreg.experiments.separation_figure import MARKERS
+from ntkreg.experiments.separation_figure import MARKERS, with_interval
 from ntkreg.records import Record
 
 # Okabe and Ito's blue in shades of growing strength; markers tell the dimensions in grey.
@@ -48,10 +48,7 @@ def _shares(ax, record: Record) -> None:
 def _errors(ax, record: Record) -> None:
     for dim, style in _by_dim(record):
         n, errors = transition.curve(record, dim, "test_error")
-        means = errors.mean(-1)
-        draws = statistics.resampled_means(errors, 1000, np.random.default_rng(0))
-        ends = np.array([statistics.interval(column) for column in draws.T]).T
-        ax.errorbar(n / dim, means, yerr=np.abs(ends - means), capsize=2, **style)
+        with_interval(ax, n / dim, errors, **style)
     ax.axhline(transition.ERROR, color="0.5", linewidth=0.8, linestyle=":")
     ax.set(xlabel="samples n / d", ylabel="test error", ylim=(-0.02, 0.56))
     ax.set_title("network trained on the same samples")
