@@ -101,7 +101,7 @@ def max_margin(
         if largest / 2 <= least:
             raise ValueError(
                 "data must be separable by a two-layer ReLU network without biases: weights on the "
-                f"samples prove that no normalized margin is above {largest / 2:.1e}"
+                f"samples bound every normalized margin by {largest / 2:.1e}"
             )
         return -largest / 2, weights * y
 
@@ -221,7 +221,8 @@ def dual_bound(
       others: as in `max_margin`.
 
     Raises:
-      ValueError: as `max_margin`; for alpha of another shape, negative, or zero throughout.
+      ValueError: for bad data, params or options, an empty class, or alpha of another shape,
+        negative, or zero throughout. Data that no network separates gives an upper bound near 0.
     """
     x, y, basis = _checked(data, "sign")
     first, last = two_layer.weights(params, basis.shape[0])
@@ -271,6 +272,8 @@ def _checked(data: Dataset, labels: str) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _oracle(name: str, x: np.ndarray, tolerance: float, options: dict):
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
     if name == "auto":
         name = "enumerate" if x.shape[1] <= MAX_RANK else "branch_and_bound"
     return oracles.make_oracle(name, x, tolerance=tolerance / 4, **options), name

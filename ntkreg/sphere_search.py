@@ -64,8 +64,9 @@ def shorten(x, low, high, w, r, max_sweeps, goal):
 def ascend(x, c, u, max_rounds, max_sweeps):
     """A local maximizer of h on the sphere from u: the convex–concave procedure.
 
-    Every round maximises the concave h_S of the current active set S; h never falls. The zero
-    vector where h ≤ 0 all around. Source: Yuille and Rangarajan (Neural Computation 2003).
+    Every round maximises the concave h_S of the current active set S; h falls by no more than the
+    coordinate descent leaves open. The zero vector where h ≤ 0 all around. Source: Yuille and
+    Rangarajan (Neural Computation 2003).
     """
     low, high = np.minimum(c, 0.0), np.zeros_like(c)
     w = np.zeros_like(c)

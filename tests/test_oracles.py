@@ -1,0 +1,281 @@
+"""The maximum of Σ cᵢ relu(uᵀxᵢ) on the ball: three oracles against each other and brute force."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ntkreg import sphere_search
+from ntkreg.data import noisy_xor
+from ntkreg.oracles import KINDS, make_oracle
+
+BOUNDED = ("enumerate", "branch_and_bound")
+
+
+def gaussian(seed, spread=True):
+    """(x, c) of rank 2–4 and 6–14 rows; lengths and weights over some decades where `spread`."""
+    rng = np.random.default_rng(seed)
+    num_points, rank = rng.integers(6, 15), rng.integers(2, 5)
+    x, c = rng.normal(size=(num_points, rank)), rng.normal(size=num_points)
+    return (x * np.exp(rng.normal(size=(num_points, 1))), c**3) if spread else (x, c)
+
+
+def on_D(seed):
+    """Few and integer coordinates: hyperplanes that share lines, and rows that repeat."""
+    dim = 3 + seed % 2
+    data = noisy_xor(jax.random.key(seed), 14, dim)
+    return np.asarray(data.x), np.random.default_rng(seed).normal(size=14)
+
+
+def with_repeats(seed):
+    """Rows that repeat or are parallel, with weights of both signs, and a row of zeros."""
+    x, _ = gaussian(seed, spread=False)
+    x = np.concatenate([x, x[:2], -x[:2], 2 * x[2:3], np.zeros((1, x.shape[1]))])
+    return x, np.random.default_rng(seed).normal(size=len(x))
+
+
+PROBLEMS = {"gaussian": gaussian, "D": on_D, "repeats": with_repeats}
+
+
+def value(x, c, u):
+    return np.maximum(u @ x.T, 0.0) @ c
+
+
+def size(x, c):
+    """Σ|cᵢ|‖xᵢ‖, which h does not exceed."""
+    return np.abs(c) @ np.linalg.norm(x, axis=1)
+
+
+def largest_of_random(x, c, count=20_000):
+    u = np.random.default_rng(7).normal(size=(count, x.shape[1]))
+    return max(0.0, value(x, c, u / np.linalg.norm(u, axis=1, keepdims=True)).max())
+
+
+def check(found, x, c):
+    """What every answer promises: unit directions, best first, of different patterns."""
+    values, rounding = value(x, c, found.directions), 1e-12 * size(x, c)
+    np.testing.assert_allclose(np.linalg.norm(found.directions, axis=1), 1, rtol=1e-12)
+    assert (np.diff(values) <= rounding).all()
+    assert found.lower == pytest.approx(max([0.0, *values]), abs=rounding)
+    assert found.lower <= found.upper + rounding
+    patterns = found.directions @ x.T > 0
+    assert len(np.unique(patterns, axis=0)) == len(patterns)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("oracle", BOUNDED)
+def test_the_maximum_is_that_of_a_dense_net_of_directions(oracle, rank):
+    """200,000 directions come within 1e-4 of it on the circle and 1 % on the sphere, not above."""
+    rng = np.random.default_rng(rank)
+    x, c = rng.normal(size=(12, rank)), rng.normal(size=12)
+    found = make_oracle(oracle, x)(c, None)
+    best = largest_of_random(x, c, 200_000)
+    assert best * (1 - 1e-9) <= found.upper <= best * (1.0001 if rank == 2 else 1.01)
+    assert found.lower == pytest.approx(found.upper, rel=1e-6)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_three_oracles_agree_on_a_hundred_problems(problem):
+    """Local search is proved nothing; it still misses no more than a few of these."""
+    missed = 0
+    for seed in range(100 if problem == "gaussian" else 30):
+        x, c = PROBLEMS[problem](seed)
+        exact, bounded, local = (make_oracle(name, x)(c, None) for name in KINDS)
+        for found in (exact, bounded, local):
+            check(found, x, c)
+        assert exact.upper - exact.lower <= 1e-10 * exact.upper + 1e-12 * size(x, c)
+        assert exact.lower <= bounded.upper <= exact.upper * (1 + 1e-6) + 1e-8 * size(x, c)
+        assert bounded.lower >= exact.lower * (1 - 1e-4)
+        assert local.lower <= exact.upper
+        missed += local.lower < exact.lower * (1 - 1e-4)
+        assert largest_of_random(x, c, 2000) <= min(exact.upper, bounded.upper)
+    assert missed <= 2
+
+
+@pytest.mark.parametrize("max_nodes", [1, 3, 10, 50])
+def test_the_bound_holds_wherever_the_search_is_stopped(max_nodes):
+    """Started where h is 0, so that nothing but the bound itself is there to hold."""
+    tight = 0
+    for seed in range(30):
+        x, c = gaussian(seed)
+        exact = make_oracle("enumerate", x)(c, None)
+        x_used, start = np.ascontiguousarray(x), np.zeros(x.shape[1])
+        upper, best, nodes = sphere_search.branch_and_bound(x_used, c, start, 1e-7, max_nodes)
+        assert nodes <= max_nodes
+        assert upper + sphere_search.rounding_allowance(x, c) >= exact.lower
+        assert value(x, c, best) <= exact.upper
+        whole = make_oracle("branch_and_bound", x, max_nodes=max_nodes)(c, None)
+        assert whole.lower <= exact.upper and whole.upper >= exact.lower
+        tight += upper <= exact.upper * (1 + 1e-6)
+    assert tight <= 20 if max_nodes == 1 else tight >= {3: 15, 10: 25, 50: 28}[max_nodes]
+
+
+def test_more_nodes_never_loosen_the_bound():
+    rng = np.random.default_rng(3)
+    x, c = rng.normal(size=(40, 6)), rng.normal(size=40)
+    uppers = [
+        sphere_search.branch_and_bound(x, c, np.zeros(6), 1e-7, count)[0]
+        for count in (0, 1, 2, 5, 20, 100, 10_000)
+    ]
+    assert uppers[0] == np.inf
+    assert (np.diff(uppers[1:]) <= 0).all()
+    assert uppers[-1] < 0.95 * uppers[1]
+    start = make_oracle("multistart", x)(c, None)
+    assert uppers[-1] == pytest.approx(start.lower, rel=1e-6)
+
+
+@pytest.mark.parametrize("oracle", KINDS)
+@settings(max_examples=6)
+@given(st.integers(0, 1000), st.sampled_from([0.5, 0.99, 1.01, 2.0]))
+def test_a_floor_is_passed_or_the_bound_is_proved(oracle, seed, share):
+    """Below the maximum a direction above it is found; from the maximum on there is a bound."""
+    x, c = gaussian(seed, spread=False)
+    exact = make_oracle("enumerate", x)(c, None)
+    floor = share * exact.lower
+    found = make_oracle(oracle, x)(c, floor)
+    assert found.upper >= exact.lower or oracle == "multistart"
+    above = found.above(x, c, floor)
+    assert (value(x, c, above) > floor).all()
+    assert (len(above) > 0) == (share < 1)
+    if not len(above):
+        assert np.isfinite(found.upper)
+    if oracle == "branch_and_bound":
+        assert (found.upper == np.inf) == (share < 1) and (found.nodes == 0) == (share < 1)
+
+
+@pytest.mark.parametrize("oracle", KINDS)
+@pytest.mark.parametrize("c", [-np.ones(8), np.zeros(8)], ids=["negative", "zero"])
+def test_nothing_to_gain_is_zero(oracle, c):
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    x -= 4 * x.mean(axis=0)  # no half-space is free of them
+    found = make_oracle(oracle, x)(c, None)
+    assert found.lower == 0.0
+    assert 0.0 <= found.upper <= 1e-8
+
+
+@pytest.mark.parametrize("oracle", BOUNDED)
+def test_parallel_rows_that_cancel_leave_no_bound(oracle):
+    """2 relu(z) − relu(2z) = 0 everywhere: its relaxation is constant, in no direction better."""
+    for seed in range(20):
+        row = np.random.default_rng(seed).normal(size=(1, 1 + seed % 3))
+        x = np.concatenate([row, 2 * row])
+        for weights in ([2 / 3, -1 / 3], [-2 / 3, 1 / 3]):
+            assert make_oracle(oracle, x)(np.array(weights), None).upper <= 1e-8
+
+
+@pytest.mark.parametrize("oracle", KINDS)
+def test_rows_of_zeros_change_nothing(oracle):
+    x, c = gaussian(3)
+    longer = np.concatenate([np.zeros((1, x.shape[1])), x, np.zeros((2, x.shape[1]))])
+    weights = np.concatenate([[5.0], c, [-1.0, 2.0]])
+    known = make_oracle("enumerate", x)(c, None)
+    assert make_oracle(oracle, longer)(weights, None).upper == pytest.approx(known.upper, rel=1e-6)
+
+
+@pytest.mark.parametrize("oracle", KINDS)
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e-6, 1e6, 1e30])
+def test_the_maximum_scales_with_x_and_with_c(oracle, scale):
+    x, c = gaussian(0, spread=False)
+    known = make_oracle("enumerate", x)(c, None)
+    for found in (make_oracle(oracle, scale * x)(c, None), make_oracle(oracle, x)(scale * c, None)):
+        assert found.lower == pytest.approx(scale * known.lower, rel=1e-6)
+        assert found.upper == pytest.approx(scale * known.upper, rel=1e-6)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000))
+def test_ascent_never_lowers_h(seed):
+    """From where it is positive, as far as the inner solver's sweeps carry."""
+    x, c = gaussian(seed, spread=False)
+    starts = np.random.default_rng(seed).normal(size=(20, x.shape[1]))
+    starts /= np.linalg.norm(starts, axis=1, keepdims=True)
+    before = value(x, c, starts)
+    for rounds in (1, 2, 100):
+        ends, values = sphere_search.ascend_all(x, c, starts, rounds, 3000)
+        np.testing.assert_allclose(values, value(x, c, ends), atol=1e-12 * np.abs(c).max())
+        assert (values >= before * (1 - 1e-4))[before > 0].all()
+        before = values
+
+
+def cone_has_interior(x, state):
+    """By linear programme: whether some u has stateᵢ uᵀxᵢ ≥ 1 wherever a sign is given."""
+    signed = (state[:, None] * x)[state != 0]
+    free = [(None, None)] * x.shape[1]
+    goal, least = np.zeros(x.shape[1]), -np.ones(len(signed))
+    return scipy.optimize.linprog(goal, A_ub=-signed, b_ub=least, bounds=free).status == 0
+
+
+@pytest.mark.parametrize("integer", [False, True])
+def test_a_cone_is_empty_or_a_point_of_it_is_given(integer):
+    """Gordan's alternative against a linear programme."""
+    rng, empty_ones = np.random.default_rng(0), 0
+    for _ in range(200):
+        dim = rng.integers(2, 6)
+        size = (rng.integers(2, 12), dim)
+        x = rng.integers(-1, 2, size).astype(float) if integer else rng.normal(size=size)
+        x = x[x.any(axis=1)]
+        state = rng.integers(-1, 2, len(x)).astype(np.int8)
+        if not len(x) or not state.any():
+            continue
+        empty, u = sphere_search.interior_point(x, state)
+        assert empty == (not cone_has_interior(x, state))
+        empty_ones += empty
+        if not empty:
+            assert (np.sign(x @ u)[state != 0] == state[state != 0]).all()
+    assert 30 < empty_ones < 170
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10_000), st.sampled_from([1e-8, 1.0, 1e8]))
+def test_nnls_agrees_with_scipy(seed, scale):
+    rng = np.random.default_rng(seed)
+    a = scale * rng.normal(size=(rng.integers(1, 7), rng.integers(1, 15)))
+    b = rng.normal(size=len(a))
+    mu, residual = sphere_search.nnls(a, b, 1000)
+    assert (mu >= 0).all()
+    np.testing.assert_allclose(residual, b - a @ mu, atol=1e-12)
+    assert np.linalg.norm(residual) == pytest.approx(scipy.optimize.nnls(a, b)[1], abs=1e-10)
+    # Karush–Kuhn–Tucker: no column helps, and those in use are at rest.
+    slope = residual @ a / scale
+    assert slope.max() <= 1e-10 and abs(slope @ mu) * scale <= 1e-10
+
+
+@pytest.mark.parametrize("oracle", BOUNDED)
+def test_bounds_of_cells_hold_for_any_stop_of_the_solver(oracle):
+    """On D with integer weights many maximizers tie; both bounds meet them all the same."""
+    x, _ = on_D(1)
+    c = np.asarray(noisy_xor(jax.random.key(1), 14, 4).y) / 14
+    found = make_oracle(oracle, x)(c, None)
+    assert found.lower <= found.upper <= found.lower * (1 + 1e-6)
+    assert largest_of_random(x, c) <= found.upper
+
+
+def test_rounding_allowance_is_positive_and_small():
+    """And scales with Σ|cᵢ|‖xᵢ‖, the Lipschitz constant of h."""
+    for seed in range(10):
+        x, c = gaussian(seed)
+        lipschitz = size(x, c)
+        allowance = sphere_search.rounding_allowance(x, c)
+        assert 1e-12 * lipschitz < allowance < 1e-8 * lipschitz
+        assert sphere_search.rounding_allowance(3 * x, 2 * c) == pytest.approx(6 * allowance)
+
+
+@pytest.mark.parametrize("oracle", KINDS)
+def test_the_same_seed_gives_the_same_answer(oracle):
+    x, c = gaussian(4)
+    one, other = (make_oracle(oracle, x)(c, None) for _ in range(2))
+    np.testing.assert_array_equal(one.directions, other.directions)
+    assert one[:2] == other[:2] and one.nodes == other.nodes
+
+
+def test_an_unknown_name_is_told_with_the_known_ones():
+    said = "oracle must be one of enumerate, branch_and_bound, multistart, got 'magic'"
+    with pytest.raises(ValueError, match=said):
+        make_oracle("magic", np.eye(2))
+
+
+def test_enumeration_of_too_large_a_rank_is_refused():
+    with pytest.raises(ValueError, match=r"rank at most 4.*rank 5"):
+        make_oracle("enumerate", np.eye(5))
