@@ -17,6 +17,7 @@ import heapq
 import numba
 import numpy as np
 
+STALL = 1e-10  # relative gain of a sweep below which more are not worth it
 GENERIC = 1e-11  # relative distance to every hyperplane that a maximizer may be moved to
 _njit = numba.njit(cache=True, error_model="numpy", nogil=True)
 # Sums in any order, so that they use the processor's vectors; NaN and infinity keep their meaning.
@@ -32,10 +33,10 @@ def value(x, c, u):
 
 
 @_fast
-def shorten(x, low, high, w, r, max_sweeps, goal):
+def shorten(x, low, high, w, r, max_sweeps, stall, goal):
     """Lowers ‖r‖ over low ≤ w ≤ high, r = fixed part + Σ wᵢxᵢ, by coordinate descent; in place.
 
-    Ends early where ‖r‖ ≤ goal, or where a sweep gains almost nothing. Returns ‖r‖.
+    Ends early where ‖r‖ ≤ goal, or where a sweep gains no more than `stall`, relative. Returns ‖r‖.
     """
     num_units, dim = x.shape
     squares = np.sum(x * x, axis=1)
@@ -54,7 +55,7 @@ def shorten(x, low, high, w, r, max_sweeps, goal):
                 for k in range(dim):
                     r[k] += step * x[i, k]
         length = np.sqrt(np.sum(r * r))
-        if length <= goal or last - length <= 1e-10 * last:
+        if length <= goal or last - length <= stall * last:
             return length
         last = length
     return last
@@ -78,7 +79,7 @@ def ascend(x, c, u, max_rounds, max_sweeps):
             break
         active = now
         r = (np.where(active, c, 0.0) + w) @ x
-        length = shorten(x, low, high, w, r, max_sweeps, 0.0)
+        length = shorten(x, low, high, w, r, max_sweeps, STALL, 0.0)
         if length <= 1e-14 * largest:
             return np.zeros_like(u)
         u = r / length
@@ -202,7 +203,7 @@ def _chords(c, state, low_z, high_z, slope, offset):
 
 
 @_njit
-def _bound(x, c, lengths, state, w, incumbent, cut, max_sweeps):
+def _bound(x, c, lengths, state, w, incumbent, cut, max_sweeps, stall):
     """(upper bound of h in the node, u where the relaxation attains it, loosest unit or −1).
 
     Undecided units are replaced by their chords: h ≤ constant + rᵀu in the node. Where the constant
@@ -224,7 +225,7 @@ def _bound(x, c, lengths, state, w, incumbent, cut, max_sweeps):
         _chords(c, state, low_z, high_z, slope, offset)
         constant = np.sum(np.maximum(c, 0.0) * offset)
         r = (np.maximum(c, 0.0) * slope + w) @ x
-        shorten(x, low, high, w, r, max_sweeps, cut - constant)
+        shorten(x, low, high, w, r, max_sweeps, stall, cut - constant)
         r = (np.maximum(c, 0.0) * slope + w) @ x  # anew: without the rounding of many steps
         length = np.sqrt(np.sum(r * r))
         gain = best - (constant + length)
@@ -279,9 +280,9 @@ def branch_and_bound(x, c, u, tolerance, max_nodes):
         inside = insides[slot].astype(np.float64)
         free.append(slot)
         nodes += 1
-        bound, at, loosest = _bound(x, c, lengths, state, w, incumbent, cut, 30)
+        bound, at, loosest = _bound(x, c, lengths, state, w, incumbent, cut, 30, STALL)
         if bound > cut and loosest < 0:
-            bound, at, loosest = _bound(x, c, lengths, state, w, incumbent, cut, 3000)
+            bound, at, loosest = _bound(x, c, lengths, state, w, incumbent, cut, 30_000, 1e-15)
         bound = min(bound, -parent_bound)
         found = value(x, c, at)
         if found > incumbent:
