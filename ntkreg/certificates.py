@@ -28,6 +28,7 @@ from ntkreg.arrangements import MAX_RANK, row_space
 from ntkreg.column_generation import NOTHING, SIGNS, Found, Step, generated, sharpened, units_found
 from ntkreg.conjugates import DUALS
 from ntkreg.data import Dataset, check_dataset
+from ntkreg.level_method import least_maximum
 from ntkreg.two_layer import Units
 
 LEAST_LAM = 1e-9  # below it the loss at the minimum drowns in the rounding of its slopes
@@ -213,8 +214,8 @@ def dual_bound(
     """The bounds that a trained network and weights on the samples put on the max margin.
 
     Without `alpha` the weights are the network's own, αᵢ ∝ σ(−qᵢ) at its margins qᵢ: those of the
-    logistic loss to which it was trained. They are then improved by `max_rounds` rounds of column
-    generation; the network is returned as it came in (`polish` betters it).
+    logistic loss to which it was trained. They are then improved by at most `max_rounds` rounds of
+    the level method; the network is returned as it came in (`polish` betters it).
 
     Args:
       alpha: weights of the samples ≥ 0, of any sum.
@@ -234,17 +235,9 @@ def dual_bound(
     if alpha.shape != y.shape or not (alpha >= 0).all() or not 0 < alpha.sum() < np.inf:
         raise ValueError(f"alpha must be {len(y)} weights ≥ 0 with a positive sum, got {alpha}")
     alpha = alpha / alpha.sum()
-    maxima = [ask(sign * alpha * y, None) for sign in SIGNS]
-    found = Found(
-        (first, last), -two_layer.normalized_margin((first, last), np.asarray(data.x), y), alpha,
-        -max(maximum.upper for maximum in maxima) / 2, max(maximum.nodes for maximum in maxima),
-    )  # fmt: skip
-    if max_rounds:
-        better = max_margin(
-            data, params=params, oracle=name, tolerance=tolerance, max_rounds=max_rounds, **options
-        )
-        if better.upper < -found.bound:
-            found = found._replace(dual=better.dual, bound=-better.upper, nodes=better.nodes)
+    margin = two_layer.normalized_margin((first, last), np.asarray(data.x, np.float64), y)
+    best = least_maximum(ask, x, y, alpha, 2 * margin, tolerance, max_rounds)
+    found = Found((first, last), -margin, best.alpha, -best.largest / 2, best.nodes)
     return _certificate(found, name, None, tolerance, is_margin=True)
 
 

@@ -28,6 +28,7 @@ ROOMS = (
     "cone_programs",
     "conjugates",
     "column_generation",
+    "level_method",
     "certificates",
     "planted",
     "cells",

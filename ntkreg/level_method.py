@@ -1,0 +1,83 @@
+"""Weights on the samples with the least M(αy): a stabilised cutting-plane method.
+
+Every unit v that an oracle finds bounds M from below by the linear |Σ αᵢyᵢ relu(vᵀxᵢ)|. A linear
+programme over these cuts has many solutions, and jumps between corners. The level method steps
+instead to the point nearest to the best weights so far at which all cuts lie below a level between
+the known bounds. Source: Lemaréchal, Nemirovskii, Nesterov (Mathematical Programming 1995).
+"""
+
+from typing import NamedTuple
+
+import clarabel
+import numpy as np
+import scipy.sparse as sp
+
+from ntkreg.column_generation import SIGNS
+from ntkreg.oracles import Oracle
+
+LEVEL = 0.3  # of the way from the lower to the upper bound
+
+
+class Weights(NamedTuple):
+    """Weights α on the simplex, M(αy) by the oracle, and what its answer took."""
+
+    alpha: np.ndarray
+    largest: float
+    nodes: int
+
+
+def least_maximum(
+    ask: Oracle,
+    x: np.ndarray,
+    y: np.ndarray,
+    alpha: np.ndarray,
+    least: float,
+    tolerance: float,
+    max_rounds: int,
+) -> Weights:
+    """The best weights of some rounds from `alpha`, until M(αy) is within tolerance of its least.
+
+    `least` is a lower bound of M, twice the margin of any network.
+    """
+    cuts = np.zeros((0, len(y)))
+    best = Weights(alpha, np.inf, 0)
+    for _ in range(max_rounds + 1):
+        maxima = [ask(sign * alpha * y, None) for sign in SIGNS]
+        largest = max(maximum.upper for maximum in maxima)
+        if largest < best.largest:
+            best = Weights(alpha, largest, max(maximum.nodes for maximum in maxima))
+        new = [
+            s * y * np.maximum(m.directions @ x.T, 0) for m, s in zip(maxima, SIGNS, strict=True)
+        ]
+        cuts = np.concatenate([cuts, *new])
+        alpha = None
+        while alpha is None and best.largest > max(least, 0.0) * (1 + tolerance):
+            level = least + LEVEL * (best.largest - least)
+            alpha = _nearest(best.alpha, cuts, level)
+            if alpha is None:
+                if level >= best.largest * (1 - tolerance):
+                    return best
+                least = level  # the cuts themselves forbid less
+        if alpha is None:
+            break
+    return best
+
+
+def _nearest(centre: np.ndarray, cuts: np.ndarray, level: float) -> np.ndarray | None:
+    """The weights nearest to `centre` at which all cuts are at most `level`; None where none are.
+
+    Solved for nα and cuts over the level, so that all numbers are near 1.
+    """
+    n = len(centre)
+    matrix = np.concatenate([np.ones((1, n)), -np.eye(n), cuts / max(level, 1e-300)])
+    right = n * np.concatenate([[1.0], np.zeros(n), np.ones(len(cuts))])
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    solution = clarabel.DefaultSolver(
+        sp.eye(n, format="csc"), -n * centre, sp.csc_matrix(matrix), right,
+        [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(n + len(cuts))], settings,
+    ).solve()  # fmt: skip
+    if "Solved" not in str(solution.status):
+        return None
+    alpha = np.maximum(np.asarray(solution.x), 0.0)
+    return alpha / alpha.sum()
