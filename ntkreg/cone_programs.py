@@ -7,13 +7,12 @@ The vector v of each unit ranges over the cone in which relu(Xv) = D·Xv, D its 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import clarabel
 import numpy as np
 import scipy.sparse as sp
 
+from ntkreg.conic import solved
 from ntkreg.two_layer import Units
 
-TOLERANCE = 1e-10
 NEWTON_STEPS = 50
 ROUNDING = 1e-14  # relative, of an objective
 Loss = tuple[Callable, Callable, Callable]  # value, slope and curvature per sample, of the output
@@ -113,29 +112,19 @@ def _solved(quadratic, linear, x, units: Units, scale: float | None, last) -> tu
     rows = np.arange(num_units * (dim + 1)).reshape(num_units, dim + 1)
     rows = np.concatenate([rows[:, 1:].ravel(), rows[:, 0]])
     entries = (-np.ones(len(rows)), (rows, np.arange(len(rows))))
-    inside = [clarabel.NonnegativeConeT(num_units * num_samples)]
+    inside = [("nonnegative", num_units * num_samples)]
     blocks = [(sp.hstack([sp.block_diag(list(walls)), beside]), 0.0, inside)]
-    balls = [clarabel.SecondOrderConeT(dim + 1)] * num_units
+    balls = [("second_order", dim + 1)] * num_units
     blocks += [(sp.csc_matrix(entries, (len(rows), width)), 0.0, balls)]
     if scale is None:
-        blocks += [(last, 0.0, [clarabel.ZeroConeT(last.shape[0])])]
+        blocks += [(last, 0.0, [("zero", last.shape[0])])]
     else:
         norms = np.zeros((1, width))
         norms[0, num_vectors : num_vectors + num_units] = 1.0
-        blocks += [(sp.csc_matrix(norms), scale, [clarabel.NonnegativeConeT(1)])]
-        blocks += [(last, 0.0, [clarabel.NonnegativeConeT(last.shape[0])])]
+        blocks += [(sp.csc_matrix(norms), scale, [("nonnegative", 1)])]
+        blocks += [(last, 0.0, [("nonnegative", last.shape[0])])]
     matrices, right, cones = zip(*blocks, strict=True)
     right = np.concatenate([np.full(m.shape[0], r) for m, r in zip(matrices, right, strict=True)])
-    solver = clarabel.DefaultSolver(
-        sp.triu(quadratic, format="csc"), linear, sp.vstack(matrices, format="csc"), right,
-        [cone for group in cones for cone in group], _settings(),
-    )  # fmt: skip
-    solution = solver.solve()
+    cones = [cone for group in cones for cone in group]
+    solution = solved(quadratic, linear, sp.vstack(matrices), right, cones)
     return np.asarray(solution.x), np.asarray(solution.z)
-
-
-def _settings() -> clarabel.DefaultSettings:
-    settings = clarabel.DefaultSettings()
-    settings.verbose, settings.max_iter = False, 100
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = TOLERANCE
-    return settings

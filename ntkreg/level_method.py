@@ -8,11 +8,11 @@ the known bounds. Source: Lemaréchal, Nemirovskii, Nesterov (Mathematical Progr
 
 from typing import NamedTuple
 
-import clarabel
 import numpy as np
 import scipy.sparse as sp
 
 from ntkreg.column_generation import SIGNS
+from ntkreg.conic import solved
 from ntkreg.oracles import Oracle
 
 LEVEL = 0.3  # of the way from the lower to the upper bound
@@ -71,12 +71,8 @@ def _nearest(centre: np.ndarray, cuts: np.ndarray, level: float) -> np.ndarray |
     n = len(centre)
     matrix = np.concatenate([np.ones((1, n)), -np.eye(n), cuts / max(level, 1e-300)])
     right = n * np.concatenate([[1.0], np.zeros(n), np.ones(len(cuts))])
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    solution = clarabel.DefaultSolver(
-        sp.eye(n, format="csc"), -n * centre, sp.csc_matrix(matrix), right,
-        [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(n + len(cuts))], settings,
-    ).solve()  # fmt: skip
+    cones = [("zero", 1), ("nonnegative", n + len(cuts))]
+    solution = solved(sp.eye(n), -n * centre, sp.csc_matrix(matrix), right, cones, 1e-8)
     if "Solved" not in str(solution.status):
         return None
     alpha = np.maximum(np.asarray(solution.x), 0.0)

@@ -16,11 +16,11 @@ that an oracle finds, until none is left or the conditions contradict each other
 
 from typing import NamedTuple
 
-import clarabel
 import numpy as np
 import scipy.sparse as sp
 
 from ntkreg.column_generation import SIGNS
+from ntkreg.conic import solved
 from ntkreg.data import Dataset, check_dataset
 from ntkreg.oracles import make_oracle
 
@@ -154,13 +154,8 @@ def _nearest_to_uniform(
     bound = num_samples * np.concatenate([right, np.zeros(len(most)), np.full(len(cuts), MASS)])
     weight = np.zeros(num_variables)
     weight[:num_samples] = 1.0
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
-    cones = [clarabel.ZeroConeT(len(equal)), clarabel.NonnegativeConeT(len(most) + len(cuts))]
-    solution = clarabel.DefaultSolver(
-        sp.diags(weight, format="csc"), -weight, sp.csc_matrix(matrix), bound, cones, settings
-    ).solve()
+    cones = [("zero", len(equal)), ("nonnegative", len(most) + len(cuts))]
+    solution = solved(sp.diags(weight), -weight, sp.csc_matrix(matrix), bound, cones)
     z = np.asarray(solution.z)
     z[len(equal) :] = np.maximum(z[len(equal) :], 0.0)
     if bound @ z + 3 * num_samples * np.abs(matrix.T @ z).max() < 0:

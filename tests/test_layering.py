@@ -25,6 +25,7 @@ ROOMS = (
     "sphere_search",
     "oracles",
     "two_layer",
+    "conic",
     "cone_programs",
     "conjugates",
     "column_generation",
