@@ -39,6 +39,23 @@ def noisy_xor(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
     return Dataset(jnp.concatenate([signal, noise], axis=1), y)
 
 
+def random_labels(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
+    """Standard Gaussian points with fair coins for labels: what is fitted to them is noise.
+
+    The first label is the second's negative, so that both classes are there.
+
+    Raises:
+      ValueError: for num_samples < 2 or dim < 1.
+    """
+    if num_samples < 2:
+        raise ValueError(f"num_samples must be at least 2, one of each class, got {num_samples}")
+    if dim < 1:
+        raise ValueError(f"dim must be at least 1, got {dim}")
+    x_key, y_key = jax.random.split(key)
+    y = jax.random.rademacher(y_key, (num_samples,), float)
+    return Dataset(jax.random.normal(x_key, (num_samples, dim)), y.at[0].set(-y[1]))
+
+
 def digits(classes: tuple[int, int] | None = None) -> Dataset:
     """The 1,797 handwritten digits of scikit-learn, 64 pixels scaled to [0, 1].
 

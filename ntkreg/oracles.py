@@ -36,7 +36,7 @@ class Maximum(NamedTuple):
     directions: np.ndarray
     nodes: int
 
-    def above(self, x: np.ndarray, c: np.ndarray, floor: float | None) -> np.ndarray:
+    def above(self, x: np.ndarray, c: np.ndarray, floor: float) -> np.ndarray:
         """The directions with values above the floor."""
         return self.directions[np.maximum(self.directions @ x.T, 0.0) @ c > floor]
 

@@ -84,10 +84,10 @@ def planted_optimality(
         alpha = _nearest_to_uniform(len(y), *conditions, values)
         if alpha is None:
             return Optimality(number > 0, True, np.inf, unknown, number, 0)
-        for floor in (MASS * (1 + TOLERANCE), None):  # a proof only where no unit is found without
-            maxima = [ask(sign * alpha * y, floor) for sign in SIGNS]
-            above = MASS * (1 + TOLERANCE)
-            new = [m.above(x, s * alpha * y, above) for m, s in zip(maxima, SIGNS, strict=True)]
+        floor = MASS * (1 + TOLERANCE)
+        for limit in (floor, None):  # a proof only where no unit is found without
+            maxima = [ask(sign * alpha * y, limit) for sign in SIGNS]
+            new = [m.above(x, s * alpha * y, floor) for m, s in zip(maxima, SIGNS, strict=True)]
             if any(map(len, new)):
                 break
         nodes = max(maximum.nodes for maximum in maxima)

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.data import Dataset, check_dataset, digits, noisy_xor, split, unseen
+from ntkreg.data import (
+    Dataset,
+    check_dataset,
+    digits,
+    noisy_xor,
+    random_labels,
+    split,
+    unseen,
+)
 
 KEY = jax.random.key(0)
 
@@ -130,3 +138,15 @@ def test_check_dataset_under_a_trace_looks_at_shapes_only():
     assert checked(GOOD, 7 * SIGNS) == 1
     with pytest.raises(ValueError, match=r"\(3, 2\), \(2,\)"):
         checked(GOOD, SIGNS[:2])
+
+
+def test_random_labels_hold_both_classes_and_tell_nothing_of_the_points():
+    drawn = random_labels(jax.random.key(0), 4000, 3)
+    assert drawn.x.shape == (4000, 3) and set(np.unique(drawn.y)) == {-1.0, 1.0}
+    assert np.abs(np.asarray(drawn.y @ drawn.x) / 4000).max() < 0.06
+    for seed in range(5):
+        assert set(np.asarray(random_labels(jax.random.key(seed), 2, 1).y)) == {-1.0, 1.0}
+    with pytest.raises(ValueError, match=r"num_samples must be at least 2.*got 1"):
+        random_labels(jax.random.key(0), 1, 3)
+    with pytest.raises(ValueError, match="dim must be at least 1, got 0"):
+        random_labels(jax.random.key(0), 2, 0)
