@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import scipy.special
 
-from ntkreg import cone_programs, oracles, sphere_search, two_layer
+from ntkreg import branch_and_bound, cone_programs, oracles, two_layer
 from ntkreg._types import Params
 from ntkreg.arrangements import MAX_RANK, row_space
 from ntkreg.column_generation import NOTHING, SIGNS, Found, Step, generated, sharpened, units_found
@@ -278,7 +278,7 @@ def _least_margin(x: np.ndarray, oracle: str) -> float:
     least = NOT_SEPARABLE * float(longest.max())
     if oracle == "enumerate":
         return least
-    return max(least, sphere_search.rounding_allowance(x, longest == longest.max()))
+    return max(least, branch_and_bound.rounding_allowance(x, longest == longest.max()))
 
 
 def _certificate(

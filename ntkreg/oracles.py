@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntkreg import sphere_search
+from ntkreg import branch_and_bound, sphere_search
 from ntkreg.arrangements import activation_patterns
 
 KINDS = {"enumerate": "exact", "branch_and_bound": "certified", "multistart": "heuristic"}
@@ -113,10 +113,10 @@ def _branched(
         return local._replace(upper=np.inf, nodes=0)
     used = x.any(axis=1) & (c != 0)  # the others do nothing
     start = local.directions[0] if len(local.directions) else np.zeros(x.shape[1])
-    upper, best, nodes = sphere_search.branch_and_bound(
+    upper, best, nodes = branch_and_bound.branch_and_bound(
         np.ascontiguousarray(x[used]), c[used], start, tolerance, max_nodes
     )
-    upper += sphere_search.rounding_allowance(x, c)
+    upper += branch_and_bound.rounding_allowance(x, c)
     directions = np.concatenate([best[None], local.directions])
     return _sorted(x, c, directions[directions.any(axis=1)], float(upper), nodes)
 

@@ -23,6 +23,7 @@ ROOMS = (
     "bounds",
     "arrangements",
     "sphere_search",
+    "branch_and_bound",
     "oracles",
     "two_layer",
     "conic",

@@ -7,7 +7,7 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkreg import sphere_search
+from ntkreg import branch_and_bound, sphere_search
 from ntkreg.data import noisy_xor
 from ntkreg.oracles import KINDS, make_oracle
 
@@ -102,9 +102,9 @@ def test_the_bound_holds_wherever_the_search_is_stopped(max_nodes):
         x, c = gaussian(seed)
         exact = make_oracle("enumerate", x)(c, None)
         x_used, start = np.ascontiguousarray(x), np.zeros(x.shape[1])
-        upper, best, nodes = sphere_search.branch_and_bound(x_used, c, start, 1e-7, max_nodes)
+        upper, best, nodes = branch_and_bound.branch_and_bound(x_used, c, start, 1e-7, max_nodes)
         assert nodes <= max_nodes
-        assert upper + sphere_search.rounding_allowance(x, c) >= exact.lower
+        assert upper + branch_and_bound.rounding_allowance(x, c) >= exact.lower
         assert value(x, c, best) <= exact.upper
         whole = make_oracle("branch_and_bound", x, max_nodes=max_nodes)(c, None)
         assert whole.lower <= exact.upper and whole.upper >= exact.lower
@@ -116,7 +116,7 @@ def test_more_nodes_never_loosen_the_bound():
     rng = np.random.default_rng(3)
     x, c = rng.normal(size=(40, 6)), rng.normal(size=40)
     uppers = [
-        sphere_search.branch_and_bound(x, c, np.zeros(6), 1e-7, count)[0]
+        branch_and_bound.branch_and_bound(x, c, np.zeros(6), 1e-7, count)[0]
         for count in (0, 1, 2, 5, 20, 100, 10_000)
     ]
     assert uppers[0] == np.inf
@@ -219,7 +219,7 @@ def test_a_cone_is_empty_or_a_point_of_it_is_given(integer):
         state = rng.integers(-1, 2, len(x)).astype(np.int8)
         if not len(x) or not state.any():
             continue
-        empty, u = sphere_search.interior_point(x, state)
+        empty, u = branch_and_bound.interior_point(x, state)
         assert empty == (not cone_has_interior(x, state))
         empty_ones += empty
         if not empty:
@@ -257,9 +257,9 @@ def test_rounding_allowance_is_positive_and_small():
     for seed in range(10):
         x, c = gaussian(seed)
         lipschitz = size(x, c)
-        allowance = sphere_search.rounding_allowance(x, c)
+        allowance = branch_and_bound.rounding_allowance(x, c)
         assert 1e-12 * lipschitz < allowance < 1e-8 * lipschitz
-        assert sphere_search.rounding_allowance(3 * x, 2 * c) == pytest.approx(6 * allowance)
+        assert branch_and_bound.rounding_allowance(3 * x, 2 * c) == pytest.approx(6 * allowance)
 
 
 @pytest.mark.parametrize("oracle", KINDS)
