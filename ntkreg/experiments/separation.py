@@ -184,23 +184,6 @@ def run(config: Config, folder: str | os.PathLike) -> Record:
     return sweeps.sweep(**grid(config), folder=folder, config=dataclasses.asdict(config))
 
 
-@dataclasses.dataclass(frozen=True)
-class Scaling:
-    """How the n at which the mean test error crosses 25 % grows with d.
-
-    Attributes:
-      dims: the dimensions in which it crosses.
-      sizes: the crossing in each, with its 95 % bootstrap interval (shape (dims, 2)).
-      slope, slope_interval: of log n over log d; NaN with fewer than two dimensions.
-    """
-
-    dims: list[int]
-    sizes: np.ndarray
-    intervals: np.ndarray
-    slope: float
-    slope_interval: tuple[float, float]
-
-
 def curve(record: Record, predictor: str, dim: int, column: str) -> tuple[np.ndarray, np.ndarray]:
     """(sizes, values of shape (sizes, seeds)) of one predictor in one dimension."""
     ((_, rows), _) = record.axes.items()
@@ -209,25 +192,11 @@ def curve(record: Record, predictor: str, dim: int, column: str) -> tuple[np.nda
     return sizes, record.arrays[column][wanted]
 
 
-def scaling(record: Record, predictor: str, num_resamples: int = 2000) -> Scaling:
-    """The crossings of one predictor and their slope, with bootstrap intervals over seeds."""
-    rng = np.random.default_rng(0)
-    dims, sizes, resampled = [], [], []
-    for dim in record.identity["config"]["dims"]:
-        n, errors = curve(record, predictor, dim, "test_error")
-        at = statistics.crossing(n, errors.mean(-1), LEVEL) if n.size else np.nan
-        if np.isfinite(at):
-            means = statistics.resampled_means(errors, num_resamples, rng)
-            dims.append(dim)
-            sizes.append(float(at))
-            resampled.append(statistics.crossing(n, means, LEVEL))
-    intervals = np.array([statistics.interval(draws) for draws in resampled]).reshape(-1, 2)
-    if len(dims) < 2:
-        nan = float("nan")
-        return Scaling(dims, np.array(sizes), intervals, nan, (nan, nan))
-    slopes = statistics.log_slope(dims, np.stack(resampled, axis=-1))
-    slope = float(statistics.log_slope(dims, np.array(sizes)))
-    return Scaling(dims, np.array(sizes), intervals, slope, statistics.interval(slopes))
+def scaling(record: Record, predictor: str) -> statistics.Scaling:
+    """Where the mean test error of one predictor crosses 25 %, and how that grows with d."""
+    dims = record.identity["config"]["dims"]
+    curves = {dim: curve(record, predictor, dim, "test_error") for dim in dims}
+    return statistics.scaling(curves, LEVEL)
 
 
 def claim(record: Record) -> Claim:

@@ -1,6 +1,7 @@
 """Where curves cross a level, how the crossing scales, and bootstrap intervals over seeds."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -60,3 +61,44 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """How the size at which a falling quantity crosses a level grows with the dimension.
+
+    Attributes:
+      dims: the dimensions in which it crosses.
+      sizes: the crossing in each, with its 95 % bootstrap interval (shape (dims, 2)).
+      slope, slope_interval: of log size over log d; NaN with fewer than two dimensions.
+    """
+
+    dims: list[int]
+    sizes: np.ndarray
+    intervals: np.ndarray
+    slope: float
+    slope_interval: tuple[float, float]
+
+
+def scaling(
+    curves: Mapping[int, tuple[np.ndarray, np.ndarray]], level: float, num_resamples: int = 2000
+) -> Scaling:
+    """Crossings and their slope, from (sizes, values of shape (sizes, seeds)) by dimension.
+
+    The means over seeds cross; the intervals are of the bootstrap over seeds.
+    """
+    rng = np.random.default_rng(0)
+    dims, found, resampled = [], [], []
+    for dim, (sizes, values) in curves.items():
+        at = crossing(sizes, values.mean(-1), level) if sizes.size else np.nan
+        if np.isfinite(at):
+            dims.append(dim)
+            found.append(float(at))
+            means = resampled_means(values, num_resamples, rng)
+            resampled.append(crossing(sizes, means, level))
+    intervals = np.array([interval(draws) for draws in resampled]).reshape(-1, 2)
+    slope, ends = float("nan"), (float("nan"), float("nan"))
+    if len(dims) > 1:
+        slope = float(log_slope(dims, np.array(found)))
+        ends = interval(log_slope(dims, np.stack(resampled, axis=-1)))
+    return Scaling(dims, np.array(found), intervals, slope, ends)

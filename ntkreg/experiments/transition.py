@@ -181,41 +181,15 @@ def curve(record: Record, dim: int, column: str) -> tuple[np.ndarray, np.ndarray
     return np.array([rows[i][1] for i in wanted]), record.arrays[column][wanted].astype(float)
 
 
-@dataclasses.dataclass(frozen=True)
-class Crossing:
-    """The n at which a falling quantity crosses a level, for each d that has one.
-
-    Attributes:
-      dims, sizes: d, and n there; `intervals` its 95 % bootstrap interval over samples.
-      slope, slope_interval: of log n over log d.
-    """
-
-    dims: list[int]
-    sizes: np.ndarray
-    intervals: np.ndarray
-    slope: float
-    slope_interval: tuple[float, float]
-
-
-def crossing(record: Record, column: str, level: float, num_resamples: int = 2000) -> Crossing:
+def crossing(
+    record: Record, column: str, level: float, num_resamples: int = 2000
+) -> statistics.Scaling:
     """Where the mean of `test_error`, or the share not `local` or `optimal`, falls to a level."""
-    rng = np.random.default_rng(0)
-    dims, sizes, resampled = [], [], []
+    curves = {}
     for dim in record.identity["config"]["dims"]:
         n, values = curve(record, dim, column)
-        values = values if column == "test_error" else 1.0 - values
-        at = statistics.crossing(n, values.mean(-1), level)
-        if np.isfinite(at):
-            dims.append(dim)
-            sizes.append(float(at))
-            means = statistics.resampled_means(values, num_resamples, rng)
-            resampled.append(statistics.crossing(n, means, level))
-    intervals = np.array([statistics.interval(draws) for draws in resampled]).reshape(-1, 2)
-    slope, ends = np.nan, (np.nan, np.nan)
-    if len(dims) > 1:
-        slope = float(statistics.log_slope(dims, np.array(sizes)))
-        ends = statistics.interval(statistics.log_slope(dims, np.stack(resampled, axis=-1)))
-    return Crossing(dims, np.array(sizes), intervals, slope, ends)
+        curves[dim] = n, values if column == "test_error" else 1.0 - values
+    return statistics.scaling(curves, level, num_resamples)
 
 
 def claim(record: Record) -> Claim:
@@ -242,5 +216,5 @@ def claim(record: Record) -> Claim:
     )
 
 
-def _quantiles(record: Record) -> tuple[Crossing, Crossing]:
+def _quantiles(record: Record) -> tuple[statistics.Scaling, statistics.Scaling]:
     return crossing(record, "optimal", 0.8, 1), crossing(record, "optimal", 0.2, 1)
