@@ -11,7 +11,8 @@ import numpy as np
 
 from ntkreg import two_layer
 from ntkreg._types import Params
-from ntkreg.l1_machines import l1_svm, relu_dictionary
+from ntkreg.kernel_machines import NotSeparable
+from ntkreg.l1_machines import Unsolved, l1_svm, relu_dictionary
 from ntkreg.oracles import Maximum, Oracle
 from ntkreg.two_layer import Units
 
@@ -122,7 +123,10 @@ def sharpened(ask, x: np.ndarray, y: np.ndarray, found: Found, tolerance: float)
     for _ in range(SHARPENINGS):
         if found.value >= 0 or not len(directions):
             break
-        machine = l1_svm(relu_dictionary(directions, x), y)
+        try:
+            machine = l1_svm(relu_dictionary(directions, x), y)
+        except (Unsolved, NotSeparable):  # the network itself separates: the solver fell short
+            break
         network = two_layer.balanced(directions.T, machine.weights)
         value = -two_layer.normalized_margin(network, x, y)
         if value <= found.value * (1 - 1e-12):

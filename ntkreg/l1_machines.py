@@ -15,6 +15,13 @@ from ntkreg.kernel_machines import NotSeparable, hard_margin_svm
 from ntkreg.kernels import nngp
 from ntkreg.networks import fully_connected
 
+# Of HiGHS, relative to the largest feature: each where it finds nothing within the one before.
+TOLERANCES = (1e-10, 1e-9, 1e-7)
+
+
+class Unsolved(RuntimeError):
+    """The solver gave up; nothing is said of the problem."""
+
 
 class L1SVM(NamedTuple):
     """The classifier of largest ℓ1 margin, and how far it can be from optimal.
@@ -47,6 +54,7 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
 
     Raises:
       NotSeparable: where the best margin is zero up to rounding; the error gives its upper bound.
+      Unsolved: where HiGHS gives up.
       ValueError: for shapes that do not match, entries that are not finite, labels other than ±1.
     """
     features, y = np.asarray(features, np.float64), np.asarray(y, np.float64)
@@ -91,16 +99,21 @@ def _programme(signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n, m = signed.shape
     margins = np.hstack([-signed, signed, np.ones((n, 1))])
     norm = np.append(np.ones(2 * m), 0.0)
-    result = scipy.optimize.linprog(
-        np.append(np.zeros(2 * m), -1.0),
-        A_ub=np.vstack([margins, norm]),
-        b_ub=np.append(np.zeros(n), 1.0),
-        bounds=[(0, None)] * (2 * m) + [(None, None)],
-        method="highs",
-        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-    )
-    if result.x is None:
-        raise RuntimeError(f"HiGHS gave no solution: {result.message}")
+    for tolerance in TOLERANCES:
+        result = scipy.optimize.linprog(
+            np.append(np.zeros(2 * m), -1.0),
+            A_ub=np.vstack([margins, norm]),
+            b_ub=np.append(np.zeros(n), 1.0),
+            bounds=[(0, None)] * (2 * m) + [(None, None)],
+            method="highs",
+            options=dict.fromkeys(
+                ("primal_feasibility_tolerance", "dual_feasibility_tolerance"), tolerance
+            ),
+        )
+        if result.x is not None:
+            break
+    else:
+        raise Unsolved(f"HiGHS gave no solution: {result.message}")
     weights = result.x[:m] - result.x[m : 2 * m]
     alpha = np.maximum(-result.ineqlin.marginals[:n], 0.0)
     size = np.abs(weights).sum()

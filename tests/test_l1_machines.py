@@ -8,9 +8,10 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ntkreg.certificates import max_margin
 from ntkreg.data import Dataset, noisy_xor
 from ntkreg.kernel_machines import NotSeparable
-from ntkreg.l1_machines import circle, l1_svm, l2_margin, relu_dictionary
+from ntkreg.l1_machines import Unsolved, circle, l1_svm, l2_margin, relu_dictionary
 from ntkreg.margins import normalized_margin
 from ntkreg.networks import fully_connected
 from ntkreg.trainers import train
@@ -202,3 +203,38 @@ ONES, SIGNS = np.ones((3, 2)), np.array([1.0, -1.0, 1.0])
 def test_bad_input_is_named(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def giving_up(monkeypatch, times):
+    """HiGHS finds nothing the first `times` calls."""
+    solve, calls = scipy.optimize.linprog, []
+
+    def linprog(*args, **options):
+        calls.append(options["options"])
+        if len(calls) <= times:
+            return scipy.optimize.OptimizeResult(x=None, message="status unknown")
+        return solve(*args, **options)
+
+    monkeypatch.setattr(scipy.optimize, "linprog", linprog)
+    return calls
+
+
+def test_a_solver_that_gives_up_is_asked_for_less(monkeypatch):
+    neurons, x, y = on_D()
+    features = relu_dictionary(neurons, x)
+    known = l1_svm(features, y)
+    calls = giving_up(monkeypatch, 1)
+    assert l1_svm(features, y).margin == pytest.approx(known.margin, rel=1e-6)
+    first, second = (call["primal_feasibility_tolerance"] for call in calls[:2])
+    assert first < second
+
+
+def test_a_solver_that_gives_up_for_good_is_told_and_ends_no_certificate(monkeypatch):
+    neurons, x, y = on_D()
+    giving_up(monkeypatch, np.inf)
+    with pytest.raises(Unsolved, match="HiGHS gave no solution: status unknown"):
+        l1_svm(relu_dictionary(neurons, x), y)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 3)), np.where(np.arange(12) % 2, 1.0, -1.0)
+    found = max_margin(Dataset(x, y))
+    assert 0 < found.lower <= found.upper and found.gap < 1e-3
