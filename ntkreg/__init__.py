@@ -4,7 +4,9 @@ The chain, in which every module knows only those before it:
 
     data -> networks -> kernels -> kernel_machines        what is learned, and by which kernel
          -> l1_machines -> objectives -> margins          what a network is measured by
-         -> trainers -> bounds -> certificates            how it is trained, and what the truth is
+         -> trainers -> stationarity -> paths             how it is trained, and followed to λ = 0
+         -> closed_forms -> bounds -> path_law            what theory says of it
+         -> certificates                                  what the truth is
          -> cells -> lanes -> timing -> plans             many runs: compiled, timed, batched
          -> records -> sweeps -> claims -> experiments    kept on disk, and what they show
 
@@ -16,6 +18,7 @@ from ntkreg import (
     bounds,
     certificates,
     claims,
+    closed_forms,
     data,
     kernel_machines,
     kernels,
@@ -23,7 +26,10 @@ from ntkreg import (
     margins,
     networks,
     objectives,
+    path_law,
+    paths,
     records,
+    stationarity,
     sweeps,
     trainers,
 )
@@ -36,6 +42,7 @@ __all__ = [
     "bounds",
     "certificates",
     "claims",
+    "closed_forms",
     "data",
     "fully_connected",
     "kernel_machines",
@@ -44,7 +51,10 @@ __all__ = [
     "margins",
     "networks",
     "objectives",
+    "path_law",
+    "paths",
     "records",
+    "stationarity",
     "sweeps",
     "trainers",
 ]

@@ -1,196 +1,104 @@
-"""Closed-form max margins: the best minᵢ yᵢf(Θ; xᵢ)/‖Θ‖₂^depth where theory gives its value.
-
-All are for bias-free fully connected networks in `standard` scaling, of degree-one activation, so
-that the order of homogeneity is the depth L, and for any width that is large enough.
-"""
+"""What theory bounds with a margin: the test error, and the margins of approximate minimizers."""
 
 import math
 
-import jax.numpy as jnp
 import numpy as np
 
-from ntkreg._types import Params
+MARGIN_FACTOR = 4.0  # of the Rademacher complexity, for all margins at once
+THEOREM_FACTOR = 10.0  # of the theorem on approximate minimizers
+SHARES = 100_001  # points of the search for the worst split of the objective
 
-# (σ SUM + δ DIFFERENCE)/2 multiplies the sum of two units by σ and their difference by δ.
-SUM, DIFFERENCE = np.ones((2, 2)), np.array([[1.0, -1.0], [-1.0, 1.0]])
 
+def generalization_bound(
+    normalized_margin: float | np.ndarray,
+    num_samples: int | np.ndarray,
+    largest_norm: float,
+    depth: int,
+    delta: float = 0.05,
+) -> np.ndarray:
+    """A bound of the test error that holds with probability 1 − δ, for all networks at once.
 
-def population_margin(depth: int) -> float:
-    """The best margin known on D's population: L^(−L/2) [2(6^(1/n) + 2^(1/n))^n]^(−1/2), n = L − 1.
+    At ‖Θ‖ = 1 the Frobenius norms of q layers multiply to at most q^(−q/2), and the networks'
+    Rademacher complexity is at most C(√(2q log 2) + 1) q^(−q/2)/√n, C = sup ‖x‖. With
 
-    It is 1/8, 0.03522, 0.00819, 0.00167, 0.000306 at depths L = 2 … 6, in every dimension, and
-    `population_network` reaches it.
+        ε(γ) = √(log log₂(4Cq^(−q/2)/γ)/n) + √(log(1/δ)/(2n)),
 
-    At depth 2 it is the max margin, proved so. With ‖Θ‖ ≤ 1 the smallest yf is at most its mean
-    over D, Σⱼ wⱼ E[y relu(uⱼᵀx)] ≤ ½ max |E[y relu(uᵀx)]| over ‖u‖ = 1, since
-    2|wⱼ|‖uⱼ‖ ≤ wⱼ² + ‖uⱼ‖². Write Z = Σ_{k≥3} u_k x_k, which is as often −Z. By
-    relu(Z + a) + relu(Z − a) = Z + max(|a|, |Z|),
+    a network that has the normalized margin γ > 0 on n samples errs with probability at most
+    4C(√(2q log 2) + 1) q^(−q/2)/(γ√n) + ε(γ). Above 1 it says nothing; +∞ where γ ≤ 0.
 
-        E[y relu(uᵀx)] = ¼ E[max(|u₁|, |Z|) − max(|u₂|, |Z|)],
-
-    which in size is at most ¼ max(|u₁|, |u₂|) ≤ ¼: γ* = 1/4 where Σ|wⱼ|‖uⱼ‖ ≤ 1 (F1), 1/8 where
-    ‖Θ‖ ≤ 1.
-
-    Above depth 2 it is a lower bound of the max margin that no training run has exceeded. Proved is
-    the upper bound L^(−L/2)/√8. Take x = (s, 0, z) and x′ = (0, s′, z) with the same noise, a = uᵀx
-    and b = uᵀx′. Since |relu(a) − relu(b)| + |relu(−a) − relu(−b)| = |a − b|, and D is symmetric,
-    the mean of |relu(a) − relu(b)|² is at most ½E(a − b)² = ½(u₁² + u₂²): the first layer's outputs
-    at x and x′ are √½‖W₁‖_F apart at most, in the mean. The layers above are Lipschitz, so
-    2γ ≤ E[f(x) − f(x′)] ≤ √½ Π‖W_l‖_F ≤ √½ L^(−L/2).
-
-    Source: derived here; D is of Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2.
+    Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4, which has it up to constants; Golowich,
+    Rakhlin, Shamir (COLT 2018), Theorem 1, for the complexity; Kakade, Sridharan, Tewari (NeurIPS
+    2008), Corollary 4, for the factor 4 and ε.
 
     Raises:
-      ValueError: for depth < 2, where nothing separates D.
+      ValueError: where num_samples or depth is below 1, largest_norm is not positive and finite, or
+        δ does not lie between 0 and 1.
     """
-    _check_count("depth", depth, 2)
-    above = depth - 1
-    shared = 6.0 ** (1 / above) + 2.0 ** (1 / above)
-    return depth ** (-depth / 2) * (2.0 * shared**above) ** -0.5
+    if np.min(num_samples) < 1:
+        raise ValueError(f"num_samples must be at least 1, got {np.min(num_samples)}")
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, got {depth}")
+    if not 0 < largest_norm < math.inf:
+        raise ValueError(f"largest_norm must be positive and finite, got {largest_norm}")
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie between 0 and 1, got {delta}")
+    margin, n = np.asarray(normalized_margin, float), np.asarray(num_samples, float)
+    largest_output = largest_norm * depth ** (-depth / 2)
+    safe = np.where(margin > 0, margin, largest_output)
+    complexity = largest_output * (math.sqrt(2 * depth * math.log(2)) + 1) / np.sqrt(n)
+    # Margins above the largest output do not occur; 4 keeps the logarithm at 1 and above.
+    scales = np.log(np.log2(np.maximum(4 * largest_output / safe, 4.0)))
+    rest = np.sqrt(scales / n) + np.sqrt(math.log(1 / delta) / (2 * n))
+    return np.where(margin > 0, MARGIN_FACTOR * complexity / safe + rest, np.inf)
 
 
-def population_network(dim: int, depth: int = 2) -> Params:
-    """Weights with yf = 1 on all of D and the normalized margin `population_margin`.
+def theorem_margin(
+    max_margin: float, beta: float | np.ndarray, order: int = 2, power: float = 2.0
+) -> np.ndarray:
+    """γ*/(10 β^(a/r)): what the theorem grants every β-approximate minimizer, F ≤ βF*, at small λ.
 
-    At depth 2 the planted network. Deeper ones gain from a constant, |x₃|, which costs what |x₁|
-    does and is shared by both classes' units. First layer: ±e₁, ±e₂ times a and ±e₃ times c.
-    Above are two units, whose sum s and difference d (in size) are the same at every x:
-
-    - second layer P = relu(p a|x₁| − q a|x₂| + r c), N the same with x₁, x₂ exchanged. Both are
-      ≥ 0 where s = a(p − q) + 2rc ≥ d = a(p + q). The two layers' least norm is linear in both,
-      4a² + 2c² + 4(p² + q² + r²) = 2√6 d + 2√2 s, at 3a² = 2(p + q)², p − q = a/√2, c = √2 r;
-    - L − 3 layers multiply s by σ and d by δ, at the cost σ² + δ² each. s ≥ d must hold to the
-      end, where s = d = M is least;
-    - the last layer subtracts with weights ±w: f = wM = 1 at the cost 2w².
-
-    With n = L − 1 and AM–GM for s and for d, the layers below the last cost
-    n M^(2/n)(6^(1/n) + 2^(1/n)), equal parts again; with 2/M² this is least at
-    ‖Θ‖² = Lτ, τ^L = 2(6^(1/n) + 2^(1/n))^n.
-
-    Shapes are those of `planted_network`, but (dim, 6) and (6, 2) below.
+    Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4, for 1 ≤ β ≤ 2 and λ below a polynomial in
+    1/n and γ*.
 
     Raises:
-      ValueError: for dim < 3, the least of D, or depth < 2.
+      ValueError: for β outside [1, 2].
     """
-    if depth == 2:
-        return planted_network(dim, depth)
-    _check_count("dim", dim, 3)
-    _check_count("depth", depth, 2)
-    above = depth - 1
-    shared = 6.0 ** (1 / above) + 2.0 ** (1 / above)
-    layer = (2.0 * shared**above) ** (1 / depth)  # τ, the squared norm of every layer's share
-    of_difference, of_sum = (layer * c ** (1 / above) / shared for c in (6.0, 2.0))
-    first, second = _constant_shared(dim, of_difference / 6.0**0.5, of_sum / 2.0**0.5)
-    middle = (of_sum**0.5 * SUM + of_difference**0.5 * DIFFERENCE) / 2
-    last = (layer / 2) ** 0.5 * DIFFERENCE[:, :1]
-    return _as_params(first, second, *[middle] * (depth - 3), last)
+    if not (np.min(beta) >= 1 and np.max(beta) <= 2):
+        raise ValueError(f"beta must lie in [1, 2], got {beta}")
+    return max_margin / (THEOREM_FACTOR * np.asarray(beta, float) ** (order / power))
 
 
-def _constant_shared(dim: int, difference: float, total: float) -> tuple[np.ndarray, np.ndarray]:
-    """The first two layers, of least norm, whose units' difference and sum are as given."""
-    a = ((2.0 / 3.0) ** 0.5 * difference) ** 0.5
-    plus, minus = difference / a, a / 2.0**0.5  # p + q and p − q
-    r = ((total - a * minus) / 2 / 2.0**0.5) ** 0.5
-    first = np.zeros((dim, 6))
-    for axis, size in enumerate((a, a, 2.0**0.5 * r)):
-        first[axis, 2 * axis : 2 * axis + 2] = size, -size
-    p, q = (plus + minus) / 2, (plus - minus) / 2
-    return first, np.repeat([[p, -q], [-q, p], [r, r]], 2, axis=0)
+def least_margin(
+    log_minimum: float,
+    log_lam: float,
+    beta: float,
+    num_samples: int,
+    order: int = 2,
+    power: float = 2.0,
+) -> float:
+    """A normalized margin that no β-approximate minimizer of the logistic F_λ falls below.
 
+    Where F ≤ βF*, a part u of βF* at most is penalty, λ‖Θ‖^r = uβF*, and the worst sample's loss
+    at most n times the rest: q ≥ ℓ⁻¹(n(1 − u)βF*). So γ ≥ min over u in (0, 1) of
+    ℓ⁻¹(n(1 − u)βF*)/(uβF*/λ)^(a/r), ℓ⁻¹(t) = −log(e^t − 1). It is proved as far as F* is; an upper
+    bound of F* serves. Positive where nβF* < log 2. As λ → 0 it tends to γ*/β^(a/r), ten times what
+    the theorem grants, and no constant is better: the minimizer stretched to the penalty βF* has
+    that margin.
 
-def planted_margin(depth: int) -> float:
-    """½(2L)^(−L/2), the normalized margin of `planted_network` on every sample of D.
+    Args:
+      log_minimum: log F*.
 
-    The best at depth 2. At L = 3, 4, 6 `population_margin` is 3.5, 4.8 and 5.9 % larger, and
-    2/12^(1/4) times as large, 7.5 %, as L → ∞.
+    Source: derived here, on the setting of Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4.
 
     Raises:
-      ValueError: for depth < 2.
+      ValueError: for β < 1.
     """
-    _check_count("depth", depth, 2)
-    return 0.5 * (2.0 * depth) ** (-depth / 2)
-
-
-def planted_network(dim: int, depth: int = 2) -> Params:
-    """Weights of f(x) = |x₁| − |x₂|, with yf = 1 on all of D, balanced at the least norm.
-
-    First layer ±e₁, ±e₂ times a; the second adds up each pair with weights b; above, each of the
-    two sums travels alone with weights c, and the last layer subtracts them. yf = a b c^(L−2) = 1
-    and ‖Θ‖² = 4a² + 4b² + 2(L − 2)c², which by AM–GM is least where all L layers have the same
-    norm, 4a² = 4b² = 2c² = t: then t^(L/2) = 2·2^(L/2), t = 2·4^(1/L) and ‖Θ‖² = 2L·4^(1/L), so
-    the normalized margin is ½(2L)^(−L/2). At depth 2, b is the last layer's and all weights are ±1.
-
-    Shapes are (dim, 4), (4, 1) at depth 2, else (dim, 4), (4, 2), (2, 2) …, (2, 1).
-
-    Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2, for depth 2.
-
-    Raises:
-      ValueError: for dim < 3, the least of D, or depth < 2.
-    """
-    _check_count("dim", dim, 3)
-    _check_count("depth", depth, 2)
-    pair, single = math.sqrt(4.0 ** (1 / depth) / 2), 2.0 ** (1 / depth)
-    first = np.zeros((dim, 4))
-    first[0, :2], first[1, 2:] = (pair, -pair), (pair, -pair)
-    sums, subtract = pair * np.repeat(np.eye(2), 2, axis=0), DIFFERENCE[:, :1]
-    if depth == 2:
-        return _as_params(first, sums @ subtract)
-    return _as_params(first, sums, *[single * np.eye(2)] * (depth - 3), single * subtract)
-
-
-def _as_params(*layers: np.ndarray) -> Params:
-    return tuple(jnp.asarray(layer) for layer in layers)
-
-
-def orthonormal_margin(depth: int, num_positive: int, num_negative: int) -> float:
-    """[L(n₊^(1/L) + n₋^(1/L))]^(−L/2): orthonormal inputs of two classes, relu, depth L ≥ 2.
-
-    A chain of single neurons along v = Σ₊ xᵢ has f = γ on its class and 0 on the other where its
-    L weights' norms multiply to γ√n₊, at cost L(γ²n₊)^(1/L) where they are equal. The two chains
-    of the classes together cost L γ^(2/L)(n₊^(1/L) + n₋^(1/L)) = 1.
-
-    Proved to be the max margin
-    - at depth 2: for any weights α ≥ 0 with Σα = 1, γ* ≤ ½ max |Σ αᵢyᵢ relu(uᵀxᵢ)| over ‖u‖ = 1.
-      Take αᵢ = 1/(√n₊(√n₊ + √n₋)) on the positive class, likewise on the negative: the sum over
-      either class lies in [0, 1/(√n₊ + √n₋)] by Cauchy–Schwarz, so the difference is no larger;
-    - at any depth where one class is empty: √n·minᵢ|f(xᵢ)| ≤ ‖f(X)‖₂ ≤ Π‖W_l‖_F ≤ L^(−L/2).
-    Otherwise it is a lower bound that no training run has exceeded, and it agrees with what is
-    known of regularised training on whitened data.
-
-    Source: Ergen and Pilanci (ICML 2021) for whitened data; constants and proofs as above.
-
-    Raises:
-      ValueError: for depth < 2, a negative count, or no sample at all.
-    """
-    _check_count("depth", depth, 2)
-    _check_count("num_positive", num_positive, 0)
-    _check_count("num_negative", num_negative, 0)
-    if num_positive + num_negative == 0:
-        raise ValueError("num_positive + num_negative must be at least 1, got 0")
-    roots = num_positive ** (1 / depth) + num_negative ** (1 / depth)
-    return (depth * roots) ** (-depth / 2)
-
-
-def linear_margin(depth: int, svm_margin: float) -> float:
-    """L^(−L/2) · svm_margin: the max margin of deep linear networks (activation `identity`).
-
-    `svm_margin` is that of the data's hard-margin SVM through the origin, max over ‖β‖ = 1 of
-    minᵢ yᵢβᵀxᵢ. Proof: f(x) = βᵀx with β = W₁⋯W_L and, by AM–GM,
-    ‖β‖ ≤ Π‖W_l‖_F ≤ (Σ‖W_l‖_F²/L)^(L/2) = L^(−L/2)‖Θ‖^L. Both are equalities where every W_l is of
-    rank one, of the same norm and aligned with its neighbours, so every β is reached at that cost.
-
-    Source: Gunasekar, Lee, Soudry, Srebro (NeurIPS 2018) for the direction; proof as above.
-
-    Raises:
-      ValueError: for depth < 1, or a margin that is not positive and finite: nothing linear
-        separates such data.
-    """
-    _check_count("depth", depth, 1)
-    if not 0 < svm_margin < math.inf:
-        raise ValueError(f"svm_margin must be positive and finite, got {svm_margin}")
-    return depth ** (-depth / 2) * float(svm_margin)
-
-
-def _check_count(name: str, value: int, least: int) -> None:
-    if not (value >= least and value % 1 == 0):
-        raise ValueError(f"{name} must be a whole number, at least {least}, got {value}")
+    if not beta >= 1:
+        raise ValueError(f"beta must be at least 1, got {beta}")
+    # u is near 1 where λ is small, and its distance from 1 many decades wide.
+    rest = np.exp(np.linspace(-50.0, 0.0, SHARES))[:-1]
+    log_loss = math.log(num_samples * beta) + log_minimum + np.log(rest)
+    with np.errstate(over="ignore"):
+        log_expm1 = np.where(log_loss < -30, log_loss, np.log(np.expm1(np.exp(log_loss))))
+    log_size = (order / power) * (np.log1p(-rest) + math.log(beta) + log_minimum - log_lam)
+    return float(np.min(-log_expm1 / np.exp(log_size)))

@@ -20,6 +20,7 @@ Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy.optimize
 import scipy.special
 
 from ntkreg import branch_and_bound, cone_programs, oracles, two_layer
@@ -31,7 +32,8 @@ from ntkreg.data import Dataset, check_dataset
 from ntkreg.level_method import least_maximum
 from ntkreg.two_layer import Units
 
-LEAST_LAM = 1e-9  # below it the loss at the minimum drowns in the rounding of its slopes
+LEAST_LAM = 1e-300  # F is about λ log(1/λ)/γ*: beyond it would leave the range of float64
+FAR_LAM = 1e-9  # below it Newton's method needs a start whose loss is not e^(1/λ) times too large
 NOT_SEPARABLE = 1e-10  # of the largest ‖x‖: a margin that is proved to be smaller is zero
 
 
@@ -132,18 +134,22 @@ def global_minimum(
 
     Args:
       data: x of shape (n, d); y of −1 and +1, or real for the squared loss.
-      lam: λ from 1e-9 on.
+      lam: λ from 1e-9 on; for the logistic loss from 1e-300 on.
       loss: "logistic" or "squared" ((f − y)², no factor ½).
       output_sign: +1 or −1 for the minimum over networks whose output weights all have that sign,
         in which a noiseless flow that starts there is trapped; None for all networks.
       params, oracle, tolerance, max_rounds, **options: as in `max_margin`.
 
+    Below λ = 1e-9 it starts from `params` where that separates the data, else from the max-margin
+    network, whose direction the minimizer tends to.
+
     Raises:
       ValueError: for bad data or params, an empty class, λ out of range, an unknown loss, sign or
-        oracle, or `enumerate` with a rank above 4.
+        oracle, `enumerate` with a rank above 4, or λ below 1e-9 and data that is not separable.
     """
-    if not LEAST_LAM <= lam < np.inf:
-        raise ValueError(f"lam must be finite and at least {LEAST_LAM}, got {lam}")
+    least_lam = LEAST_LAM if loss == "logistic" and output_sign is None else FAR_LAM
+    if not least_lam <= lam < np.inf:
+        raise ValueError(f"lam must be finite and at least {least_lam}, got {lam}")
     if output_sign not in (None, 1, -1):
         raise ValueError(f"output_sign must be None, 1 or -1, got {output_sign}")
     if loss not in DUALS:
@@ -152,30 +158,51 @@ def global_minimum(
     ask, name = _oracle(oracle, x, tolerance, options)
     signs = SIGNS if output_sign is None else (float(output_sign),)
     value, slope, curvature, scaled, dual_value = DUALS[loss]
-    per_sample = tuple(lambda f, function=g: function(f, y) for g in (value, slope, curvature))
+    # Everything is of F/λ, so that nothing underflows where λ is small.
+    per_sample = tuple(lambda f, of=g: of(f, y) / lam for g in (value, slope, curvature))
 
     def solve(units: Units, vectors: np.ndarray) -> Step:
-        vectors, weights = cone_programs.least_objective(x, units, per_sample, 2 * lam, vectors)
+        vectors, weights = cone_programs.least_objective(x, units, per_sample, 2.0, vectors)
         if loss == "logistic":
             weights = y * np.maximum(y * weights, 0.0)  # outside −ℓ* is infinite
         network = two_layer.network_of(x, units, vectors)
         penalty = lam * two_layer.squared_norm(network)
         objective = float(np.mean(value(two_layer.outputs(network, x), y))) + penalty
-        return Step(vectors, network, objective, weights / len(y), 2 * lam, bound)
+        return Step(vectors, network, objective, weights / len(y), 2.0, bound)
 
     def bound(weights: np.ndarray, largest: float) -> tuple[float, np.ndarray]:
-        dual = scaled(len(y) * weights, y, 2 * lam / largest if largest > 0 else np.inf)
+        dual = scaled(len(y) * lam * weights, y, 2 / largest if largest > 0 else np.inf)
         values = dual_value(dual, y)
         allowance = len(y) * np.finfo(float).eps * np.mean(np.abs(values))
         return float(np.mean(values) - allowance), dual
 
     first = [ask(sign * -slope(np.zeros(len(y)), y) / len(y), 0.0) for sign in signs]
-    units = units_found(x, first, signs)
+    units, start = units_found(x, first, signs), None
     if params is not None:
         trained = _units_of_network(_inside(params, basis), x)
         units = two_layer.joined(trained.chosen(np.isin(trained.sign, signs)), units)
-    found = generated(ask, x, units, signs, solve, tolerance, max_rounds, NOTHING)
+    if lam < FAR_LAM:
+        network = None if params is None else _inside(params, basis)
+        if network is None or two_layer.normalized_margin(network, x, y) <= 0:
+            known = dict(oracle=oracle, max_rounds=max_rounds, **options)
+            network = _inside(max_margin(data, **known).primal, basis)
+        near, start = _scaled_to_lam(network, x, y, lam)
+        units = two_layer.joined(near, units)
+        start = np.concatenate([start, np.zeros((len(units) - len(near), x.shape[1]))])
+    found = generated(ask, x, units, signs, solve, tolerance, max_rounds, NOTHING, start)
     return _certificate(found, name, basis, tolerance)
+
+
+def _scaled_to_lam(network: Params, x: np.ndarray, y: np.ndarray, lam: float):
+    """Units and vectors of the multiple of a separating network that has the least F_λ."""
+    units, vectors = two_layer.units_and_vectors(x, network)
+    q, norm = y * two_layer.outputs(network, x), 2 * np.linalg.norm(vectors, axis=1).sum()
+    over_lam = lambda t: np.mean(np.logaddexp(0.0, -np.exp(t) * q)) / lam + np.exp(t) * norm
+    most = np.log((50.0 - np.log(lam)) / q.min())  # beyond it the loss is nothing
+    best = scipy.optimize.minimize_scalar(
+        lambda t: np.log(over_lam(t)), bounds=(most - 10.0, most), method="bounded"
+    )
+    return units, np.exp(best.x) * vectors
 
 
 def polish(params: Params, data: Dataset) -> Params:

@@ -59,13 +59,18 @@ def generated(
     tolerance: float,
     max_rounds: int,
     found: Found,
+    start: np.ndarray | None = None,
 ) -> Found:
-    """Column generation from these units; the best of `found` and all rounds, on either side."""
+    """Column generation from these units; the best of `found` and all rounds, on either side.
+
+    `start` has their vectors, for a `solve` that begins somewhere; zeros by default.
+    """
     if not max_rounds >= 1:
         raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
     if not len(units):  # no unit gains anything at first: begin with any
         units = two_layer.units_of(x, x[:1], np.asarray(signs[:1]))
-    vectors, born = np.zeros((len(units), x.shape[1])), np.zeros(len(units))
+    vectors = np.zeros((len(units), x.shape[1])) if start is None else start
+    born = np.zeros(len(units))
     for number in range(max_rounds):
         step = solve(units, vectors)
         if step.value < found.value:

@@ -9,7 +9,7 @@ import scipy.special
 
 def _entropy(b: np.ndarray, y: np.ndarray) -> np.ndarray:
     a = np.clip(b * y, 0.0, 1.0)
-    return scipy.special.entr(a) + scipy.special.entr(1.0 - a)
+    return scipy.special.entr(a) - scipy.special.xlog1py(1.0 - a, -a)  # 1 − a rounds to 1
 
 
 def _scaled_logistic(b: np.ndarray, y: np.ndarray, most: float) -> np.ndarray:

@@ -12,12 +12,26 @@ from ntkreg.objectives import Loss
 
 def margins(network: Network, params: Params, data: Dataset) -> Float[Array, " n"]:
     """qᵢ = yᵢ f(Θ; xᵢ); with several outputs f_y(Θ; xᵢ) − max_{j≠y} f_j(Θ; xᵢ)."""
+    pairs = margin_pairs(network, params, data)
+    return pairs if pairs.ndim == 1 else jnp.min(pairs, axis=-1)
+
+
+def margin_pairs(
+    network: Network, params: Params, data: Dataset
+) -> Float[Array, " n"] | Float[Array, "n m"]:
+    """yᵢ f(Θ; xᵢ); with k outputs f_y − f_j for each of the k − 1 classes j ≠ yᵢ."""
     outputs = network.apply(params, data.x)
     if outputs.ndim == 1:
         return data.y * outputs
-    is_label = jax.nn.one_hot(data.y, outputs.shape[-1], dtype=bool)
-    own = jnp.sum(jnp.where(is_label, outputs, 0.0), axis=-1)
-    return own - jnp.max(jnp.where(is_label, -jnp.inf, outputs), axis=-1)
+    own = jnp.take_along_axis(outputs, data.y[:, None], axis=-1)
+    return own - _of_others(outputs, data)
+
+
+def _of_others(outputs: Float[Array, "n k"], data: Dataset) -> Float[Array, "n m"]:
+    """The entries of every row at the k − 1 classes that are not its label."""
+    num_classes = outputs.shape[-1]
+    others = (data.y[:, None] + jnp.arange(1, num_classes)) % num_classes
+    return jnp.take_along_axis(outputs, others, axis=-1)
 
 
 def normalized_margin(network: Network, params: Params, data: Dataset) -> Float[Array, ""]:
@@ -28,12 +42,20 @@ def normalized_margin(network: Network, params: Params, data: Dataset) -> Float[
     return jnp.min(margins(network, params, data)) / optax.tree.norm(params) ** network.order
 
 
-def dual_weights(loss: Loss, network: Network, params: Params, data: Dataset) -> Float[Array, " n"]:
-    """αᵢ ∝ −ℓ′(qᵢ) with Σα = 1, for a loss of the margin q = y f with labels ±1.
+def dual_weights(
+    loss: Loss, network: Network, params: Params, data: Dataset
+) -> Float[Array, " n"] | Float[Array, "n m"]:
+    """Weights of the `margin_pairs` at which the mean loss falls: α ∝ −∂ℓ/∂q with Σα = 1.
 
-    −ℓ′ = ℓ · (−d log ℓ/dq), so its log is log ℓ + log(−d log ℓ/dq): no term underflows.
+    For a loss of the margin q = y f with labels ±1, −ℓ′ = ℓ · (−d log ℓ/dq), so its log is
+    log ℓ + log(−d log ℓ/dq). For the cross-entropy −∂ℓᵢ/∂(f_y − f_j) is softmax(f)_j. No term
+    underflows.
     """
-    q = data.y * network.apply(params, data.x)
+    outputs = network.apply(params, data.x)
+    if outputs.ndim == 2:
+        logs = _of_others(jax.nn.log_softmax(outputs), data)
+        return jax.nn.softmax(logs, axis=(0, 1))
+    q = data.y * outputs
     ones = jnp.ones_like(q)
     log_loss, slope = jax.jvp(lambda m: loss.log_value(m, ones), (q,), (ones,))
     return jax.nn.softmax(log_loss + jnp.log(-slope))
@@ -42,13 +64,19 @@ def dual_weights(loss: Loss, network: Network, params: Params, data: Dataset) ->
 def dual_weighted_margin(
     loss: Loss, network: Network, params: Params, data: Dataset
 ) -> Float[Array, ""]:
-    """Σ αᵢqᵢ / ‖Θ‖₂^order with the network's own dual weights α.
+    """Σ αq / ‖Θ‖₂^order over the `margin_pairs` q with the network's own dual weights α.
 
-    At a global minimizer of F_λ it is at least the max margin γ*, and off it by O(1/‖Θ‖^(2·order));
-    elsewhere it bounds nothing.
+    An estimate of the max margin γ* from one trained network, with an error of O(1/‖Θ‖^(2·order))
+    where the normalized margin's is O(1/‖Θ‖^order). It is at most D(α), the largest Σ αq/‖Θ‖^order
+    that any network has, and γ* ≤ D(α) for all weights. So γ* lies between normalized and
+    dual-weighted margin where the network is itself best for its own weights, as the global
+    minimizer of F_λ is at depth 2; `certificates.dual_bound` checks that. Elsewhere it bounds
+    nothing.
+
+    Source: derived here; see `path_law`.
     """
-    weighted = jnp.sum(dual_weights(loss, network, params, data) * margins(network, params, data))
-    return weighted / optax.tree.norm(params) ** network.order
+    alpha, pairs = dual_weights(loss, network, params, data), margin_pairs(network, params, data)
+    return jnp.sum(alpha * pairs) / optax.tree.norm(params) ** network.order
 
 
 def activation_patterns(

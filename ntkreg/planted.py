@@ -1,7 +1,7 @@
 """When is the planted network of D a sample's max-margin network? Decided from both sides.
 
-The planted network |x₁| − |x₂| (`bounds.planted_network`) has the normalized margin 1/8 on every
-sample of D, and all samples lie on its margin. By duality it has the max margin if and only if
+The planted network |x₁| − |x₂| (`closed_forms.planted_network`) has the normalized margin 1/8 on
+every sample of D, and all samples lie on its margin. By duality it has the max margin if and only if
 some weights α ≥ 0, Σα = 1, have M(αy) = 1/4 (`certificates`): the value that its four neurons ±e₁,
 ±e₂ must all attain, with active mass 1/4 each.
 

@@ -41,6 +41,16 @@ def units_of(x: np.ndarray, vectors: np.ndarray, signs: np.ndarray) -> Units:
     return Units(rows[:, :-1], np.where(rows[:, -1], 1.0, -1.0))
 
 
+def units_and_vectors(x: np.ndarray, params: Params) -> tuple[Units, np.ndarray]:
+    """The units of a network, each once, and the vector Σ|w|u of each one's neurons."""
+    first, last = params
+    signs = np.where(last[:, 0] > 0, 1.0, -1.0)
+    units = units_of(x, first.T, signs)
+    same = (x @ first > 0).T[:, None] == units.active[None]
+    mine = same.all(axis=-1) & (signs[:, None] == units.sign[None])
+    return units, mine.T @ (first * np.abs(last[:, 0])).T
+
+
 def joined(one: Units, other: Units) -> Units:
     """All units of both, each once, those of `one` first."""
     known = {(row.tobytes(), sign) for row, sign in zip(*one, strict=True)}

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_bounds import orthonormal, population
+from test_closed_forms import orthonormal, population
 
-from ntkreg.bounds import orthonormal_margin
 from ntkreg.certificates import dual_bound, global_minimum, max_margin, polish
+from ntkreg.closed_forms import orthonormal_margin
 from ntkreg.data import Dataset, noisy_xor
 from ntkreg.l1_machines import circle, l1_svm, relu_dictionary
 from ntkreg.margins import normalized_margin
@@ -547,11 +547,13 @@ ALPHA = r"alpha must be 12 weights"
         (lambda: max_margin(GOOD, oracle="magic"), "oracle must be one of.*got 'magic'"),
         (lambda: global_minimum(GOOD, 0.1, oracle="magic"), "oracle must be one of.*got 'magic'"),
         (lambda: dual_bound(GOOD, PLAIN, oracle="magic"), "oracle must be one of.*got 'magic'"),
-        (lambda: global_minimum(GOOD, 0.0), r"lam must be finite and at least 1e-09, got 0\.0"),
+        (lambda: global_minimum(GOOD, 0.0), r"lam must be finite and at least 1e-300, got 0\.0"),
         (lambda: global_minimum(GOOD, -1.0), r"lam must.*got -1\.0"),
         (lambda: global_minimum(GOOD, math.nan), r"lam must.*got nan"),
         (lambda: global_minimum(GOOD, math.inf), r"lam must.*got inf"),
-        (lambda: global_minimum(GOOD, 1e-12), r"lam must.*at least 1e-09, got 1e-12"),
+        (lambda: global_minimum(GOOD, 1e-301), r"lam must.*at least 1e-300, got 1e-301"),
+        (lambda: global_minimum(GOOD, 1e-12, loss="squared"), "lam.*at least 1e-09, got 1e-12"),
+        (lambda: global_minimum(GOOD, 1e-12, output_sign=1), "lam.*at least 1e-09, got 1e-12"),
         (lambda: global_minimum(GOOD, 1, loss="hinge"), "loss.*logistic, squared, got 'hinge'"),
         (lambda: global_minimum(GOOD, 1, output_sign=2), "output_sign must be.*got 2"),
         (lambda: global_minimum(GOOD, 1, output_sign=0), "output_sign must be.*got 0"),

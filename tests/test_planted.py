@@ -6,7 +6,7 @@ import pytest
 import scipy.optimize
 
 from ntkreg import certificates, data, planted
-from ntkreg.bounds import planted_network
+from ntkreg.closed_forms import planted_network
 from ntkreg.data import Dataset
 from ntkreg.planted import planted_optimality
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkreg.bounds import (
+from ntkreg.closed_forms import (
     linear_margin,
     orthonormal_margin,
     planted_margin,

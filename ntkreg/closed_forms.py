@@ -1,0 +1,251 @@
+"""Closed-form max margins: the best minᵢ yᵢf(Θ; xᵢ)/‖Θ‖₂^depth where theory gives its value.
+
+All are for bias-free fully connected networks in `standard` scaling, of degree-one activation, so
+that the order of homogeneity is the depth L, and for any width that is large enough; one is for the
+quadratic activation.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from ntkreg._types import Params
+
+# (σ SUM + δ DIFFERENCE)/2 multiplies the sum of two units by σ and their difference by δ.
+SUM, DIFFERENCE = np.ones((2, 2)), np.array([[1.0, -1.0], [-1.0, 1.0]])
+
+
+def population_margin(depth: int) -> float:
+    """The best margin known on D's population: L^(−L/2) [2(6^(1/n) + 2^(1/n))^n]^(−1/2), n = L − 1.
+
+    It is 1/8, 0.03522, 0.00819, 0.00167, 0.000306 at depths L = 2 … 6, in every dimension, and
+    `population_network` reaches it.
+
+    At depth 2 it is the max margin, proved so. With ‖Θ‖ ≤ 1 the smallest yf is at most its mean
+    over D, Σⱼ wⱼ E[y relu(uⱼᵀx)] ≤ ½ max |E[y relu(uᵀx)]| over ‖u‖ = 1, since
+    2|wⱼ|‖uⱼ‖ ≤ wⱼ² + ‖uⱼ‖². Write Z = Σ_{k≥3} u_k x_k, which is as often −Z. By
+    relu(Z + a) + relu(Z − a) = Z + max(|a|, |Z|),
+
+        E[y relu(uᵀx)] = ¼ E[max(|u₁|, |Z|) − max(|u₂|, |Z|)],
+
+    which in size is at most ¼ max(|u₁|, |u₂|) ≤ ¼: γ* = 1/4 where Σ|wⱼ|‖uⱼ‖ ≤ 1 (F1), 1/8 where
+    ‖Θ‖ ≤ 1.
+
+    Above depth 2 it is a lower bound of the max margin that no training run has exceeded. Proved is
+    the upper bound L^(−L/2)/√8. Take x = (s, 0, z) and x′ = (0, s′, z) with the same noise, a = uᵀx
+    and b = uᵀx′. Since |relu(a) − relu(b)| + |relu(−a) − relu(−b)| = |a − b|, and D is symmetric,
+    the mean of |relu(a) − relu(b)|² is at most ½E(a − b)² = ½(u₁² + u₂²): the first layer's outputs
+    at x and x′ are √½‖W₁‖_F apart at most, in the mean. The layers above are Lipschitz, so
+    2γ ≤ E[f(x) − f(x′)] ≤ √½ Π‖W_l‖_F ≤ √½ L^(−L/2).
+
+    Source: derived here; D is of Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2.
+
+    Raises:
+      ValueError: for depth < 2, where nothing separates D.
+    """
+    _check_count("depth", depth, 2)
+    above = depth - 1
+    shared = 6.0 ** (1 / above) + 2.0 ** (1 / above)
+    return depth ** (-depth / 2) * (2.0 * shared**above) ** -0.5
+
+
+def population_network(dim: int, depth: int = 2) -> Params:
+    """Weights with yf = 1 on all of D and the normalized margin `population_margin`.
+
+    At depth 2 the planted network. Deeper ones gain from a constant, |x₃|, which costs what |x₁|
+    does and is shared by both classes' units. First layer: ±e₁, ±e₂ times a and ±e₃ times c.
+    Above are two units, whose sum s and difference d (in size) are the same at every x:
+
+    - second layer P = relu(p a|x₁| − q a|x₂| + r c), N the same with x₁, x₂ exchanged. Both are
+      ≥ 0 where s = a(p − q) + 2rc ≥ d = a(p + q). The two layers' least norm is linear in both,
+      4a² + 2c² + 4(p² + q² + r²) = 2√6 d + 2√2 s, at 3a² = 2(p + q)², p − q = a/√2, c = √2 r;
+    - L − 3 layers multiply s by σ and d by δ, at the cost σ² + δ² each. s ≥ d must hold to the
+      end, where s = d = M is least;
+    - the last layer subtracts with weights ±w: f = wM = 1 at the cost 2w².
+
+    With n = L − 1 and AM–GM for s and for d, the layers below the last cost
+    n M^(2/n)(6^(1/n) + 2^(1/n)), equal parts again; with 2/M² this is least at
+    ‖Θ‖² = Lτ, τ^L = 2(6^(1/n) + 2^(1/n))^n.
+
+    Shapes are those of `planted_network`, but (dim, 6) and (6, 2) below.
+
+    Raises:
+      ValueError: for dim < 3, the least of D, or depth < 2.
+    """
+    if depth == 2:
+        return planted_network(dim, depth)
+    _check_count("dim", dim, 3)
+    _check_count("depth", depth, 2)
+    above = depth - 1
+    shared = 6.0 ** (1 / above) + 2.0 ** (1 / above)
+    layer = (2.0 * shared**above) ** (1 / depth)  # τ, the squared norm of every layer's share
+    of_difference, of_sum = (layer * c ** (1 / above) / shared for c in (6.0, 2.0))
+    first, second = _constant_shared(dim, of_difference / 6.0**0.5, of_sum / 2.0**0.5)
+    middle = (of_sum**0.5 * SUM + of_difference**0.5 * DIFFERENCE) / 2
+    last = (layer / 2) ** 0.5 * DIFFERENCE[:, :1]
+    return _as_params(first, second, *[middle] * (depth - 3), last)
+
+
+def _constant_shared(dim: int, difference: float, total: float) -> tuple[np.ndarray, np.ndarray]:
+    """The first two layers, of least norm, whose units' difference and sum are as given."""
+    a = ((2.0 / 3.0) ** 0.5 * difference) ** 0.5
+    plus, minus = difference / a, a / 2.0**0.5  # p + q and p − q
+    r = ((total - a * minus) / 2 / 2.0**0.5) ** 0.5
+    first = np.zeros((dim, 6))
+    for axis, size in enumerate((a, a, 2.0**0.5 * r)):
+        first[axis, 2 * axis : 2 * axis + 2] = size, -size
+    p, q = (plus + minus) / 2, (plus - minus) / 2
+    return first, np.repeat([[p, -q], [-q, p], [r, r]], 2, axis=0)
+
+
+def planted_margin(depth: int) -> float:
+    """½(2L)^(−L/2), the normalized margin of `planted_network` on every sample of D.
+
+    The best at depth 2. At L = 3, 4, 6 `population_margin` is 3.5, 4.8 and 5.9 % larger, and
+    2/12^(1/4) times as large, 7.5 %, as L → ∞.
+
+    Raises:
+      ValueError: for depth < 2.
+    """
+    _check_count("depth", depth, 2)
+    return 0.5 * (2.0 * depth) ** (-depth / 2)
+
+
+def planted_network(dim: int, depth: int = 2) -> Params:
+    """Weights of f(x) = |x₁| − |x₂|, with yf = 1 on all of D, balanced at the least norm.
+
+    First layer ±e₁, ±e₂ times a; the second adds up each pair with weights b; above, each of the
+    two sums travels alone with weights c, and the last layer subtracts them. yf = a b c^(L−2) = 1
+    and ‖Θ‖² = 4a² + 4b² + 2(L − 2)c², which by AM–GM is least where all L layers have the same
+    norm, 4a² = 4b² = 2c² = t: then t^(L/2) = 2·2^(L/2), t = 2·4^(1/L) and ‖Θ‖² = 2L·4^(1/L), so
+    the normalized margin is ½(2L)^(−L/2). At depth 2, b is the last layer's and all weights are ±1.
+
+    Shapes are (dim, 4), (4, 1) at depth 2, else (dim, 4), (4, 2), (2, 2) …, (2, 1).
+
+    Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2, for depth 2.
+
+    Raises:
+      ValueError: for dim < 3, the least of D, or depth < 2.
+    """
+    _check_count("dim", dim, 3)
+    _check_count("depth", depth, 2)
+    pair, single = math.sqrt(4.0 ** (1 / depth) / 2), 2.0 ** (1 / depth)
+    first = np.zeros((dim, 4))
+    first[0, :2], first[1, 2:] = (pair, -pair), (pair, -pair)
+    sums, subtract = pair * np.repeat(np.eye(2), 2, axis=0), DIFFERENCE[:, :1]
+    if depth == 2:
+        return _as_params(first, sums @ subtract)
+    return _as_params(first, sums, *[single * np.eye(2)] * (depth - 3), single * subtract)
+
+
+def _as_params(*layers: np.ndarray) -> Params:
+    return tuple(jnp.asarray(layer) for layer in layers)
+
+
+def orthonormal_margin(depth: int, num_positive: int, num_negative: int) -> float:
+    """[L(n₊^(1/L) + n₋^(1/L))]^(−L/2): orthonormal inputs of two classes, relu, depth L ≥ 2.
+
+    A chain of single neurons along v = Σ₊ xᵢ has f = γ on its class and 0 on the other where its
+    L weights' norms multiply to γ√n₊, at cost L(γ²n₊)^(1/L) where they are equal. The two chains
+    of the classes together cost L γ^(2/L)(n₊^(1/L) + n₋^(1/L)) = 1.
+
+    Proved to be the max margin
+    - at depth 2: for any weights α ≥ 0 with Σα = 1, γ* ≤ ½ max |Σ αᵢyᵢ relu(uᵀxᵢ)| over ‖u‖ = 1.
+      Take αᵢ = 1/(√n₊(√n₊ + √n₋)) on the positive class, likewise on the negative: the sum over
+      either class lies in [0, 1/(√n₊ + √n₋)] by Cauchy–Schwarz, so the difference is no larger;
+    - at any depth where one class is empty: √n·minᵢ|f(xᵢ)| ≤ ‖f(X)‖₂ ≤ Π‖W_l‖_F ≤ L^(−L/2).
+    Otherwise it is a lower bound that no training run has exceeded, and it agrees with what is
+    known of regularised training on whitened data.
+
+    Source: Ergen and Pilanci (ICML 2021) for whitened data; constants and proofs as above.
+
+    Raises:
+      ValueError: for depth < 2, a negative count, or no sample at all.
+    """
+    _check_count("depth", depth, 2)
+    _check_count("num_positive", num_positive, 0)
+    _check_count("num_negative", num_negative, 0)
+    if num_positive + num_negative == 0:
+        raise ValueError("num_positive + num_negative must be at least 1, got 0")
+    roots = num_positive ** (1 / depth) + num_negative ** (1 / depth)
+    return (depth * roots) ** (-depth / 2)
+
+
+def orthonormal_classes_margin(depth: int, counts: Sequence[int]) -> float:
+    """√(k/(k − 1)) [L Σ_c n_c^(1/L)]^(−L/2): orthonormal inputs of k ≥ 2 classes, depth L ≥ 2.
+
+    The margin is f_y − max over j ≠ y of f_j. Each class has a chain of single neurons along
+    v = Σ xᵢ, zero on the other classes, which ends in an output vector w with w_c − w_j = 1: of
+    these e_c − 1/k has the least norm, ‖w‖² = (k − 1)/k. The chain costs
+    L(γ²n_c(k − 1)/k)^(1/L), as in `orthonormal_margin`.
+
+    Proved to be the max margin at depth 2: with weights α on pairs (i, j ≠ yᵢ),
+    γ* ≤ ½ max Σ αᵢⱼ (w_yᵢ − wⱼ) relu(uᵀxᵢ) over ‖u‖ = ‖w‖ = 1. Take αᵢⱼ = τ/((k − 1)√n_c) on class
+    c, τ = 1/Σ√n_c, and t_c = τ Σ over class c of relu(uᵀxᵢ)/√n_c, so t ≥ 0 and ‖t‖ ≤ τ. The best w
+    makes the sum k/(k − 1) · ‖Σ t_c(e_c − 1/k)‖ = k/(k − 1) · √(‖t‖² − (Σt_c)²/k), which is
+    largest where t has one entry, Σt_c = ‖t‖ = τ: γ* ≤ ½ τ √(k/(k − 1)).
+    Above depth 2 it is a lower bound that no training run has exceeded.
+
+    Source: derived here; Ergen and Pilanci (ICML 2021) for the chains.
+
+    Raises:
+      ValueError: for depth < 2, fewer than two classes, or an empty class.
+    """
+    _check_count("depth", depth, 2)
+    if len(counts) < 2:
+        raise ValueError(f"counts must name at least two classes, got {tuple(counts)}")
+    for count in counts:
+        _check_count("counts", count, 1)
+    k = len(counts)
+    roots = sum(count ** (1 / depth) for count in counts)
+    return (depth * roots) ** (-depth / 2) * (k / (k - 1)) ** 0.5
+
+
+def orthonormal_quadratic_margin(num_positive: int, num_negative: int) -> float:
+    """[(3/2)·2^(1/3)(n₊^(2/3) + n₋^(2/3))]^(−3/2): orthonormal inputs, depth 2, activation z².
+
+    f = xᵀAx with A = Σ wⱼuⱼuⱼᵀ, of order 3. A neuron of size s = |w|‖u‖² costs least,
+    w² + ‖u‖² = (3/2)(2s²)^(1/3), at ‖u‖² = 2w². This is concave in s, so one neuron for each
+    eigenvector of A is best: ‖Θ‖² = (3/2)2^(1/3) Σ|eigenvalue|^(2/3). At margin 1 the diagonal of A
+    is ≥ 1 on the n₊ positive inputs and ≤ −1 on the others, so A's positive eigenvalues sum to at
+    least n₊ (Ky Fan) and its negative ones to at most −n₋; by concavity the powers sum to at least
+    n₊^(2/3) + n₋^(2/3), which two neurons along Σ₊xᵢ and Σ₋xᵢ reach. So it is the max margin.
+
+    Source: derived here.
+
+    Raises:
+      ValueError: for a negative count, or no sample at all.
+    """
+    _check_count("num_positive", num_positive, 0)
+    _check_count("num_negative", num_negative, 0)
+    if num_positive + num_negative == 0:
+        raise ValueError("num_positive + num_negative must be at least 1, got 0")
+    powers = num_positive ** (2 / 3) + num_negative ** (2 / 3)
+    return (1.5 * 2 ** (1 / 3) * powers) ** -1.5
+
+
+def linear_margin(depth: int, svm_margin: float) -> float:
+    """L^(−L/2) · svm_margin: the max margin of deep linear networks (activation `identity`).
+
+    `svm_margin` is that of the data's hard-margin SVM through the origin, max over ‖β‖ = 1 of
+    minᵢ yᵢβᵀxᵢ. Proof: f(x) = βᵀx with β = W₁⋯W_L and, by AM–GM,
+    ‖β‖ ≤ Π‖W_l‖_F ≤ (Σ‖W_l‖_F²/L)^(L/2) = L^(−L/2)‖Θ‖^L. Both are equalities where every W_l is of
+    rank one, of the same norm and aligned with its neighbours, so every β is reached at that cost.
+
+    Source: Gunasekar, Lee, Soudry, Srebro (NeurIPS 2018) for the direction; proof as above.
+
+    Raises:
+      ValueError: for depth < 1, or a margin that is not positive and finite: nothing linear
+        separates such data.
+    """
+    _check_count("depth", depth, 1)
+    if not 0 < svm_margin < math.inf:
+        raise ValueError(f"svm_margin must be positive and finite, got {svm_margin}")
+    return depth ** (-depth / 2) * float(svm_margin)
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if not (value >= least and value % 1 == 0):
+        raise ValueError(f"{name} must be a whole number, at least {least}, got {value}")

@@ -1,0 +1,194 @@
+"""The path of minimizers of F_λ: λ by λ, each trained, finished off and kept.
+
+At small λ, Θ is large (‖Θ‖^order grows like log(1/λ)/γ) and the loss is sharp: its exponentials
+tell margins apart that differ by 1/‖Θ‖^order of themselves. An optimizer that starts there anew
+loses the margin. Followed from a larger λ, each minimizer is a small step from the last one, once
+that is stretched to the new norm, which costs nothing: along the ray cΘ all margins are known.
+"""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ntkreg import trainers
+from ntkreg._types import Array, Float, Int, Params, PyTree, Scalar
+from ntkreg.data import Dataset
+from ntkreg.objectives import get_loss, log_objective
+from ntkreg.trainers import Knobs, Trainer, TrainState
+
+MEMORY = 20  # pairs that L-BFGS keeps
+LEARNED = 1e-3  # below the mean loss of zero outputs, at least
+RAY_POINTS, RAY_ROUNDS, RAY_REACH = 65, 5, 3.0  # of the search along a ray; log c within ±3
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """What is fixed at compile time about following a path.
+
+    Attributes:
+      trainer: network, loss and the first optimizer, `num_steps` of it at each λ.
+      finish_steps: of L-BFGS after them, on the log of the objective. Where the minimizer lies on
+        no kink they end at the rounding; on kinks they stop early and do no harm.
+      start: "warm" begins each λ at the last one's end, stretched along its ray, unless that is no
+        better than zero outputs, as it is where λ was too large; "cold" begins each at the first
+        parameters.
+    """
+
+    trainer: Trainer
+    finish_steps: int = 100
+    start: Literal["warm", "cold"] = "warm"
+
+    def __post_init__(self):
+        if self.finish_steps < 0:
+            raise ValueError(f"finish_steps must be at least 0, got {self.finish_steps}")
+        if self.start not in ("warm", "cold"):
+            raise ValueError(f"start must be 'warm' or 'cold', got {self.start!r}")
+
+
+class PathState(NamedTuple):
+    """What a path carries from step to step.
+
+    Attributes:
+      train: of the λ at hand; its parameters are those of both optimizers.
+      finish: L-BFGS's own.
+      step: steps taken on the whole path.
+      first: the parameters before the first step.
+      ends: the parameters at the end of every λ, stacked; of those not yet reached, `first`.
+    """
+
+    train: TrainState
+    finish: PyTree
+    step: Int[Array, ""]
+    first: Params
+    ends: Params
+
+
+def init(path: Path, knobs: Knobs, params: Params) -> PathState:
+    """The state before the first step."""
+    num_lams = knobs.log_lams.shape[0]
+    ends = jax.tree.map(lambda p: jnp.broadcast_to(p, (num_lams, *p.shape)), params)
+    train = trainers.init(path.trainer, params)
+    return PathState(train, _finisher().init(params), jnp.int32(0), params, ends)
+
+
+def steps_at_each_lam(path: Path) -> int:
+    """Steps of both optimizers together."""
+    return path.trainer.num_steps + path.finish_steps
+
+
+def total_steps(path: Path, knobs: Knobs) -> int:
+    """The number of steps of a whole path."""
+    return steps_at_each_lam(path) * knobs.log_lams.shape[0]
+
+
+def is_done(path: Path, knobs: Knobs, state: PathState) -> Array:
+    """Whether the last λ is finished."""
+    return state.step >= total_steps(path, knobs)
+
+
+def advance(
+    path: Path, data: Dataset, knobs: Knobs, state: PathState, num_steps: Scalar
+) -> PathState:
+    """The state `num_steps` steps on, or at the path's end where that comes first.
+
+    How a path is cut into calls does not change a bit of its result.
+    """
+    last = jnp.minimum(state.step + num_steps, total_steps(path, knobs))
+    return jax.lax.while_loop(
+        lambda s: s.step < last, lambda s: _within_one_lam(path, data, knobs, s, last), state
+    )
+
+
+def _within_one_lam(
+    path: Path, data: Dataset, knobs: Knobs, state: PathState, last: Array
+) -> PathState:
+    """As far as step `last`, or to the end of the λ at hand and the start of the next."""
+    part = state.step // steps_at_each_lam(path)
+    here = Knobs(knobs.log_lams[part][None], knobs.learning_rate)
+    train = trainers.advance(path.trainer, data, here, state.train, last - state.step)
+    state = state._replace(train=train, step=state.step + train.step - state.train.step)
+    value = _log_objective(path.trainer, data, here.log_lams[0])
+    end = (part + 1) * steps_at_each_lam(path)
+    begun = train.step >= path.trainer.num_steps
+    state = jax.lax.while_loop(
+        lambda s: begun & (s.step < jnp.minimum(last, end)), lambda s: _finishing(value, s), state
+    )
+    following = jnp.minimum(part + 1, knobs.log_lams.shape[0] - 1)
+    return jax.lax.cond(
+        state.step == end,
+        lambda s: _next_lam(path, data, s, part, knobs.log_lams[following]),
+        lambda s: s,
+        state,
+    )
+
+
+def _log_objective(trainer: Trainer, data: Dataset, log_lam: Array):
+    loss = get_loss(trainer.loss)
+    return lambda p: log_objective(loss, trainer.network, p, data, log_lam, trainer.power)
+
+
+def _finisher() -> optax.GradientTransformationExtraArgs:
+    return optax.lbfgs(memory_size=MEMORY)
+
+
+def _finishing(value, state: PathState) -> PathState:
+    """One step of L-BFGS, its length by Wolfe's conditions; none where they lead upwards."""
+    params = state.train.params
+    now, slope = jax.value_and_grad(value)(params)
+    updates, finish = _finisher().update(
+        slope, state.finish, params, value=now, grad=slope, value_fn=value
+    )
+    moved = optax.apply_updates(params, updates)
+    better = value(moved) <= now  # on a kink the line search may end anywhere
+    params = jax.tree.map(lambda new, old: jnp.where(better, new, old), moved, params)
+    train = state.train._replace(params=params)
+    return state._replace(train=train, finish=finish, step=state.step + 1)
+
+
+def _next_lam(
+    path: Path, data: Dataset, state: PathState, part: Array, log_lam: Array
+) -> PathState:
+    """Keeps the end of one λ and begins the next."""
+    end = state.train.params
+    ends = jax.tree.map(lambda kept, p: kept.at[part].set(p), state.ends, end)
+    start = state.first
+    if path.start == "warm":
+        loss = get_loss(path.trainer.loss)
+        outputs = path.trainer.network.apply(end, data.x)
+        gained = loss.value(0.0 * outputs, data.y) - loss.value(outputs, data.y)
+        learned = jnp.mean(gained) > LEARNED
+        stretched = stretched_to(path.trainer, data, log_lam, end)
+        start = jax.tree.map(lambda p, q: jnp.where(learned, p, q), stretched, start)
+    train = trainers.init(path.trainer, start)
+    return state._replace(train=train, finish=_finisher().init(start), ends=ends)
+
+
+def stretched_to(trainer: Trainer, data: Dataset, log_lam: Scalar, params: Params) -> Params:
+    """The multiple cΘ of least F_λ with c in [e⁻³, e³], to six digits.
+
+    Outputs at cΘ are c^order times those at Θ, so no network is evaluated in the search.
+    """
+    loss, order = get_loss(trainer.loss), trainer.network.order
+    outputs = trainer.network.apply(params, data.x)
+    log_norm = jnp.log(optax.tree.norm(params))
+
+    def value(log_scale: Float[Array, ""]) -> Float[Array, ""]:
+        logs = loss.log_value(jnp.exp(order * log_scale) * outputs, data.y)
+        log_loss = jax.nn.logsumexp(logs) - jnp.log(logs.shape[0])
+        return jnp.logaddexp(log_loss, log_lam + trainer.power * (log_scale + log_norm))
+
+    centre, reach = jnp.zeros((), log_norm.dtype), RAY_REACH
+    for _ in range(RAY_ROUNDS):
+        tried = centre + reach * jnp.linspace(-1.0, 1.0, RAY_POINTS, dtype=log_norm.dtype)
+        centre = tried[jnp.argmin(jax.vmap(value)(tried))]
+        reach *= 4.0 / RAY_POINTS
+    return optax.tree.scale(jnp.exp(centre), params)
+
+
+def follow(path: Path, data: Dataset, knobs: Knobs, params: Params) -> Params:
+    """The parameters at the end of every λ of the path, stacked along a new first axis."""
+    state = init(path, knobs, params)
+    return advance(path, data, knobs, state, total_steps(path, knobs)).ends
