@@ -1,9 +1,9 @@
 """When is the planted network of D a sample's max-margin network? Decided from both sides.
 
 The planted network |x₁| − |x₂| (`closed_forms.planted_network`) has the normalized margin 1/8 on
-every sample of D, and all samples lie on its margin. By duality it has the max margin if and only if
-some weights α ≥ 0, Σα = 1, have M(αy) = 1/4 (`certificates`): the value that its four neurons ±e₁,
-±e₂ must all attain, with active mass 1/4 each.
+every sample of D, and all samples lie on its margin. By duality it has the max margin if and only
+if some weights α ≥ 0, Σα = 1, have M(αy) = 1/4 (`certificates`): the value that its four neurons
+±e₁, ±e₂ must all attain, with active mass 1/4 each.
 
 Local condition. Near the neuron u = e₁ the function Σ αᵢyᵢ relu(uᵀxᵢ) is linear on the active
 samples (x₁ = 1, all positive) and concave at the kinks (x₁ = 0, all negative): e₁ maximises it

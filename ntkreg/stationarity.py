@@ -5,66 +5,85 @@ no gradient, and near it the gradients on either side stay large. What vanishes 
 convex combination.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from ntkreg._types import Array, Float, Params, PRNGKey, Scalar
+from ntkreg._types import Array, Float, Params, Scalar
 from ntkreg.data import Dataset
 from ntkreg.objectives import get_loss, log_objective
 from ntkreg.trainers import Trainer
 
 RADII = (1e-6, 1e-5, 1e-4)  # of the balls around the parameters, relative to ‖Θ‖
-NUM_GRADIENTS = 128
-PROJECTED_STEPS = 500
+NUM_GRADIENTS = 64  # collected in each
+PROJECTED_STEPS = 30  # for the weights, after every new gradient
 
 
 def log_residual(
-    trainer: Trainer, data: Dataset, log_lam: Scalar, params: Params, key: PRNGKey
+    trainer: Trainer, data: Dataset, log_lam: Scalar, params: Params
 ) -> Float[Array, ""]:
-    """log of dist(0, conv ∂F)/‖∇λ‖Θ‖^r‖: the relative residual of λ r‖Θ‖^(r−2)Θ = −∇loss.
+    """log of dist(0, ∂F)/‖∇λ‖Θ‖^r‖: the relative residual of λ r‖Θ‖^(r−2)Θ ∈ −∂ loss.
 
-    Without units and unchanged where the loss and λ are multiplied by a number, or Θ is counted in
-    others. conv ∂F is estimated by the convex hull of gradients at random points in a ball around
-    Θ; the best of three radii counts. It is a bound from above of Goldstein's ε-subdifferential's
-    distance, up to the sampling, so a small one tells that no direction descends by much. It is +∞
-    at the zero network, which is stationary and has learned nothing.
+    It has no units: it stays where loss and λ are multiplied by one number, or inputs by another
+    and λ with them. ∂F is Goldstein's subdifferential, the convex hull of all gradients in a small
+    ball around Θ; the distance is from above, and the best of three radii counts. A small one says
+    that no direction descends by much at once, not that the minimum is global. +∞ at the zero
+    network, which is stationary and has learned nothing.
 
-    Source: Burke, Lewis, Overton (SIAM J. Optimization 2005) for the sampling; Lyu and Li (ICLR
-    2020) for the condition.
+    Source: Goldstein (Mathematical Programming 1977); Lyu and Li (ICLR 2020) for the condition.
     """
     flat, unravel = ravel_pytree(params)
     norm = jnp.linalg.norm(flat)
     loss, network, power = get_loss(trainer.loss), trainer.network, trainer.power
     value = lambda p: log_objective(loss, network, unravel(p), data, log_lam, power)
-    moves = jax.random.normal(key, (NUM_GRADIENTS, flat.size), flat.dtype) / flat.size**0.5
-
-    def least(radius: float) -> Array:
-        gradients = jax.lax.map(lambda move: jax.grad(value)(flat + radius * norm * move), moves)
-        return least_norm(gradients)
-
-    distance = jnp.stack([least(radius) for radius in RADII]).min()
+    distances = [shortest_gradient(jax.grad(value), flat, radius * norm) for radius in RADII]
     log_penalty_slope = log_lam + jnp.log(power) + (power - 1) * jnp.log(norm)
-    return jnp.where(norm > 0, jnp.log(distance) + value(flat) - log_penalty_slope, jnp.inf)
+    log_distance = jnp.log(jnp.stack(distances).min())
+    return jnp.where(norm > 0, log_distance + value(flat) - log_penalty_slope, jnp.inf)
 
 
-def least_norm(vectors: Float[Array, "k p"]) -> Float[Array, ""]:
-    """The norm of the shortest vector in the convex hull of k vectors, from above.
+def shortest_gradient(
+    gradient: Callable[[Array], Array], centre: Float[Array, " p"], radius: Scalar
+) -> Float[Array, ""]:
+    """The norm of the shortest convex combination of gradients in a ball, from above.
 
-    By accelerated projected gradient on the weights. Source: Beck and Teboulle (SIAM J. Imaging
-    Sciences 2009).
+    Each next gradient is taken at the ball's edge, against the shortest combination so far: where
+    that is no descent direction, the gradient there turns it. The weights are bettered by
+    accelerated projected gradient after each.
+
+    Source: Wolfe (Mathematical Programming Study 3, 1975), whose points lie on his line searches.
     """
-    gram = vectors @ vectors.T
+    gradients = jnp.zeros((NUM_GRADIENTS, centre.size), centre.dtype).at[0].set(gradient(centre))
+    weights = jnp.zeros(NUM_GRADIENTS, centre.dtype).at[0].set(1.0)
+
+    def collect(count, carry):
+        gradients, weights = carry
+        shortest = weights @ gradients
+        edge = centre - radius * shortest / jnp.maximum(jnp.linalg.norm(shortest), 1e-300)
+        gradients = gradients.at[count].set(gradient(edge))
+        return gradients, _bettered(gradients @ gradients.T, weights, count + 1)
+
+    gradients, weights = jax.lax.fori_loop(1, NUM_GRADIENTS, collect, (gradients, weights))
+    return jnp.linalg.norm(weights @ gradients)
+
+
+def _bettered(gram: Float[Array, "k k"], weights: Float[Array, " k"], count: Array) -> Array:
+    """Weights on the first `count` vectors with a shorter combination.
+
+    Source: Beck and Teboulle (SIAM J. Imaging Sciences 2009).
+    """
+    known = jnp.arange(len(gram)) < count
     rate = 1.0 / jnp.maximum(jnp.linalg.norm(gram), jnp.finfo(gram.dtype).tiny)
-    first = jnp.full(len(gram), 1.0 / len(gram), gram.dtype)
 
     def step(_, carry):
         weights, ahead, momentum = carry
-        new = optax.projections.projection_simplex(ahead - rate * (gram @ ahead))
+        moved = jnp.where(known, ahead - rate * (gram @ ahead), -jnp.inf)
+        new = optax.projections.projection_simplex(moved)
         grown = (1.0 + jnp.sqrt(1.0 + 4.0 * momentum**2)) / 2.0
         return new, new + (momentum - 1.0) / grown * (new - weights), grown
 
-    start = (first, first, jnp.ones((), gram.dtype))
-    weights, _, _ = jax.lax.fori_loop(0, PROJECTED_STEPS, step, start)
-    return jnp.sqrt(jnp.maximum(weights @ gram @ weights, 0.0))
+    start = (weights, weights, jnp.ones((), gram.dtype))
+    return jax.lax.fori_loop(0, PROJECTED_STEPS, step, start)[0]
