@@ -56,6 +56,18 @@ def random_labels(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
     return Dataset(jax.random.normal(x_key, (num_samples, dim)), y.at[0].set(-y[1]))
 
 
+def halfspace(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
+    """Standard Gaussian points with the sign of their first coordinate as label.
+
+    The first two are of different classes.
+
+    Raises:
+      ValueError: for num_samples < 2 or dim < 1.
+    """
+    drawn = random_labels(key, num_samples, dim)
+    return Dataset(drawn.x.at[:, 0].set(drawn.y * jnp.abs(drawn.x[:, 0])), drawn.y)
+
+
 def digits(classes: tuple[int, int] | None = None) -> Dataset:
     """The 1,797 handwritten digits of scikit-learn, 64 pixels scaled to [0, 1].
 

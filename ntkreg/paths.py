@@ -7,16 +7,21 @@ that is stretched to the new norm, which costs nothing: along the ray cΘ all ma
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ntkreg import trainers
-from ntkreg._types import Array, Float, Int, Params, PyTree, Scalar
+from ntkreg._types import Array, ArrayLike, Bool, Float, Int, Params, PRNGKey, PyTree, Scalar
 from ntkreg.data import Dataset
+from ntkreg.margins import dual_weighted_margin, normalized_margin
+from ntkreg.networks import Network, check_homogeneous
 from ntkreg.objectives import get_loss, log_objective
+from ntkreg.stationarity import log_residual
 from ntkreg.trainers import Knobs, Trainer, TrainState
 
 MEMORY = 20  # pairs that L-BFGS keeps
@@ -32,20 +37,14 @@ class Path:
       trainer: network, loss and the first optimizer, `num_steps` of it at each λ.
       finish_steps: of L-BFGS after them, on the log of the objective. Where the minimizer lies on
         no kink they end at the rounding; on kinks they stop early and do no harm.
-      start: "warm" begins each λ at the last one's end, stretched along its ray, unless that is no
-        better than zero outputs, as it is where λ was too large; "cold" begins each at the first
-        parameters.
     """
 
     trainer: Trainer
     finish_steps: int = 100
-    start: Literal["warm", "cold"] = "warm"
 
     def __post_init__(self):
         if self.finish_steps < 0:
             raise ValueError(f"finish_steps must be at least 0, got {self.finish_steps}")
-        if self.start not in ("warm", "cold"):
-            raise ValueError(f"start must be 'warm' or 'cold', got {self.start!r}")
 
 
 class PathState(NamedTuple):
@@ -55,6 +54,9 @@ class PathState(NamedTuple):
       train: of the λ at hand; its parameters are those of both optimizers.
       finish: L-BFGS's own.
       step: steps taken on the whole path.
+      warm: whether each λ begins at the last one's end, stretched along its ray, or at the first
+        parameters. A warm path too begins there as long as an end is no better than zero outputs,
+        as it is where λ is too large.
       first: the parameters before the first step.
       ends: the parameters at the end of every λ, stacked; of those not yet reached, `first`.
     """
@@ -62,16 +64,18 @@ class PathState(NamedTuple):
     train: TrainState
     finish: PyTree
     step: Int[Array, ""]
+    warm: Bool[Array, ""]
     first: Params
     ends: Params
 
 
-def init(path: Path, knobs: Knobs, params: Params) -> PathState:
+def init(path: Path, knobs: Knobs, params: Params, warm: bool | Array = True) -> PathState:
     """The state before the first step."""
     num_lams = knobs.log_lams.shape[0]
     ends = jax.tree.map(lambda p: jnp.broadcast_to(p, (num_lams, *p.shape)), params)
     train = trainers.init(path.trainer, params)
-    return PathState(train, _finisher().init(params), jnp.int32(0), params, ends)
+    finish = _finisher().init(params)
+    return PathState(train, finish, jnp.int32(0), jnp.asarray(warm, bool), params, ends)
 
 
 def steps_at_each_lam(path: Path) -> int:
@@ -154,14 +158,12 @@ def _next_lam(
     """Keeps the end of one λ and begins the next."""
     end = state.train.params
     ends = jax.tree.map(lambda kept, p: kept.at[part].set(p), state.ends, end)
-    start = state.first
-    if path.start == "warm":
-        loss = get_loss(path.trainer.loss)
-        outputs = path.trainer.network.apply(end, data.x)
-        gained = loss.value(0.0 * outputs, data.y) - loss.value(outputs, data.y)
-        learned = jnp.mean(gained) > LEARNED
-        stretched = stretched_to(path.trainer, data, log_lam, end)
-        start = jax.tree.map(lambda p, q: jnp.where(learned, p, q), stretched, start)
+    loss = get_loss(path.trainer.loss)
+    outputs = path.trainer.network.apply(end, data.x)
+    gained = loss.value(0.0 * outputs, data.y) - loss.value(outputs, data.y)
+    goes_on = state.warm & (jnp.mean(gained) > LEARNED)
+    stretched = stretched_to(path.trainer, data, log_lam, end)
+    start = jax.tree.map(lambda p, q: jnp.where(goes_on, p, q), stretched, state.first)
     train = trainers.init(path.trainer, start)
     return state._replace(train=train, finish=_finisher().init(start), ends=ends)
 
@@ -188,7 +190,98 @@ def stretched_to(trainer: Trainer, data: Dataset, log_lam: Scalar, params: Param
     return optax.tree.scale(jnp.exp(centre), params)
 
 
-def follow(path: Path, data: Dataset, knobs: Knobs, params: Params) -> Params:
+class PathInfo(NamedTuple):
+    """What was measured at the end of every λ; arrays have one entry for each.
+
+    Attributes:
+      normalized_margin: min q/‖Θ‖^order; negative where a sample is wrong.
+      dual_weighted_margin: the estimate of the max margin (`margins.dual_weighted_margin`).
+      log_objective: log F_λ.
+      norm: ‖Θ‖₂.
+      log_residual: of stationarity (`stationarity.log_residual`); below log 0.01 the optimizer has
+        done its work, and else it, not the theorem, has failed.
+    """
+
+    normalized_margin: Float[Array, " p"]
+    dual_weighted_margin: Float[Array, " p"]
+    log_objective: Float[Array, " p"]
+    norm: Float[Array, " p"]
+    log_residual: Float[Array, " p"]
+
+
+class PathResult(NamedTuple):
+    """Parameters at the end of every λ, stacked along a first axis, and what was measured there."""
+
+    params: Params
+    info: PathInfo
+
+
+def measure(path: Path, data: Dataset, knobs: Knobs, ends: Params) -> PathInfo:
+    """What there is to say of the ends of a path."""
+    trainer, loss = path.trainer, get_loss(path.trainer.loss)
+
+    def at(entry: tuple[Array, Params]) -> PathInfo:
+        log_lam, params = entry
+        network = trainer.network
+        return PathInfo(
+            normalized_margin(network, params, data),
+            dual_weighted_margin(loss, network, params, data),
+            _log_objective(trainer, data, log_lam)(params),
+            optax.tree.norm(params),
+            log_residual(trainer, data, log_lam, params),
+        )
+
+    return jax.lax.map(at, (knobs.log_lams, ends))
+
+
+def train_path(
+    network: Network,
+    data: Dataset,
+    *,
+    lams: ArrayLike,
+    key: PRNGKey,
+    learning_rate: Scalar = 0.03,
+    params: Params | None = None,
+    finish_steps: int = 100,
+    warm: bool = True,
+    **options,
+) -> PathResult:
+    """Trained networks along a path of λ, from the first to the last, and their margins.
+
+    Towards the max-margin network take λ falling from about 1e-1 to 1e-8 in float32, to 1e-200 in
+    float64.
+
+    Args:
+      lams: λ > 0.
+      key: draws the first parameters, unless `params` has them.
+      finish_steps: of `Path`.
+      warm: of `PathState`.
+      **options: of `trainers.Trainer`; num_steps are those at each λ.
+
+    Raises:
+      ValueError: for bad data, λ, learning rate or options, a loss that is no margin's, or a
+        network that is not homogeneous of its order.
+    """
+    path = Path(Trainer(network, **options), finish_steps)
+    if get_loss(path.trainer.loss).labels == "real":
+        raise ValueError(f"loss must be one of a margin, got {path.trainer.loss!r}")
+    lams = np.asarray(lams, np.float64)
+    if not np.all(lams > 0):
+        raise ValueError(f"lams must be positive, got {lams[~(lams > 0)].flat[0]}")
+    params = trainers.start(path.trainer, data, key, params=params)
+    check_homogeneous(network, params, data.x)
+    return _run(path, data, trainers.knobs(lams, learning_rate, data.x.dtype), params, warm)
+
+
+@functools.partial(jax.jit, static_argnames="path")
+def _run(path: Path, data: Dataset, knobs: Knobs, params: Params, warm: Array) -> PathResult:
+    ends = follow(path, data, knobs, params, warm)
+    return PathResult(ends, measure(path, data, knobs, ends))
+
+
+def follow(
+    path: Path, data: Dataset, knobs: Knobs, params: Params, warm: bool | Array = True
+) -> Params:
     """The parameters at the end of every λ of the path, stacked along a new first axis."""
-    state = init(path, knobs, params)
+    state = init(path, knobs, params, warm)
     return advance(path, data, knobs, state, total_steps(path, knobs)).ends

@@ -39,9 +39,12 @@ def log_residual(
     norm = jnp.linalg.norm(flat)
     loss, network, power = get_loss(trainer.loss), trainer.network, trainer.power
     value = lambda p: log_objective(loss, network, unravel(p), data, log_lam, power)
-    distances = [shortest_gradient(jax.grad(value), flat, radius * norm) for radius in RADII]
+    distances = jax.lax.map(
+        lambda radius: shortest_gradient(jax.grad(value), flat, radius * norm),
+        jnp.array(RADII, flat.dtype),
+    )
     log_penalty_slope = log_lam + jnp.log(power) + (power - 1) * jnp.log(norm)
-    log_distance = jnp.log(jnp.stack(distances).min())
+    log_distance = jnp.log(distances.min())
     return jnp.where(norm > 0, log_distance + value(flat) - log_penalty_slope, jnp.inf)
 
 

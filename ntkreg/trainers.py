@@ -251,22 +251,37 @@ def train(
       ValueError: for bad data, λ, learning rate, or fields of `Trainer`.
     """
     trainer = Trainer(network, **options)
+    params = start(trainer, data, key, init_scale, params)
+    return _run(trainer, data, knobs(lam, learning_rate, data.x.dtype), params)
+
+
+def start(
+    trainer: Trainer,
+    data: Dataset,
+    key: PRNGKey,
+    init_scale: Scalar = 1.0,
+    params: Params | None = None,
+) -> Params:
+    """Parameters to begin at, in the dtype of data.x: random ones unless some are given.
+
+    Raises:
+      ValueError: for data that cannot be learned from with the trainer's loss, or a network whose
+        outputs do not fit it.
+    """
     labels = get_loss(trainer.loss).labels
     check_dataset(data, "any")
-    dtype = data.x.dtype
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"data.x must be of a floating dtype, got {dtype}")
-    chosen = knobs(lam, learning_rate, dtype)
+    if not jnp.issubdtype(data.x.dtype, jnp.floating):
+        raise ValueError(f"data.x must be of a floating dtype, got {data.x.dtype}")
     if params is None:
-        params = optax.tree.scale(init_scale, network.init(key, data.x.shape[1]))
-    outputs = jax.eval_shape(network.apply, params, data.x).shape[1:]
+        params = optax.tree.scale(init_scale, trainer.network.init(key, data.x.shape[1]))
+    outputs = jax.eval_shape(trainer.network.apply, params, data.x).shape[1:]
     if bool(outputs) != (labels == "class"):
         raise ValueError(
             f"network must have {'several outputs' if labels == 'class' else 'one output'} for the "
             f"loss {trainer.loss}, got outputs of shape {('n', *outputs)}"
         )
     check_dataset(data, labels, *outputs)
-    return _run(trainer, data, chosen, optax.tree.cast(params, dtype))
+    return optax.tree.cast(params, data.x.dtype)
 
 
 @functools.partial(jax.jit, static_argnames="trainer")

@@ -1,0 +1,263 @@
+"""Claim II: as λ → 0 the regularised minimizer becomes the max-margin network, at any depth.
+
+Networks are trained along a path of λ down to 1e-200, each beside the best margin that is known.
+Where the data have low rank the true minimizer is computed at every λ too, and what training
+misses can be told from what the theorem says. How fast the margin rises is predicted, with its
+constant, from the dual weights of the max margin alone (`ntkreg.path_law`).
+
+Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkreg import certificates, path_law, paths, sweeps, timing, trainers, two_layer
+from ntkreg._types import Array, PyTree
+from ntkreg.certificates import Certificate
+from ntkreg.data import Dataset
+from ntkreg.experiments import configs, path_problems
+from ntkreg.experiments.path_problems import Problem
+from ntkreg.records import Record
+from ntkreg.sweeps import Cell, Point
+
+STATIC = (*Problem._fields, "certified")
+AXIS = (*STATIC, "warm", "draw", "seed")
+TRAINED = paths.PathInfo._fields
+UNKNOWN = np.inf  # in columns that a start does not have; NaN would mark a cell as diverged
+COLUMNS = (
+    *TRAINED,
+    "log_lower",
+    "predicted",
+    "self_predicted",
+    "reference_margin",
+    "reference_gap",
+)
+CONVERGED = 0.01  # the relative residual of stationarity below which the optimizer is done
+CLOSED = 1e-10  # relative gap that certificates aim at
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of the experiment.
+
+    Attributes:
+      problems: each "dataset:sizes/depth/width/activation/power" (`path_problems`).
+      num_draws: samples drawn of each random data set.
+      num_seeds: random starts on each.
+      lams: the path of λ, falling.
+      num_steps, finish_steps: of Adam and then L-BFGS at each λ.
+      learning_rate: of Adam.
+    """
+
+    problems: tuple[str, ...] = (
+        *(f"random:{size}/2/100/relu/2" for size in ("2:10", "2:20", "3:10", "3:15", "3:20")),
+        *(f"orthonormal:6:2/{depth}/32/relu/2" for depth in range(2, 9)),
+        *(f"orthonormal:6:2/{depth}/32/relu/{power}" for depth in (2, 3) for power in (1, 4)),
+        "orthonormal:6:2/2/32/quadratic/2",
+        *(f"halfspace:5:12/{depth}/16/identity/2" for depth in (2, 3, 4)),
+        *(f"orthonormal:4:3:2/{depth}/32/relu/2" for depth in (2, 3)),
+        *(f"digits:100/{depth}/32/relu/2" for depth in (2, 3)),
+    )
+    num_draws: int = 10
+    num_seeds: int = 4
+    lams: tuple[float, ...] = (
+        1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-16, 1e-32, 1e-64, 1e-100, 1e-200,
+    )  # fmt: skip
+    num_steps: int = 8000
+    finish_steps: int = 100
+    learning_rate: float = 0.03
+
+    def __post_init__(self):
+        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
+        check("problems", lambda text: bool(path_problems.parsed(text)), "problems")
+        check("lams", lambda v: 1e-300 <= v < np.inf, "at least 1e-300 and finite")
+        check("learning_rate", lambda v: 0 < v < np.inf, "positive and finite")
+        for name in ("num_draws", "num_seeds", "num_steps"):
+            check(name, lambda v: v >= 1, "at least 1")
+        check("finish_steps", lambda v: v >= 0, "at least 0")
+        if list(self.lams) != sorted(set(self.lams), reverse=True):
+            raise ValueError(f"lams must fall from each to the next, got {self.lams}")
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """smoke: seconds. laptop: some six minutes on two cores. full: hours, or many cores."""
+        return cls(**configs.preset(PRESETS, name))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        problems=(
+            "random:2:6/2/16/relu/2", "orthonormal:2:1/3/8/relu/2", "orthonormal:2:1:1/2/8/relu/2"
+        ),
+        num_draws=1, num_seeds=1, lams=(1e-3, 1e-16, 1e-64), num_steps=500, finish_steps=10,
+    ),
+    "laptop": {},
+    "full": dict(
+        num_draws=100, num_seeds=20, num_steps=20_000,
+        lams=(1e-1, 1e-2, 1e-3, *(10.0 ** -np.arange(4, 201, 4)).tolist()),
+    ),
+}  # fmt: skip
+
+
+def problems(config: Config) -> list[Problem]:
+    """The problems, parsed."""
+    return list(map(path_problems.parsed, config.problems))
+
+
+def cells(config: Config) -> list[tuple]:
+    """The coordinates of every cell: warm paths, a cold one of each problem, certified ones."""
+
+    def of(problem: Problem) -> Iterator[tuple]:
+        for number in range(config.num_draws if problem.name != "orthonormal" else 1):
+            runs = [(False, True, number, seed) for seed in range(config.num_seeds)]
+            runs += [(False, False, number, 0)] if number == 0 else []
+            runs += [(True, False, number, 0)] if problem.is_certifiable else []
+            yield from ((*problem, *run) for run in runs)
+
+    return [cell for problem in problems(config) for cell in of(problem)]
+
+
+def cell(config: Config) -> Cell:
+    """The cell of one problem, start, draw and seed: arrays with one entry for every λ."""
+    knobs = trainers.knobs(config.lams, config.learning_rate, jnp.float64)
+
+    def prepare(point: Point) -> tuple[Dataset, PyTree]:
+        key, samples = path_problems.draw(_problem(point), point["draw"])
+        samples = jax.tree.map(lambda a: a.astype(float) if a.dtype.kind == "f" else a, samples)
+        if point["certified"]:
+            return samples, ()
+        path = _path(config, point)
+        key = jax.random.fold_in(key, point["seed"])
+        params = path.trainer.network.init(key, samples.x.shape[1])
+        return samples, paths.init(path, knobs, params, point["warm"])
+
+    def advance(point: Point, samples: Dataset, state: PyTree, num_steps: Array):
+        if point["certified"]:
+            return state, jnp.asarray(True)
+        path = _path(config, point)
+        state = paths.advance(path, samples, knobs, state, num_steps)
+        return state, paths.is_done(path, knobs, state)
+
+    def finish(point: Point, samples: Dataset, state: PyTree) -> dict[str, Array]:
+        if point["certified"]:
+            return _certified_on_host(config, samples)
+        info = paths.measure(_path(config, point), samples, knobs, state.ends)
+        unknown = jnp.full(len(config.lams), UNKNOWN)
+        return {**dict.fromkeys(COLUMNS, unknown), **info._asdict()}
+
+    def num_steps(point: Point) -> int:
+        return 0 if point["certified"] else paths.total_steps(_path(config, point), knobs)
+
+    return Cell(prepare, advance, finish, config.num_steps, num_steps)
+
+
+def _problem(point: Point) -> Problem:
+    return Problem(*(point[name] for name in Problem._fields))
+
+
+def _path(config: Config, point: Point) -> paths.Path:
+    problem = _problem(point)
+    trainer = trainers.Trainer(
+        path_problems.network(problem),
+        loss=problem.loss,
+        num_steps=config.num_steps,
+        power=problem.power,
+    )
+    return paths.Path(trainer, config.finish_steps)
+
+
+def _certified_on_host(config: Config, samples: Dataset) -> dict[str, Array]:
+    results = dict.fromkeys(COLUMNS, jax.ShapeDtypeStruct((len(config.lams),), samples.x.dtype))
+    on_host = lambda x, y: certified_path(Dataset(np.asarray(x), np.asarray(y)), config.lams)
+    return jax.pure_callback(on_host, results, *samples, vmap_method="sequential")
+
+
+def certified_path(samples: Dataset, lams: tuple[float, ...]) -> dict[str, np.ndarray]:
+    """The columns of the true minimizers of F_λ over two-layer networks of any width (NumPy, host).
+
+    `predicted` is the law's margin from the max margin's dual weights, `self_predicted` that from
+    the minimizer's own. Data that no network separates have the reference 0.
+    """
+    num_lams = len(lams)
+    columns = dict.fromkeys(COLUMNS, np.full(num_lams, UNKNOWN))
+    try:
+        best = certificates.max_margin(samples, tolerance=CLOSED)
+    except ValueError:
+        return {**columns, "reference_margin": np.zeros(num_lams)}
+    minima = [
+        certificates.global_minimum(samples, lam, params=best.primal, tolerance=CLOSED)
+        for lam in lams
+    ]
+    rows = [_minimizer(samples, lam, minimum) for lam, minimum in zip(lams, minima, strict=True)]
+    columns |= {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    law = path_law.predicted(np.log(lams), best.upper, best.dual, len(samples.y))
+    columns["predicted"] = _known(law.normalized_margin)
+    columns["reference_margin"] = np.full(num_lams, best.upper)
+    columns["reference_gap"] = np.full(num_lams, best.gap)
+    return columns
+
+
+def _minimizer(samples: Dataset, lam: float, minimum: Certificate) -> dict[str, float]:
+    """What a certified minimizer has in common with a trained network, and what it proves."""
+    x, y = (np.asarray(a, np.float64) for a in samples)
+    squared = two_layer.squared_norm(minimum.primal)
+    weights = np.maximum(minimum.dual * y, 0.0)
+    alpha = weights / weights.sum()
+    weighted = float(alpha @ (y * two_layer.outputs(minimum.primal, x))) / (squared or 1.0)
+    law = np.nan
+    if weighted > 0:
+        law = path_law.predicted(np.log(lam), weighted, alpha, len(y)).normalized_margin
+    return {
+        "normalized_margin": two_layer.normalized_margin(minimum.primal, x, y),
+        "dual_weighted_margin": weighted,
+        "log_objective": np.log(minimum.upper),
+        "norm": squared**0.5,
+        "log_residual": -np.inf,
+        "log_lower": np.log(minimum.lower),
+        "self_predicted": _known(law),
+    }
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, UNKNOWN)
+
+
+def memory_needed(config: Config) -> int:
+    """Bytes that the largest cell holds at once: parameters at every λ, and activations."""
+    copies = len(config.lams) + 2 * paths.MEMORY + 64 + 8  # ends, L-BFGS, gradients, the rest
+
+    def of(problem: Problem) -> int:
+        dim = 64 if problem.name == "digits" else max(problem.sizes[0], problem.num_samples)
+        layers = problem.width * (dim + problem.width * problem.depth)
+        return 8 * (copies * layers + 8 * problem.num_samples * problem.width * problem.depth)
+
+    return max(map(of, problems(config)))
+
+
+def check_memory(config: Config) -> None:
+    """Raises ValueError, before anything runs, where the device is too small for the Config."""
+    timing.check_memory(memory_needed(config), f"problems={','.join(config.problems)}")
+
+
+def grid(config: Config) -> dict[str, Any]:
+    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
+    return dict(function=cell(config), axes={AXIS: cells(config)}, static=STATIC)
+
+
+def run(config: Config, folder: str | os.PathLike) -> Record:
+    """The record of all cells in `folder`, resumed where it was begun.
+
+    Raises:
+      ValueError: where the device is too small, or the folder cannot be written or holds another
+        run.
+    """
+    check_memory(config)
+    return sweeps.sweep(
+        **grid(config), folder=folder, config=dataclasses.asdict(config), batch_size=1
+    )

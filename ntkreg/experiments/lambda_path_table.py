@@ -1,0 +1,82 @@
+"""What the λ-path's record says, in one table: every network at every λ beside its reference."""
+
+import numpy as np
+import pandas
+
+from ntkreg import path_law
+from ntkreg.experiments import path_problems
+from ntkreg.experiments.lambda_path import AXIS, CONVERGED
+from ntkreg.experiments.path_problems import Problem
+from ntkreg.records import Record
+
+PROBLEM = (*Problem._fields, "draw")
+COLUMNS = (
+    "dataset", "draw", "depth", "width", "activation", "power", "start", "seed", "lam",
+    "normalized_margin", "reference_margin", "reference_kind", "ratio", "predicted_ratio",
+    "dual_weighted_margin", "norm", "stationarity", "converged", "optimality_gap",
+)  # fmt: skip
+
+
+def table(record: Record) -> pandas.DataFrame:
+    """One row for every network and λ.
+
+    reference_margin: the exact max margin, a closed form, or the best margin that any network
+    here reached; reference_kind says which. ratio: normalized_margin over it. predicted_ratio: what
+    the law says of the minimizer, from the max margin's dual weights. stationarity: the relative
+    residual; converged: whether it is below 0.01. optimality_gap: F/F* − 1 against the certified
+    lower bound of F*. Empty where unknown.
+    """
+    ((_, rows),) = record.axes.items()
+    lams = np.asarray(record.identity["config"]["lams"])
+    long = pandas.DataFrame(np.repeat(np.array(rows, object), len(lams), axis=0), columns=AXIS)
+    long = long.infer_objects()
+    long["lam"] = np.tile(lams, len(rows))
+    for name, array in record.arrays.items():
+        if array.shape[1:] == lams.shape:
+            long[name] = np.where(np.isposinf(array), np.nan, array).reshape(-1)
+    trained = np.where(long.warm.astype(bool), "warm", "cold")
+    long["start"] = np.where(long.certified.astype(bool), "certified", trained)
+    parts = [_beside_reference(part) for _, part in long.groupby(list(PROBLEM), sort=False)]
+    long = pandas.concat(parts)
+    long["ratio"] = long.normalized_margin / long.reference_margin.where(long.reference_margin > 0)
+    long["predicted_ratio"] = long.predicted / long.reference_margin
+    long["stationarity"] = np.exp(np.minimum(long.log_residual, 700.0))
+    long["converged"] = long.stationarity < CONVERGED
+    long["optimality_gap"] = np.expm1(np.minimum(long.log_objective - long.log_lower, 700.0))
+    return long[[*COLUMNS, "self_predicted", "reference_gap"]].reset_index(drop=True)
+
+
+def _beside_reference(part: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows of one problem and draw, with what is known of it in every row."""
+    part = part.copy()
+    num_lams = part.lam.nunique()
+    certified = part[part.start == "certified"]
+    repeats = len(part) // num_lams
+    if len(certified):
+        for name in ("reference_margin", "reference_gap", "log_lower", "predicted"):
+            part[name] = np.tile(certified[name].to_numpy(), repeats)
+        part["reference_kind"] = "exact"
+        return part
+    first = part.iloc[0]
+    problem = Problem(*(first[name] for name in Problem._fields))
+    known = path_problems.known(problem, int(first.draw))
+    if known is None:
+        part["reference_margin"] = part.normalized_margin.max()
+        part["reference_kind"] = "best found"
+        return part
+    lams = part.lam.to_numpy()[:num_lams]
+    order = path_problems.network(problem).order
+    law = path_law.predicted(
+        np.log(lams), known.margin, known.alpha, problem.num_samples, order=order,
+        power=problem.power,
+    )  # fmt: skip
+    part["reference_margin"], part["reference_kind"] = known.margin, known.kind
+    part["predicted"] = np.tile(law.normalized_margin, repeats)
+    return part
+
+
+def best_of_seeds(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """At every λ the warm network of the largest margin, of each problem and draw."""
+    warm = rows[(rows.start == "warm") & rows.normalized_margin.notna()]
+    best = warm.groupby([*PROBLEM, "lam"], sort=False).normalized_margin.idxmax()
+    return warm.loc[best]
