@@ -9,22 +9,35 @@ import pathlib
 from absl import app, flags
 
 from ntkreg import claims, records
-from ntkreg.experiments import certify, command, separation, transition
+from ntkreg.experiments import (
+    approximate,
+    certify,
+    command,
+    lambda_path_claims,
+    separation,
+    transition,
+)
 
 RESULTS = flags.DEFINE_string("results", "results", "Folder of the results.")
 
-EXPERIMENTS = {"separation": separation, "certify": certify, "transition": transition}
+EXPERIMENTS = {
+    "separation": (separation.CLAIM,),
+    "certify": (certify.CLAIM,),
+    "transition": (transition.CLAIM,),
+    "lambda_path": lambda_path_claims.CLAIMS,
+    "approximate": (approximate.CLAIM,),
+}
 
 
 def page(results: pathlib.Path) -> str:
     """The page: one row per experiment and preset, "not run" where there is no record."""
     rows, figures = [], []
-    for name, experiment in EXPERIMENTS.items():
+    for name, unrun in EXPERIMENTS.items():
         for preset in ("laptop", "full"):
             folder = results / name / preset
             line = f"`uv run launch/{name}.py --preset={preset}`"
-            not_run = dataclasses.replace(experiment.CLAIM, command=line)
-            rows.append(command.claim_of(folder, not_run))
+            fallbacks = [dataclasses.replace(claim, command=line) for claim in unrun]
+            rows += command.claims_of(folder, fallbacks)
             if (folder / "figure.png").exists():
                 figures.append(f"![{name}, {preset}]({name}/{preset}/figure.png)\n")
     return "\n".join(

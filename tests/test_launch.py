@@ -48,7 +48,7 @@ def test_summary_has_a_row_for_every_cell(tiny):
 
 def test_run_json_tells_where_the_numbers_come_from(tiny):
     run = json.loads((tiny[0] / "run.json").read_text())
-    assert {"config", "versions", "hardware", "git", "seconds", "command", "claim"} <= set(run)
+    assert {"config", "versions", "hardware", "git", "seconds", "command", "claims"} <= set(run)
     assert run["config"]["predictors"] == ["net_small_init", "ntk_svm"]
     assert run["seconds"] > 0
 

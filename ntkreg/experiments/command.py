@@ -4,11 +4,12 @@ import dataclasses
 import datetime
 import functools
 import json
+import math
 import pathlib
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,18 +20,31 @@ from ntkreg.claims import Claim
 from ntkreg.records import Record
 
 
-def main(name: str, experiment: types.ModuleType, figure, summary) -> None:
-    """Runs `experiment` (Config, check_memory, grid, run, claim) as the command `name`.
-
-    An experiment may say by `table` what summary.csv holds; else it is its record's table.
+def main(name: str, experiment: types.ModuleType, figure, summary, claims=None, table=None) -> None:
+    """Runs `experiment` (Config, check_memory, grid, run) as the command `name`.
 
     Args:
       figure: record -> matplotlib figure.
       summary: record -> the lines that a person wants to see at the end.
+      claims: record -> list of claims; by default the one of `experiment.claim`.
+      table: record -> what summary.csv holds; by default `experiment.table` or the record's.
     """
+    claims = claims or (lambda record: [experiment.claim(record)])
+    table = table or getattr(experiment, "table", Record.table)
 
     def execute(config, out: pathlib.Path) -> None:
-        _execute(experiment, config, figure, summary, out)
+        num_cells = _num_cells(experiment.grid(config)["axes"])
+        print(f"{num_cells} cells; results go to {out}")
+        begun = time.time()
+        record = experiment.run(config, out / "record")
+        found = claims(record)
+        write(out, config, table(record), figure(record), record.seconds, found)
+        print(summary(record))
+        for claim in found:
+            print(f"{claim.statement}:\n  predicted {claim.predicted}")
+            print(f"  measured  {claim.measured}\n  {claim.interval}\n  {claim.status.upper()}")
+        now = time.time() - begun
+        print(f"{record.seconds:.0f} s of computing, {now:.0f} s now: {out}/figure.png")
 
     folder = lambda preset: f"results/{name}/{preset}"
     launch(name, experiment, functools.partial(_tell, experiment), execute, folder)
@@ -130,7 +144,8 @@ def _parsed(name: str, text: str, default):
 def _tell(experiment, config, out: pathlib.Path) -> None:
     """What the run would take."""
     needed, available = experiment.memory_needed(config), timing.memory_available()
-    print(f"{len(experiment.cells(config)) * config.num_seeds} cells; results would go to {out}")
+    num_cells = _num_cells(experiment.grid(config)["axes"])
+    print(f"{num_cells} cells; results would go to {out}")
     print(f"memory: {needed / 2**30:.2f} GiB of {available / 2**30:.2f} GiB free")
     found = sweeps.estimate(**experiment.grid(config))
     print(
@@ -139,21 +154,12 @@ def _tell(experiment, config, out: pathlib.Path) -> None:
     )
 
 
-def _execute(experiment, config, figure, summary, out: pathlib.Path) -> None:
-    print(f"{len(experiment.cells(config)) * config.num_seeds} cells; results go to {out}")
-    begun = time.time()
-    record = experiment.run(config, out / "record")
-    claim = experiment.claim(record)
-    table = getattr(experiment, "table", Record.table)
-    write(out, config, table(record), figure(record), record.seconds, claim)
-    print(summary(record))
-    print(f"{claim.statement}:\n  predicted {claim.predicted}\n  measured  {claim.measured}")
-    print(f"  {claim.interval}\n  {claim.status.upper()}")
-    print(f"{record.seconds:.0f} s of computing, {time.time() - begun:.0f} s now: {out}/figure.png")
+def _num_cells(axes) -> int:
+    return math.prod(len(values) for values in axes.values())
 
 
 def write(
-    out: pathlib.Path, config, table, figure, seconds: float, claim: Claim | None = None
+    out: pathlib.Path, config, table, figure, seconds: float, claims: Sequence[Claim] = ()
 ) -> None:
     """Writes summary.csv, figure.png and run.json, each whole or not at all."""
     records.write_text(out / "summary.csv", table.to_csv(index=False, float_format="%.8g"))
@@ -162,19 +168,19 @@ def write(
     report = {
         "preset": flags.FLAGS.preset,
         "config": dataclasses.asdict(config),
-        **({"claim": dataclasses.asdict(claim)} if claim else {}),
+        **({"claims": list(map(dataclasses.asdict, claims))} if claims else {}),
         "seconds": round(seconds, 1),
         **provenance.provenance(),
     }
     records.write_text(out / "run.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
-def claim_of(folder: pathlib.Path, fallback: Claim) -> Claim:
-    """The claim of a finished run in `folder`, with its command and hardware; else `fallback`."""
+def claims_of(folder: pathlib.Path, fallbacks: Sequence[Claim]) -> list[Claim]:
+    """The claims of a finished run in `folder`, with command and hardware; else `fallbacks`."""
     path = folder / "run.json"
     if not path.exists():
-        return fallback
+        return list(fallbacks)
     run = json.loads(path.read_text())
     command = f"`uv run launch/{run['command']}`"
     hardware = f"{run['hardware']}; {run['seconds']:.0f} s"
-    return Claim(**{**run["claim"], "command": command, "hardware": hardware})
+    return [Claim(**{**c, "command": command, "hardware": hardware}) for c in run["claims"]]
