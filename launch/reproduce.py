@@ -16,6 +16,7 @@ from ntkreg.experiments import (
     lambda_path_claims,
     separation,
     transition,
+    width_claims,
 )
 
 RESULTS = flags.DEFINE_string("results", "results", "Folder of the results.")
@@ -26,6 +27,7 @@ EXPERIMENTS = {
     "transition": (transition.CLAIM,),
     "lambda_path": lambda_path_claims.CLAIMS,
     "approximate": (approximate.CLAIM,),
+    "width": width_claims.CLAIMS,
 }
 
 

@@ -1,5 +1,6 @@
 """Datasets: the seed's distribution D, and scikit-learn's digits as the first real data."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -66,6 +67,38 @@ def halfspace(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
     """
     drawn = random_labels(key, num_samples, dim)
     return Dataset(drawn.x.at[:, 0].set(drawn.y * jnp.abs(drawn.x[:, 0])), drawn.y)
+
+
+def teacher(
+    key: PRNGKey,
+    function: Callable[[Array], Array],
+    num_samples: int,
+    dim: int,
+    least_margin: float = 0.0,
+) -> Dataset:
+    """Standard Gaussian points x with the sign of function(x) as label.
+
+    Points with |function(x)| below `least_margin` are drawn again, as long as half of all are above
+    it; if fewer are, some of those returned lie below.
+
+    Args:
+      function: x of shape (n, d) -> values of shape (n,), the teacher.
+
+    Source: Wei, Lee, Liu, Ma (ICLR 2019 submission), the experiments on random teachers.
+
+    Raises:
+      ValueError: for num_samples < 1, dim < 1, or a negative least_margin.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if dim < 1:
+        raise ValueError(f"dim must be at least 1, got {dim}")
+    if not least_margin >= 0:
+        raise ValueError(f"least_margin must be at least 0, got {least_margin}")
+    x = jax.random.normal(key, (2 * num_samples, dim))
+    values = function(x)
+    order = jnp.argsort(jnp.abs(values) < least_margin, stable=True)[:num_samples]
+    return Dataset(x[order], jnp.where(values[order] > 0, 1.0, -1.0).astype(x.dtype))
 
 
 def digits(classes: tuple[int, int] | None = None) -> Dataset:

@@ -56,7 +56,7 @@ class Config:
     """
 
     problems: tuple[str, ...] = (
-        *(f"random:{size}/2/100/relu/2" for size in ("2:10", "2:20", "3:10", "3:15", "3:20")),
+        *(f"random:{dim}:{n}/2/100/relu/2" for dim in (2, 3) for n in (10, 15, 20)),
         *(f"orthonormal:6:2/{depth}/32/relu/2" for depth in range(2, 9)),
         *(f"orthonormal:6:2/{depth}/32/relu/{power}" for depth in (2, 3) for power in (1, 4)),
         "orthonormal:6:2/2/32/quadratic/2",
@@ -64,7 +64,7 @@ class Config:
         *(f"orthonormal:4:3:2/{depth}/32/relu/2" for depth in (2, 3)),
         *(f"digits:100/{depth}/32/relu/2" for depth in (2, 3)),
     )
-    num_draws: int = 10
+    num_draws: int = 9
     num_seeds: int = 4
     lams: tuple[float, ...] = (
         1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-16, 1e-32, 1e-64, 1e-100, 1e-200,
@@ -95,7 +95,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         problems=(
             "random:2:6/2/16/relu/2", "orthonormal:2:1/3/8/relu/2", "orthonormal:2:1:1/2/8/relu/2"
         ),
-        num_draws=1, num_seeds=1, lams=(1e-3, 1e-16, 1e-64), num_steps=500, finish_steps=10,
+        num_draws=1, num_seeds=1,
+        lams=(1e-3, 1e-6, 1e-16, 1e-32, 1e-64),
+        num_steps=300, finish_steps=10,
     ),
     "laptop": {},
     "full": dict(
@@ -114,7 +116,7 @@ def cells(config: Config) -> list[tuple]:
     """The coordinates of every cell: warm paths, a cold one of each problem, certified ones."""
 
     def of(problem: Problem) -> Iterator[tuple]:
-        for number in range(config.num_draws if problem.name != "orthonormal" else 1):
+        for number in range(config.num_draws if problem.name == "random" else 1):
             runs = [(False, True, number, seed) for seed in range(config.num_seeds)]
             runs += [(False, False, number, 0)] if number == 0 else []
             runs += [(True, False, number, 0)] if problem.is_certifiable else []

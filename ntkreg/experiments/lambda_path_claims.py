@@ -16,7 +16,8 @@ CERTIFIED = Claim(
     statement="As λ → 0 the regularised two-layer network's margin tends to the certified max "
     "margin, and never exceeds it",
     source=SOURCE,
-    predicted="γ_λ/γ* → 1; at the least λ ≥ 0.985 on all sets, median ≥ 0.995",
+    predicted="γ_λ/γ* → 1: at the least λ ≥ 0.985 on all sets, median ≥ 0.995, by networks at the "
+    "minimum",
 )
 DEEP = Claim(
     statement="The same at every depth, for relu, linear and quadratic networks and ‖Θ‖^r with "
@@ -31,21 +32,31 @@ CLASSES = Claim(
     "rises as λ falls",
 )
 RATE = Claim(
-    statement="The margin comes to the max margin at the rate 1 − γ_λ/γ* = (H − H∞)/(Rγ*), with "
-    "the constant from the max margin's dual weights, and the dual-weighted margin at 1/R²",
+    statement="The margin comes to the max margin at the rate 1 − γ_λ/γ* = (H − H∞)/(Rγ*), the "
+    "constant and R known from the max margin's dual weights, at any depth",
     source="derived here (ntkreg.path_law)",
-    predicted="slope 1 against the law's denominator, remainder ∝ R^−2",
+    predicted="slope 1 against the law's denominator; remainder ∝ R^−2; constants within 2 %",
 )
-CLAIMS = (CERTIFIED, DEEP, CLASSES, RATE)
+ESTIMATE = Claim(
+    statement="The dual-weighted margin of one minimizer finds the max margin from above, with an "
+    "error ∝ 1/R²",
+    source="derived here (ntkreg.path_law)",
+    predicted="error ∝ R^−2; at λ = 1e-6 ten times nearer than the normalized margin on 90 % of "
+    "the sets; never below γ*",
+)
+CLAIMS = (CERTIFIED, DEEP, CLASSES, RATE, ESTIMATE)
 LEAST_DEEP_LAM, PROVEN_DEPTH = 1e-100, 6
 WEIGHTED_AT = 1e-6  # λ at which both estimates of the max margin are compared
+LEAST_RATIO = 0.985  # of a minimizer's margin at the least λ
+MISSED = 0.01  # F/F* − 1 from which a network is no minimizer
 NOISE = 1e-8  # of a certified minimizer's margin: remainders below it are rounding
 
 
 def claims(record: Record) -> list[Claim]:
-    """The four claims; one that the record has no rows for is not run."""
+    """The five claims; one that the record has no rows for is not run."""
     rows = table(record)
-    return [certified_claim(rows), deep_claim(rows), classes_claim(rows), rate_claim(rows)]
+    of = (certified_claim, deep_claim, classes_claim, rate_claim, estimate_claim)
+    return [claim(rows) for claim in of]
 
 
 def _random(rows: pandas.DataFrame) -> pandas.DataFrame:
@@ -53,24 +64,36 @@ def _random(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def certified_claim(rows: pandas.DataFrame) -> Claim:
-    """Best of the seeds at the least λ, over data sets; no network at any λ above 1 + gap."""
+    """True minimizers at the least λ; no network above 1 + gap; and trained ones that come near.
+
+    A trained network short of the max margin speaks against the theorem only if its objective is
+    near the certified minimum. One that is MISSED above it is the optimizer's failure, and counted.
+    """
     rows = _random(rows)
     if not len(rows):
         return CERTIFIED
     trained = rows[rows.start != "certified"]
-    last = best_of_seeds(rows[rows.lam == rows.lam.min()])
+    last = rows[rows.lam == rows.lam.min()]
+    minima, best = last[last.start == "certified"].ratio, best_of_seeds(last)
     above = int((trained.ratio > 1 + trained.reference_gap + 1e-12).sum())
-    low, high = statistics.interval(last.ratio.to_numpy(), 0.9)
-    good = last.ratio.min() >= 0.985 and last.ratio.median() >= 0.995 and not above
-    done = rows[(rows.start == "warm") & (rows.lam == rows.lam.min())].converged.mean()
+    short = best[best.ratio < LEAST_RATIO]
+    unexplained = int((short.optimality_gap < MISSED).sum())
+    low, high = statistics.interval(best.ratio.to_numpy(), 0.9)
+    good = minima.min() >= LEAST_RATIO and minima.median() >= 0.995
     return dataclasses.replace(
         CERTIFIED,
-        measured=f"γ_λ/γ* at λ = {rows.lam.min():.0e}, best of seeds on {len(last)} sets: median "
-        f"{last.ratio.median():.4f}, least {last.ratio.min():.4f}; {above} of {len(trained)} "
-        f"networks above the certified max margin; {done:.0%} of runs there converged",
-        interval=f"[{low:.4f}, {high:.4f}]: 90 % of the sets",
-        status="holds" if good else "fails",
+        measured=f"γ_λ/γ* at λ = {rows.lam.min():.0e} on {len(best)} sets: true minimizers median "
+        f"{minima.median():.4f}, least {minima.min():.4f}; trained, best of seeds, median "
+        f"{best.ratio.median():.4f}, ≥ 0.985 on {len(best) - len(short)}; on the other "
+        f"{len(short)} training missed the certified minimum by {_least(short):.0%} or more; "
+        f"{above} of {len(trained)} networks above the max margin",
+        interval=f"[{low:.4f}, {high:.4f}]: 90 % of the sets, trained",
+        status="holds" if good and not above and not unexplained else "fails",
     )
+
+
+def _least(rows: pandas.DataFrame) -> float:
+    return float(rows.optimality_gap.min()) if len(rows) else float("nan")
 
 
 def deep_claim(rows: pandas.DataFrame) -> Claim:
@@ -129,60 +152,93 @@ def classes_claim(rows: pandas.DataFrame) -> Claim:
 
 
 def rate_claim(rows: pandas.DataFrame) -> Claim:
-    """The law against certified minimizers, trained ones and deep ones, and the 1/R² estimate."""
+    """The law against true minimizers, trained networks, and deep ones."""
     sets = _random(rows)
     exact = sets[sets.start == "certified"]
     if not len(exact):
         return RATE
-    slopes, remainders = fitted_slopes(exact), fitted_slopes(exact, remainder=True)
+    slopes = fitted_slopes(exact)
+    remainders = remainder_slopes(exact, (exact.predicted_ratio - exact.ratio).abs())
     small = lambda part: part[part.lam <= 1e-32 * (1 + 1e-9)]
     first = _share_within(small(exact), 2e-4)
     trained = _share_within(small(best_of_seeds(sets)), 2e-4)
     constants = deep_constants(rows)
-    gain = weighted_gain(exact)
-    steep = np.abs(remainders + 2) <= 0.2
     good = (
         np.abs(slopes - 1).max() <= 0.05
         and first >= 0.9
-        and np.median(np.abs(remainders + 2)) <= 0.2
+        and abs(_median(remainders) + 2) <= 0.2
         and (not len(constants) or np.abs(constants - 1).max() <= 0.02)
-        and (gain >= 10).mean() >= 0.9
     )
     spread = f"{np.min(constants):.3f}–{np.max(constants):.3f}" if len(constants) else "not run"
     return dataclasses.replace(
         RATE,
-        measured=f"slope {slopes.mean():.3f} over {len(slopes)} sets; remainder ∝ R^"
-        f"{np.median(remainders):.2f} (median; {steep.sum()} of {len(steep)} within 0.2 of −2); "
-        f"first order within 2e-4 from λ = 1e-32 on, on {first:.0%} of sets (true minimizers), "
-        f"{trained:.0%} (trained); constant at depths 3 and 4 over the derived one: {spread}; "
-        f"dual-weighted margin at λ = 1e-6 ten times nearer on {(gain >= 10).mean():.0%}",
+        measured=f"slope {slopes.mean():.3f} over {len(slopes)} sets; remainder ∝ "
+        f"{_power(remainders)}; first order within 2e-4 from λ = 1e-32 on: {first:.0%} of sets "
+        f"(true minimizers), {trained:.0%} (trained); constant at depths 3 and 4 over the derived "
+        f"one: {spread}",
         interval=f"[{slopes.min():.3f}, {slopes.max():.3f}]: slopes of all sets",
         status="holds" if good else "fails",
     )
 
 
-def fitted_slopes(exact: pandas.DataFrame, remainder: bool = False) -> np.ndarray:
+def _median(values: np.ndarray) -> float:
+    """The median of those that are numbers; NaN where none is."""
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def _power(slopes: np.ndarray) -> str:
+    near = int((np.abs(slopes + 2) <= 0.2).sum())
+    return f"R^{_median(slopes):.2f} (median; {near} of {len(slopes)} within 0.2 of −2)"
+
+
+def estimate_claim(rows: pandas.DataFrame) -> Claim:
+    """The dual-weighted margin of true minimizers beside their normalized margin."""
+    exact = _random(rows)
+    exact = exact[exact.start == "certified"]
+    if not len(exact):
+        return ESTIMATE
+    error = exact.dual_weighted_margin / exact.reference_margin - 1
+    slopes, gain = remainder_slopes(exact, error.abs()), weighted_gain(exact)
+    below = int((error < -1e-6).sum())
+    near = float((gain >= 10).mean()) if len(gain) else 0.0
+    low, high = statistics.interval(gain, 0.9)
+    good = abs(_median(slopes) + 2) <= 0.2 and near >= 0.9
+    return dataclasses.replace(
+        ESTIMATE,
+        measured=f"error ∝ {_power(slopes)}; at λ = 1e-6 nearer by a factor of "
+        f"{_median(gain):.0f} (median of {len(gain)} sets), ten or more on {near:.0%}; {below} of "
+        f"{len(exact)} estimates below γ*",
+        interval=f"[{low:.1f}, {high:.0f}]: factors on 90 % of the sets",
+        status="holds" if good and not below else "fails",
+    )
+
+
+def fitted_slopes(exact: pandas.DataFrame) -> np.ndarray:
     """Per data set: the slope of log(1 − γ_λ/γ*) over the log of what the law says, λ ≤ 1e-16.
 
-    The law's 1 − γ_λ/γ* is a constant over its denominator Rγ*, so 1 is slope 1 in that. With
-    `remainder` the slope of log|law − measured| over log R instead, from λ = 1e-6 on and as far as
-    the remainder is above the noise; NaN where fewer than three are.
+    The law's 1 − γ_λ/γ* is a constant over its denominator Rγ*, so slope 1 in that is the law's.
     """
-    found = []
-    for _, path in exact.groupby(list(PROBLEM), sort=False):
-        law, measured = 1 - path.predicted_ratio, 1 - path.ratio
-        if remainder:
-            gap = np.abs(law - measured)
-            kept = (path.lam <= 1e-6 * (1 + 1e-9)) & (gap > NOISE)
-            x, y = 1 / law, gap
-        else:
-            kept = path.lam <= 1e-16 * (1 + 1e-9)
-            x, y = law, measured
-        enough = kept.sum() >= 3
-        found.append(
-            statistics.log_slope(x[kept].to_numpy(), y[kept].to_numpy()) if enough else np.nan
-        )
-    return np.array(found)
+    small = exact[exact.lam <= 1e-16 * (1 + 1e-9)]
+    paths = [path for _, path in small.groupby(list(PROBLEM), sort=False)]
+    slope = lambda path: statistics.log_slope(1 - path.predicted_ratio, 1 - path.ratio.to_numpy())
+    return np.array([slope(path) for path in paths])
+
+
+def remainder_slopes(exact: pandas.DataFrame, remainder: pandas.Series) -> np.ndarray:
+    """Per data set: the slope of log remainder over log R between λ = 1e-16 and 1e-100.
+
+    NaN where fewer than three remainders are above the certificates' noise.
+    """
+    kept = (exact.lam <= 1e-16 * (1 + 1e-9)) & (exact.lam >= 1e-100 * (1 - 1e-9))
+    x, y = 1 / (1 - exact.predicted_ratio), remainder
+    kept &= y > NOISE
+    groups = exact.groupby(list(PROBLEM), sort=False).groups.values()
+    used = [index[kept[index]] for index in groups]
+    return np.array([
+        statistics.log_slope(x[i].to_numpy(), y[i].to_numpy()) if len(i) >= 3 else np.nan
+        for i in used
+    ])  # fmt: skip
 
 
 def _share_within(rows: pandas.DataFrame, tolerance: float) -> float:

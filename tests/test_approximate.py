@@ -1,0 +1,98 @@
+"""Approximate minimizers: feasible networks, bounds below them, and a claim that can fail."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkreg import certificates
+from ntkreg.data import Dataset
+from ntkreg.experiments import approximate
+from ntkreg.experiments.approximate import Config, claim, table, worst_margin
+from ntkreg.experiments.approximate_figure import figure
+from ntkreg.records import Record
+
+CONFIG = Config.preset("smoke")
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return approximate.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+
+
+def test_every_network_found_has_at_least_the_proved_margin(record):
+    rows = table(record)
+    assert len(rows) == 4 and (rows.minimum_gap < 1e-6).all()
+    assert (rows.worst_found >= rows.least_proved).all()
+    small = rows[rows.lam < 1e-10]
+    # Found and proved are near each other, and both far above the theorem's.
+    assert (small.worst_found < 1.1 * small.least_proved).all()
+    assert (small.least_proved > 5 * small.theorem).all()
+    assert (small.worst_found < 1 / small.beta).all()
+
+
+def test_the_search_stays_within_beta_and_finds_what_is_worse_than_a_stretched_minimizer():
+    """On two opposite points the minimizer is known: two neurons, γ* = 1/4."""
+    samples = Dataset(jnp.array([[1.0], [-1.0]]), jnp.array([1.0, -1.0]))
+    lam, beta = 1e-8, 1.5
+    minimum = certificates.global_minimum(samples, lam)
+    params = tuple(map(jnp.asarray, minimum.primal))
+    found = worst_margin(
+        CONFIG, samples, params, jnp.log(lam), math.log(minimum.upper), jnp.asarray(beta), 0.25
+    )
+    # All the slack in the norm of layers out of balance gives γ_λ/β and a little more.
+    squared = sum(float(jnp.sum(p**2)) for p in params)
+    q = float(jnp.min(samples.y * (jnp.maximum(samples.x @ params[0], 0) @ params[1])[:, 0]))
+    slack = beta * minimum.upper - np.log1p(np.exp(-q))
+    assert float(found) < 0.999 * q / (slack / lam)
+    assert slack / lam > 1.4 * squared
+
+
+def test_an_infeasible_end_is_taken_back_to_the_limit():
+    value = lambda p: jnp.sum(p)
+    start, end = jnp.zeros(2), jnp.array([1.0, 3.0])
+    found = approximate._back_to(value, start, end, jnp.asarray(1.0))
+    np.testing.assert_allclose(found, [0.25, 0.75], rtol=1e-9)
+    np.testing.assert_allclose(approximate._back_to(value, start, end, jnp.asarray(9.0)), end)
+
+
+def with_arrays(record, **arrays):
+    return Record(record.axes, {**record.arrays, **arrays}, record.identity)
+
+
+def test_the_claim_holds_on_the_record_and_fails_where_it_is_broken(record):
+    assert claim(record).status == "holds"
+    below = with_arrays(record, worst_found=0.9 * record.arrays["least_proved"])
+    assert claim(below).status == "fails"
+    unproved = with_arrays(record, least_proved=np.full_like(record.arrays["least_proved"], -1.0))
+    assert claim(unproved).status == "fails"
+
+
+def test_sets_that_nothing_separates_are_left_out(record):
+    none = with_arrays(record, max_margin=np.zeros_like(record.arrays["max_margin"]))
+    assert claim(none).status == "not run"
+    samples = Dataset(np.ones((4, 1)), np.array([1.0, -1.0, 1.0, -1.0]))
+    assert approximate._certified(CONFIG, samples, 5)[0] == 0.0
+
+
+def test_the_figure_shows_every_beta(record):
+    left, right = figure(record).axes
+    labels = [text.get_text() for text in left.get_legend().get_texts()]
+    assert "worst found, β = 1.5" in labels and right.lines
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(betas=(1.0,)), "betas must be above 1 and at most 2, got 1.0"),
+        (dict(betas=(2.5,)), "betas must be above 1 and at most 2, got 2.5"),
+        (dict(dims=(5,)), "dims must be from 1 to 4, for the certificates, got 5"),
+        (dict(lams=(-1.0,)), "lams must be at least 1e-300 and finite, got -1.0"),
+        (dict(num_steps=0), "num_steps must be at least 1, got 0"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **fields)

@@ -1,0 +1,224 @@
+"""The λ-path: its problems, a small run beside certificates, and claims that can fail."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pandas
+import pytest
+
+from ntkreg.experiments import lambda_path, path_problems
+from ntkreg.experiments.lambda_path import Config
+from ntkreg.experiments.lambda_path_claims import (
+    certified_claim,
+    claims,
+    classes_claim,
+    deep_claim,
+    estimate_claim,
+    rate_claim,
+)
+from ntkreg.experiments.lambda_path_figure import figure
+from ntkreg.experiments.lambda_path_table import COLUMNS, best_of_seeds, table
+from ntkreg.experiments.path_problems import Problem, known, parsed
+from ntkreg.margins import normalized_margin
+
+LAMS = (1e-6, 1e-16, 1e-32, 1e-64, 1e-100, 1e-200)
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return lambda_path.run(Config.preset("smoke"), tmp_path_factory.mktemp("smoke"))
+
+
+def paths(dataset, kind, number, starts, order=2, depth=2, power=2.0, gamma=0.05):
+    """Rows on which the law holds with the constant 0.8 and the remainder 0.3/(Rγ*)²."""
+    rows = []
+    for draw in range(number):
+        for start in starts:
+            for lam in LAMS:
+                scale = (1 + 0.1 * draw) * (-np.log(lam) - 2.0)
+                predicted = 1 - 0.8 / scale
+                ratio = predicted + 0.3 / scale**2
+                weighted = gamma * (1 + 0.5 / scale**2)
+                rows.append((
+                    dataset, draw, depth, 9, "relu", power, start, 0, lam, gamma * ratio, gamma,
+                    kind, ratio, predicted, weighted, (scale / gamma) ** (1 / order), 1e-4, True,
+                    1e-9, predicted, 1e-10,
+                ))  # fmt: skip
+    return pandas.DataFrame(rows, columns=[*COLUMNS, "self_predicted", "reference_gap"])
+
+
+def all_rows():
+    digits = paths("digits:50", "best found", 1, ("warm",))
+    return pandas.concat([
+        paths("random:2:10", "exact", 12, ("warm", "certified")),
+        paths("orthonormal:6:2", "closed form", 1, ("warm", "cold")),
+        paths("orthonormal:6:2", "best known", 1, ("warm",), order=3, depth=3),
+        paths("orthonormal:4:3:2", "closed form", 1, ("warm",)),
+        digits.assign(ratio=digits.ratio / digits.ratio.max()),
+    ], ignore_index=True)  # fmt: skip
+
+
+def test_the_claims_hold_on_rows_that_follow_the_law():
+    rows = all_rows()
+    for claim in (certified_claim, deep_claim, classes_claim, rate_claim, estimate_claim):
+        assert claim(rows).status == "holds", claim(rows)
+
+
+def changed(rows, where, **values):
+    rows = rows.copy()
+    for name, change in values.items():
+        rows.loc[where, name] = change(rows.loc[where, name])
+    return rows
+
+
+def test_each_claim_fails_where_its_rows_break_it():
+    rows = all_rows()
+    exact = rows.reference_kind == "exact"
+    last = rows.lam == min(LAMS)
+    warm = rows.start == "warm"
+    one = exact & warm & (rows.draw == 3)
+    above = changed(rows, one & last, ratio=lambda r: 1 + 2e-10 + 0 * r)
+    assert certified_claim(above).status == "fails"
+    low = changed(rows, one, ratio=lambda r: 0.98 * r, normalized_margin=lambda m: 0.98 * m)
+    assert certified_claim(low).status == "fails"
+    missed = changed(low, one, optimality_gap=lambda gap: 0.05 + 0 * gap)
+    assert certified_claim(missed).status == "holds"  # the optimizer failed, not the theorem
+    deep = (rows.reference_kind == "best known") & warm
+    assert deep_claim(changed(rows, deep, ratio=lambda r: 0.99 * r)).status == "fails"
+    assert deep_claim(changed(rows, deep & last, ratio=lambda r: 1.001 + 0 * r)).status == "fails"
+    split = rows.dataset == "orthonormal:4:3:2"
+    assert classes_claim(changed(rows, split, ratio=lambda r: 0.99 * r)).status == "fails"
+    digits = (rows.dataset == "digits:50") & last
+    falling = changed(rows, digits, normalized_margin=lambda m: 0.9 * m)
+    assert classes_claim(falling).status == "fails"
+    certified = exact & (rows.start == "certified")
+    assert (
+        rate_claim(changed(rows, certified, ratio=lambda r: 1 - (1 - r) ** 1.1)).status == "fails"
+    )
+    slow = changed(rows, certified, predicted_ratio=lambda p: p - 0.05 * (1 - p))
+    assert rate_claim(slow).status == "fails"
+    no_gain = changed(rows, certified, dual_weighted_margin=lambda m: 1.02 * m)
+    assert estimate_claim(no_gain).status == "fails"
+    below = changed(rows, certified & last, dual_weighted_margin=lambda m: 0.99 * m)
+    assert estimate_claim(below).status == "fails"
+    assert rate_claim(changed(rows, deep, ratio=lambda r: 1 - 1.1 * (1 - r))).status == "fails"
+
+
+def test_claims_without_rows_are_not_run():
+    rows = all_rows()
+    assert certified_claim(rows[rows.reference_kind != "exact"]).status == "not run"
+    assert rate_claim(rows[rows.reference_kind != "exact"]).status == "not run"
+    assert deep_claim(rows[rows.reference_kind == "exact"]).status == "not run"
+    assert classes_claim(rows[rows.reference_kind == "exact"]).status == "not run"
+
+
+def test_no_network_is_above_its_reference_and_none_below_the_certified_minimum(record):
+    rows = table(record)
+    exact = rows[rows.reference_kind == "exact"]
+    assert len(exact) == 15 and (exact.reference_gap < 1e-8).all()
+    assert (exact.ratio <= 1 + exact.reference_gap + 1e-12).all()
+    assert (exact.optimality_gap > -1e-9).all()
+    certified = exact[exact.start == "certified"]
+    assert (certified.optimality_gap < 1e-6).all() and certified.converged.all()
+    np.testing.assert_allclose(
+        certified.self_predicted[1:], certified.normalized_margin[1:], rtol=1e-6
+    )
+    closed = rows[rows.reference_kind.isin(["closed form", "best known"])]
+    assert len(closed) == 20 and (closed.ratio <= 1 + 1e-9).all()
+    assert (best_of_seeds(closed).ratio > 0.95).all()
+
+
+def test_the_law_is_near_what_training_reaches(record):
+    rows = table(record)
+    best = best_of_seeds(rows[rows.lam == rows.lam.min()])
+    np.testing.assert_allclose(best.ratio, best.predicted_ratio, atol=1e-3)
+
+
+def test_converged_networks_gain_nothing_from_ten_times_more_steps(record, tmp_path):
+    config = Config.preset("smoke")
+    longer = dataclasses.replace(
+        config, problems=config.problems[1:2], num_steps=10 * config.num_steps
+    )
+    rows = table(record)
+    rows = rows[rows.depth == 3].reset_index(drop=True)
+    more = table(lambda_path.run(longer, tmp_path))
+    assert rows.converged.sum() >= 5
+    assert (more.ratio - rows.ratio)[rows.converged].max() < 1e-3
+
+
+def test_samples_that_no_network_separates_are_told_from_a_failure():
+    flat = lambda_path.certified_path(
+        path_problems.Dataset(np.ones((4, 1)), np.array([1.0, -1.0, 1.0, -1.0])), (1e-3, 1e-9)
+    )
+    assert (flat["reference_margin"] == 0).all()
+
+
+def test_the_figure_has_six_panels_and_lines_in_them(record):
+    axes = figure(record).axes
+    assert len(axes) == 6 and all(ax.lines for ax in axes)
+    assert [claim.status for claim in claims(record)].count("not run") == 0
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "orthonormal:3:2/2/8/relu/2", "orthonormal:3:2/4/8/relu/1", "orthonormal:2:2:1/3/8/relu/2",
+        "orthonormal:3:2/2/8/quadratic/2", "halfspace:3:9/3/8/identity/2",
+    ],
+)  # fmt: skip
+def test_known_margins_come_with_weights_of_all_their_margins(text, number):
+    problem = parsed(text)
+    found = known(problem, number)
+    _, samples = path_problems.draw(problem, number)
+    network = path_problems.network(problem)
+    num_margins = problem.num_samples * (problem.num_classes - 1)
+    assert found.alpha.shape == (num_margins,) and (found.alpha >= -1e-12).all()
+    assert found.alpha.sum() == pytest.approx(1.0)
+    params = network.init(jax.random.key(0), samples.x.shape[1])
+    assert float(normalized_margin(network, params, samples)) < found.margin
+
+
+def test_draws_of_one_number_are_one_data_set():
+    problem = parsed("random:3:12/2/8/relu/2")
+    (_, one), (_, same), (_, other) = (path_problems.draw(problem, n) for n in (1, 1, 2))
+    assert np.array_equal(one.x, same.x) and not np.array_equal(one.x, other.x)
+    assert set(np.asarray(one.y)) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "random:2/2/8/relu/2", "spiral:2:9/2/8/relu/2", "random:2:9/2/8/relu",
+        "digits:0/2/8/relu/2", "orthonormal:3/2/8/relu/2", "random:2:9/2/8/relu/0",
+        "random:2:9/x/8/relu/2", "random:2:9/2/8/relu/nan",
+    ],
+)  # fmt: skip
+def test_a_problem_that_is_none_is_named(text):
+    with pytest.raises(ValueError, match=f"problems must be dataset/depth.*got '{text}'"):
+        parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(problems=("random:2:9/0/8/relu/2",)), "depth must be at least 1, got 0"),
+        (dict(problems=("random:2:9/2/8/tanh/2",)), "activation must be one of.*got 'tanh'"),
+        (dict(lams=(0.0,)), "lams must be at least 1e-300 and finite, got 0.0"),
+        (dict(lams=(float("nan"),)), "lams must be at least 1e-300 and finite, got nan"),
+        (dict(lams=(1e-6, 1e-3)), r"lams must fall from each to the next, got \(1e-06, 0.001\)"),
+        (dict(learning_rate=-1.0), "learning_rate must be positive and finite, got -1.0"),
+        (dict(num_seeds=0), "num_seeds must be at least 1, got 0"),
+        (dict(finish_steps=-1), "finish_steps must be at least 0, got -1"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
+
+
+def test_a_problem_has_the_loss_and_outputs_of_its_classes():
+    assert Problem("digits:50", 2, 8, "relu", 2.0).loss == "cross_entropy"
+    assert parsed("orthonormal:2:1/2/8/relu/2").loss == "logistic"
+    assert parsed("orthonormal:2:1:4/2/8/relu/2").num_classes == 3

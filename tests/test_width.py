@@ -1,0 +1,141 @@
+"""Width: a small run, tables with bounds in them, and claims that can fail."""
+
+import numpy as np
+import pandas
+import pytest
+
+from ntkreg.bounds import generalization_bound
+from ntkreg.experiments import width
+from ntkreg.experiments.width import Config, parsed, samples_of
+from ntkreg.experiments.width_claims import (
+    COLUMNS,
+    best_margins,
+    bound_claim,
+    claims,
+    error_claim,
+    table,
+    width_claim,
+)
+from ntkreg.experiments.width_figure import figure
+
+CONFIG = Config.preset("smoke")
+WIDTHS = (1, 4, 16, 64)
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return width.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+
+
+def rows_of(dataset, depth, width, seeds, margin, error=np.nan, bound=np.nan, reference=np.nan):
+    values = (dataset, 0, depth, width)
+    return [
+        (*values, seed, 1e-5, margin, reference, error, bound, 1e-4, True) for seed in range(seeds)
+    ]
+
+
+def all_rows():
+    rows = []
+    for number, w in enumerate(WIDTHS):
+        margin = (0.05, 0.08, 0.0999, 0.0999)[number]
+        rows += rows_of("random:2:8", 2, w, 3, margin, reference=0.1)
+        rows += rows_of("teacher:5:30", 2, w, 3, 0.01 + 0.001 * number, 0.2 - 0.01 * number, 9.0)
+    for depth, size in ((2, 100), (2, 400), (3, 100), (3, 400)):
+        growth = 1.0 if depth == 2 else 1.6294  # of the closed forms
+        bound = growth * 50 / size**0.5
+        rows += rows_of(f"D:5:{size}", depth, 16, 3, 0.1, 0.0, bound)
+    return pandas.DataFrame(rows, columns=list(COLUMNS))
+
+
+def test_the_claims_hold_on_rows_that_follow_theory():
+    rows = all_rows()
+    for claim in (width_claim, error_claim, bound_claim):
+        assert claim(rows).status == "holds", claim(rows)
+
+
+def changed(rows, where, **values):
+    rows = rows.copy()
+    for name, value in values.items():
+        rows.loc[where, name] = value
+    return rows
+
+
+def test_each_claim_fails_where_its_rows_break_it():
+    rows = all_rows()
+    random, widest = rows.dataset == "random:2:8", rows.width == 64
+    for margin in (0.098, 0.1001):  # a step down, above the certified margin
+        assert (
+            width_claim(changed(rows, random & widest, normalized_margin=margin)).status == "fails"
+        )
+    flat = changed(rows, random & (rows.width >= 16), normalized_margin=0.099)
+    assert width_claim(flat).status == "fails"  # a plateau below the certified margin
+    taught = rows.dataset == "teacher:5:30"
+    assert error_claim(changed(rows, taught & widest, test_error=0.3)).status == "fails"
+    assert error_claim(changed(rows, taught & widest, normalized_margin=0.005)).status == "fails"
+    on_d = rows.dataset.str.startswith("D:")
+    assert bound_claim(changed(rows, on_d & (rows.seed == 0), test_error=60.0)).status == "fails"
+    assert bound_claim(changed(rows, on_d, bound=5.0)).status == "fails"
+    deep = on_d & (rows.depth == 3)
+    assert bound_claim(changed(rows, deep, bound=1.3 * rows.bound)).status == "fails"
+
+
+def test_the_table_has_the_bound_of_two_classes_and_the_certified_margin(record):
+    rows = table(record)
+    random = rows[rows.dataset == "random:2:6"]
+    assert random.reference_margin.nunique() == 1 and random.bound.isna().all()
+    assert (random.normalized_margin <= random.reference_margin * (1 + 1e-7)).all()
+    on_d = rows[(rows.dataset == "D:5:40") & (rows.lam == 1e-5)].iloc[0]
+    expected = generalization_bound(on_d.normalized_margin, 40, 2.0, 2)  # ‖x‖² = d − 1
+    assert on_d.bound == pytest.approx(float(expected))
+    assert (rows.test_error.dropna() <= rows.bound[rows.test_error.notna()]).all()
+
+
+def test_a_wide_network_comes_to_the_certified_margin_and_one_neuron_does_not(record):
+    best = best_margins(table(record))
+    assert best.shape == (1, 2) and best[16].iloc[0] > 0.98 > best[1].iloc[0]
+    assert len(claims(record)) == 3
+
+
+def test_the_figure_has_four_panels_with_lines(record):
+    axes = figure(record).axes
+    assert len(axes) == 4 and all(ax.lines for ax in axes)
+
+
+def test_samples_and_test_points_of_a_teacher_are_labelled_by_it():
+    _, train, test = samples_of(parsed("teacher:5:40"), 3, 200)
+    _, same, _ = samples_of(parsed("teacher:5:40"), 3, 200)
+    assert train.x.shape == (40, 5) and test.x.shape == (200, 5)
+    assert np.array_equal(train.x, same.x)
+    assert 0.02 < np.mean(np.asarray(test.y) > 0) < 0.98
+
+
+def test_digits_are_split_into_samples_and_the_rest():
+    _, train, test = samples_of(parsed("digits:300"), 0, 10)
+    assert train.x.shape == (300, 64) and len(test.y) == 1497
+    assert set(np.asarray(train.y).tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize("text", ["random:2", "D:2:10", "spiral:3:4", "digits:x", "random:2:1"])
+def test_a_data_set_that_is_none_is_named(text):
+    with pytest.raises(ValueError, match=f"dataset must be random.*got '{text}'"):
+        parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(margin_widths=(0,)), "margin_widths must be at least 1, got 0"),
+        (dict(margin_sets=("random:5:10",)), "margin_sets must be of dimension 4 at most"),
+        (dict(error_lams=(0.0,)), "error_lams must be at least 1e-300 and finite, got 0.0"),
+        (dict(bound_depths=(1,)), "bound_depths must be at least 2, got 1"),
+        (dict(learning_rate=float("inf")), "learning_rate must be positive and finite, got inf"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
+
+
+def test_the_cells_are_all_widths_and_seeds_once():
+    rows = width.cells(Config())
+    assert len(rows) == len(set(rows)) == 9 * 4 * 8 + 4 * 2 * 8 + 4 * 3 * 8
