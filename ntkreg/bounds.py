@@ -81,9 +81,9 @@ def least_margin(
     Where F ≤ βF*, a part u of βF* at most is penalty, λ‖Θ‖^r = uβF*, and the worst sample's loss
     at most n times the rest: q ≥ ℓ⁻¹(n(1 − u)βF*). So γ ≥ min over u in (0, 1) of
     ℓ⁻¹(n(1 − u)βF*)/(uβF*/λ)^(a/r), ℓ⁻¹(t) = −log(e^t − 1). It is proved as far as F* is; an upper
-    bound of F* serves. Positive where nβF* < log 2. As λ → 0 it tends to γ*/β^(a/r), ten times what
-    the theorem grants, and no constant is better: the minimizer stretched to the penalty βF* has
-    that margin.
+    bound of F* serves. Positive where nβF* < log 2; else −∞: nothing is proved. As λ → 0 it tends
+    to γ*/β^(a/r), ten times what the theorem grants, and no constant is better: the minimizer made
+    heavier at the same outputs, by layers out of balance, has nearly that margin.
 
     Args:
       log_minimum: log F*.
@@ -95,6 +95,8 @@ def least_margin(
     """
     if not beta >= 1:
         raise ValueError(f"beta must be at least 1, got {beta}")
+    if math.log(num_samples * beta) + log_minimum >= math.log(math.log(2)):
+        return -math.inf
     # u is near 1 where λ is small, and its distance from 1 many decades wide.
     rest = np.exp(np.linspace(-50.0, 0.0, SHARES))[:-1]
     log_loss = math.log(num_samples * beta) + log_minimum + np.log(rest)

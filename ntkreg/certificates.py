@@ -125,6 +125,7 @@ def global_minimum(
     loss: str = "logistic",
     output_sign: int | None = None,
     params: Params | None = None,
+    limit: Certificate | None = None,
     oracle: str = "auto",
     tolerance: float = 1e-7,
     max_rounds: int = 100,
@@ -138,10 +139,10 @@ def global_minimum(
       loss: "logistic" or "squared" ((f − y)², no factor ½).
       output_sign: +1 or −1 for the minimum over networks whose output weights all have that sign,
         in which a noiseless flow that starts there is trapped; None for all networks.
+      limit: the certificate of the max margin, where it is known already. Below λ = 1e-9 the
+        search starts at its network, whose direction the minimizer tends to, and its weights bound
+        the minimum too; there it is computed if it is not given.
       params, oracle, tolerance, max_rounds, **options: as in `max_margin`.
-
-    Below λ = 1e-9 it starts from `params` where that separates the data, else from the max-margin
-    network, whose direction the minimizer tends to.
 
     Raises:
       ValueError: for bad data or params, an empty class, λ out of range, an unknown loss, sign or
@@ -181,15 +182,17 @@ def global_minimum(
     if params is not None:
         trained = _units_of_network(_inside(params, basis), x)
         units = two_layer.joined(trained.chosen(np.isin(trained.sign, signs)), units)
+    known = NOTHING
     if lam < FAR_LAM:
-        network = None if params is None else _inside(params, basis)
-        if network is None or two_layer.normalized_margin(network, x, y) <= 0:
-            known = dict(oracle=oracle, max_rounds=max_rounds, **options)
-            network = _inside(max_margin(data, **known).primal, basis)
-        near, start = _scaled_to_lam(network, x, y, lam)
+        limit = limit or max_margin(data, oracle=oracle, max_rounds=max_rounds, **options)
+        near, start = _scaled_to_lam(_inside(limit.primal, basis), x, y, lam)
         units = two_layer.joined(near, units)
         start = np.concatenate([start, np.zeros((len(units) - len(near), x.shape[1]))])
-    found = generated(ask, x, units, signs, solve, tolerance, max_rounds, NOTHING, start)
+        maxima = [ask(sign * limit.dual * y, None) for sign in signs]
+        least, dual = bound(limit.dual * y, max(maximum.upper for maximum in maxima))
+        nodes = max(maximum.nodes for maximum in maxima)
+        known = NOTHING._replace(dual=dual, bound=least, nodes=nodes)
+    found = generated(ask, x, units, signs, solve, tolerance, max_rounds, known, start)
     return _certificate(found, name, basis, tolerance)
 
 

@@ -43,6 +43,7 @@ import scipy.special
 from ntkreg._types import Float
 
 FIXED_POINT_STEPS = 200
+FIRST_GUESS = 20.0  # of R·D, at least: from above it comes to the larger root, where there are two
 
 
 class Prediction(NamedTuple):
@@ -104,8 +105,8 @@ def predicted(
     least = np.log(order * dual_value / power) + h - np.log(num_samples)
     share = 1 - power / order
     constant = least - np.asarray(log_lam, np.float64)
-    radius = np.where(constant > 0, constant, np.nan) / dual_value
-    with np.errstate(invalid="ignore"):
+    radius = np.maximum(constant, FIRST_GUESS) / dual_value
+    with np.errstate(invalid="ignore", divide="ignore"):
         for _ in range(FIXED_POINT_STEPS):  # contracts by share/(R·D) each time
             radius = (constant + share * np.log(radius)) / dual_value
         radius = np.where(radius > 0, radius, np.nan)

@@ -74,8 +74,9 @@ def init(path: Path, knobs: Knobs, params: Params, warm: bool | Array = True) ->
     num_lams = knobs.log_lams.shape[0]
     ends = jax.tree.map(lambda p: jnp.broadcast_to(p, (num_lams, *p.shape)), params)
     train = trainers.init(path.trainer, params)
-    finish = _finisher().init(params)
-    return PathState(train, finish, jnp.int32(0), jnp.asarray(warm, bool), params, ends)
+    return PathState(
+        train, _unfinished(params), jnp.int32(0), jnp.asarray(warm, bool), params, ends
+    )
 
 
 def steps_at_each_lam(path: Path) -> int:
@@ -111,14 +112,16 @@ def _within_one_lam(
 ) -> PathState:
     """As far as step `last`, or to the end of the λ at hand and the start of the next."""
     part = state.step // steps_at_each_lam(path)
+    begin, end = (steps_at_each_lam(path) * p for p in (part, part + 1))
     here = Knobs(knobs.log_lams[part][None], knobs.learning_rate)
     train = trainers.advance(path.trainer, data, here, state.train, last - state.step)
-    state = state._replace(train=train, step=state.step + train.step - state.train.step)
+    trained = trainers.is_done(path.trainer, here, train)
+    # A trainer that stops early counts as one that took all its steps.
+    step = jnp.maximum(state.step, begin + jnp.where(trained, path.trainer.num_steps, train.step))
+    state = state._replace(train=train, step=step)
     value = _log_objective(path.trainer, data, here.log_lams[0])
-    end = (part + 1) * steps_at_each_lam(path)
-    begun = train.step >= path.trainer.num_steps
     state = jax.lax.while_loop(
-        lambda s: begun & (s.step < jnp.minimum(last, end)), lambda s: _finishing(value, s), state
+        lambda s: trained & (s.step < jnp.minimum(last, end)), lambda s: _finishing(value, s), state
     )
     following = jnp.minimum(part + 1, knobs.log_lams.shape[0] - 1)
     return jax.lax.cond(
@@ -136,6 +139,11 @@ def _log_objective(trainer: Trainer, data: Dataset, log_lam: Array):
 
 def _finisher() -> optax.GradientTransformationExtraArgs:
     return optax.lbfgs(memory_size=MEMORY)
+
+
+def _unfinished(params: Params) -> PyTree:
+    """L-BFGS before its first step, in types that its steps keep: weak ones compile twice."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), _finisher().init(params))
 
 
 def _finishing(value, state: PathState) -> PathState:
@@ -165,7 +173,7 @@ def _next_lam(
     stretched = stretched_to(path.trainer, data, log_lam, end)
     start = jax.tree.map(lambda p, q: jnp.where(goes_on, p, q), stretched, state.first)
     train = trainers.init(path.trainer, start)
-    return state._replace(train=train, finish=_finisher().init(start), ends=ends)
+    return state._replace(train=train, finish=_unfinished(start), ends=ends)
 
 
 def stretched_to(trainer: Trainer, data: Dataset, log_lam: Scalar, params: Params) -> Params:
@@ -185,6 +193,7 @@ def stretched_to(trainer: Trainer, data: Dataset, log_lam: Scalar, params: Param
     centre, reach = jnp.zeros((), log_norm.dtype), RAY_REACH
     for _ in range(RAY_ROUNDS):
         tried = centre + reach * jnp.linspace(-1.0, 1.0, RAY_POINTS, dtype=log_norm.dtype)
+        tried = jnp.clip(tried, -RAY_REACH, RAY_REACH)
         centre = tried[jnp.argmin(jax.vmap(value)(tried))]
         reach *= 4.0 / RAY_POINTS
     return optax.tree.scale(jnp.exp(centre), params)

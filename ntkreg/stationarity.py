@@ -65,7 +65,8 @@ def shortest_gradient(
     def collect(count, carry):
         gradients, weights = carry
         shortest = weights @ gradients
-        edge = centre - radius * shortest / jnp.maximum(jnp.linalg.norm(shortest), 1e-300)
+        length = jnp.maximum(jnp.linalg.norm(shortest), jnp.finfo(centre.dtype).tiny)
+        edge = centre - radius * shortest / length
         gradients = gradients.at[count].set(gradient(edge))
         return gradients, _bettered(gradients @ gradients.T, weights, count + 1)
 
@@ -84,7 +85,7 @@ def _bettered(gram: Float[Array, "k k"], weights: Float[Array, " k"], count: Arr
     def step(_, carry):
         weights, ahead, momentum = carry
         moved = jnp.where(known, ahead - rate * (gram @ ahead), -jnp.inf)
-        new = optax.projections.projection_simplex(moved)
+        new = optax.projections.projection_simplex(moved).astype(gram.dtype)
         grown = (1.0 + jnp.sqrt(1.0 + 4.0 * momentum**2)) / 2.0
         return new, new + (momentum - 1.0) / grown * (new - weights), grown
 

@@ -15,7 +15,7 @@ from ntkreg.data import Dataset, noisy_xor
 from ntkreg.l1_machines import circle, l1_svm, relu_dictionary
 from ntkreg.margins import normalized_margin
 from ntkreg.networks import fully_connected
-from ntkreg.objectives import get_loss, objective
+from ntkreg.objectives import get_loss, log_objective, objective
 from ntkreg.trainers import train
 
 
@@ -170,13 +170,20 @@ def test_a_further_sample_never_raises_the_margin(oracle):
         before = found.upper
 
 
+@functools.cache
+def trained_far(seed):
+    """On SMALL to λ = 1e-100."""
+    options = {"lam": (1e-4, 1e-16, 1e-100), "learning_rate": 0.1, "num_steps": 6000}
+    network = fully_connected(2, 64)
+    return train(network, random_labels(*SMALL), key=jax.random.key(seed), **options).params
+
+
 def test_training_comes_near_the_margin_and_never_past_it():
-    """λ → 1e-100 from four starts."""
+    """λ → 1e-100 from two starts."""
     data, found = random_labels(*SMALL), exact_margin(*SMALL)
     network = fully_connected(2, 64)
-    options = {"lam": (1e-4, 1e-16, 1e-100), "learning_rate": 0.1, "num_steps": 6000}
     for seed in range(2):
-        params = train(network, data, key=jax.random.key(seed), **options).params
+        params = trained_far(seed)
         ratio = float(normalized_margin(network, params, data)) / found.lower
         assert 0.97 <= ratio <= 1 + 1e-6
         assert margin_again(params, data) <= found.upper * (1 + 1e-9)
@@ -383,6 +390,119 @@ def test_minimum_rises_with_lambda_and_known_units_change_nothing():
     assert margin.lower == pytest.approx(exact_margin(*SMALL).lower, rel=1e-6)
 
 
+# Far down the path ---------------------------------------------------------------------------
+
+FAR = [1e-16, 1e-100, 1e-300]
+least = functools.cache(lambda key, lam: global_minimum(random_labels(*key), lam))
+
+
+def log_objective_again(params, data, lam):
+    network = fully_connected(2, params[0].shape[1])
+    params = tuple(map(jnp.asarray, params))
+    return float(log_objective(get_loss("logistic"), network, params, data, jnp.log(lam)))
+
+
+@pytest.mark.parametrize("lam", FAR)
+@pytest.mark.parametrize("key", [SMALL, SETS[2], SETS[8]], ids=str)
+def test_minima_far_down_the_path_hold_on_both_sides_in_other_code(key, lam):
+    """All b are tiny: −ℓ*(−b) = a(1 − log a) at a = by, but for a² and above."""
+    found, data = least(key, lam), random_labels(*key)
+    assert 0 < found.lower <= found.upper and found.gap <= 1e-6
+    assert found.gap == pytest.approx(1 - found.lower / found.upper, abs=1e-15)
+    assert log_objective_again(found.primal, data, lam) == pytest.approx(
+        math.log(found.upper), abs=1e-9
+    )
+    a = found.dual * np.asarray(data.y)
+    assert (a >= 0).all() and a.max() < 1e-12
+    value = np.mean(a[a > 0] * (1 - np.log(a[a > 0]))) * np.mean(a > 0)
+    assert value == pytest.approx(found.lower, rel=1e-9)
+    gain = largest_gain(found.dual / len(a) / lam, data, 100_000)
+    assert 1.8 <= gain <= 2 * (1 + 1e-9)
+    assert found.primal[0].shape[1] <= len(a)
+
+
+@pytest.mark.parametrize("key", [SMALL, SETS[2]], ids=str)
+def test_minima_far_down_the_path_tend_to_the_max_margin(key):
+    """λ‖Θ‖² is nearly all of F there: γ*F/λ falls towards log(1/λ), its margin rises to γ*."""
+    known, margins = exact_margin(*key), []
+    for lam in (1e-9, *FAR):
+        found = least(key, lam)
+        margins.append(margin_again(found.primal, random_labels(*key)) / known.upper)
+        ratio = known.upper * found.upper / lam / math.log(1 / lam)
+        assert abs(ratio - 1) < 10 / math.log(1 / lam)
+    assert margins == sorted(margins) and 1 - 4 / math.log(1e300) < margins[-1] <= 1
+
+
+def test_both_starts_meet_where_they_change():
+    data = random_labels(*SMALL)
+    for lam in (1e-9, 1e-9 * (1 - 1e-9)):
+        found = global_minimum(data, lam)
+        assert found.gap <= 1e-6
+        assert found.upper == pytest.approx(global_minimum(data, 1e-9).upper, rel=1e-7)
+
+
+def test_the_minimum_is_concave_and_rises_with_lambda_far_down():
+    """As the least of functions that are linear in λ: F/λ falls."""
+    lams = 1e-200 * np.array([1.0, 2.0, 4.0, 16.0])
+    values = [least(SMALL, lam).upper for lam in lams]
+    assert (np.diff(values) > 0).all()
+    assert (np.diff(values / lams) < 0).all()
+    slopes = np.diff(values) / np.diff(lams)
+    assert (np.diff(slopes) < 0).all()
+
+
+@pytest.mark.parametrize("lam", FAR)
+def test_no_trained_network_is_below_a_minimum_far_down_the_path(lam):
+    """Trained to λ = 1e-100, and stretched to the others."""
+    data = random_labels(*SMALL)
+    for seed in range(2):
+        for scale in np.geomspace(0.3, 3, 40):
+            params = [scale * p for p in trained_far(seed)]
+            assert log_objective_again(params, data, lam) >= math.log(least(SMALL, lam).lower)
+    if lam == 1e-100:
+        reached = log_objective_again(trained_far(0), data, lam)
+        assert reached <= math.log(least(SMALL, lam).upper) + 0.03
+
+
+@pytest.mark.parametrize("lam", FAR)
+def test_a_trained_start_comes_to_the_same_minimum_and_a_wrong_one_is_replaced(lam):
+    data, known = random_labels(*SMALL), least(SMALL, lam)
+    untrained = fully_connected(2, 8).init(jax.random.key(0), 3)
+    assert margin_again(untrained, data) < 0 < margin_again(trained_far(0), data)
+    for params in (trained_far(0), untrained):
+        found = global_minimum(data, lam, params=params)
+        assert found.gap <= 1e-6
+        assert found.upper == pytest.approx(known.upper, rel=1e-6)
+
+
+@pytest.mark.parametrize("lam", [1e-16, 1e-300])
+def test_what_is_outside_the_row_space_changes_no_minimum_far_down(lam):
+    data = random_labels(*SMALL)
+    into = np.linalg.qr(np.random.default_rng(1).normal(size=(7, 3)))[0].T
+    found = global_minimum(dataset(data.x @ into, data.y), lam)
+    assert found.primal[0].shape[0] == 7
+    assert found.upper == pytest.approx(least(SMALL, lam).upper, rel=1e-6)
+
+
+@pytest.mark.parametrize("lam", [1e-16, 1e-100])
+def test_orthonormal_inputs_have_their_minimum_by_hand_far_down(lam):
+    """For each class c/n log(1 + e^(−q)) + 2λq√c, least at e^(−q) = t/(1 − t), t = 2λn/√c."""
+    expected = 0.0
+    for count in (3, 1):
+        t = 2 * 4 / count**0.5  # of λ, beside which t² is nothing
+        expected += count / 4 * t + 2 * count**0.5 * (math.log(1 / lam) - math.log(t))
+    found = global_minimum(orthonormal(3, 1), lam)
+    assert found.upper / lam == pytest.approx(expected, rel=1e-6)
+    assert found.lower / lam == pytest.approx(expected, rel=1e-6)
+
+
+def test_branch_and_bound_certifies_far_down_the_path_beyond_rank_four():
+    data = noisy_xor(jax.random.key(0), 24, 6)
+    found = global_minimum(data, 1e-100)
+    assert found.kind == "certified" and found.gap <= 1e-5
+    assert log_objective_again(found.primal, data, 1e-100) == pytest.approx(math.log(found.upper))
+
+
 # Trained networks ----------------------------------------------------------------------------
 
 
@@ -522,6 +642,15 @@ def test_data_that_no_network_separates_is_refused(data, oracle):
         ValueError, match=r"separable.*bound every normalized margin by \d\.\de-\d\d"
     ):
         max_margin(data, oracle=oracle)
+
+
+@pytest.mark.parametrize("lam", [1e-12, 1e-300])
+@pytest.mark.parametrize("params", [None, (np.ones((2, 2)), np.ones((2, 1)))], ids=["", "known"])
+def test_the_minimum_far_down_the_path_needs_data_that_is_separable(lam, params):
+    data = dataset([[1.0, 2.0], [2.0, 4.0]], [1, -1])
+    with pytest.raises(ValueError, match="data must be separable"):
+        global_minimum(data, lam, params=params)
+    assert global_minimum(data, 1e-3, params=params).upper > 0.1
 
 
 NAN_X, NO_ROWS = dataset(GOOD.x.at[1, 2].set(jnp.nan), GOOD.y), dataset(np.zeros((0, 3)), [])

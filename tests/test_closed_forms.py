@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from ntkreg.closed_forms import (
     linear_margin,
+    orthonormal_classes_margin,
     orthonormal_margin,
+    orthonormal_quadratic_margin,
     planted_margin,
     planted_network,
     population_margin,
@@ -21,7 +23,7 @@ from ntkreg.closed_forms import (
 )
 from ntkreg.data import Dataset, noisy_xor
 from ntkreg.kernel_machines import hard_margin_svm
-from ntkreg.margins import margins, normalized_margin
+from ntkreg.margins import margin_pairs, margins, normalized_margin
 from ntkreg.networks import fully_connected
 from ntkreg.trainers import train
 
@@ -39,6 +41,12 @@ def population(dim):
 def orthonormal(num_positive, num_negative):
     labels = jnp.concatenate([jnp.ones(num_positive), -jnp.ones(num_negative)])
     return Dataset(jnp.eye(num_positive + num_negative), labels)
+
+
+def orthonormal_classes(counts):
+    """Class indices for labels."""
+    labels = jnp.repeat(jnp.arange(len(counts)), jnp.array(counts))
+    return Dataset(jnp.eye(sum(counts)), labels)
 
 
 def linearly_separable():
@@ -62,10 +70,11 @@ SETTINGS = {
 }
 
 
-def trained_margins(data, depth, activation="relu", num_seeds=4):
-    network = fully_connected(depth, 16, activation=activation)
+def trained_margins(data, depth, activation="relu", num_seeds=4, num_outputs=1):
+    network = fully_connected(depth, 16, num_outputs, activation)
     rate, path, num_steps = SETTINGS[depth]
     options = {"lam": path, "learning_rate": rate, "num_steps": num_steps}
+    options["loss"] = "logistic" if num_outputs == 1 else "cross_entropy"
     results = [train(network, data, key=jax.random.key(s), **options) for s in range(num_seeds)]
     return [float(normalized_margin(network, result.params, data)) for result in results]
 
@@ -191,6 +200,97 @@ def test_chains_of_neurons_reach_the_orthonormal_margin(depth, positive, negativ
     assert found == pytest.approx(orthonormal_margin(depth, positive, negative), rel=1e-12)
 
 
+def class_chains(depth, counts):
+    """For each class a chain of single neurons that ends in e_c − 1/k, in equal parts."""
+    labels, k = np.repeat(np.arange(len(counts)), counts), len(counts)
+    sizes = (np.array(counts) * (k - 1) / k) ** (1 / (2 * depth))
+    first = np.eye(k)[labels] * sizes / np.sqrt(counts)
+    last = sizes[:, None] * (np.eye(k) - 1 / k) / ((k - 1) / k) ** 0.5
+    return tuple(map(jnp.asarray, [first, *[np.diag(sizes)] * (depth - 2), last]))
+
+
+CLASSES = st.lists(st.integers(1, 6), min_size=2, max_size=5)
+
+
+@pytest.mark.parametrize(("depth", "counts"), [(2, (3, 2, 1)), (6, (1, 2, 3, 2))], ids=str)
+def test_chains_of_neurons_reach_the_margin_of_several_classes(depth, counts):
+    """With all margins f_y − f_j equal to 1."""
+    data, params = orthonormal_classes(counts), class_chains(depth, counts)
+    network = fully_connected(depth, len(counts), len(counts))
+    np.testing.assert_allclose(margin_pairs(network, params, data), 1, rtol=1e-12)
+    found = float(normalized_margin(network, params, data))
+    assert found == pytest.approx(orthonormal_classes_margin(depth, counts), rel=1e-12)
+
+
+@given(st.integers(2, 8), st.integers(1, 9), st.integers(1, 9))
+def test_two_classes_gain_root_two_by_a_second_output(depth, one, other):
+    """Of ±γ/2 on two outputs each is half as large, and ‖w‖ of the two is γ/√2."""
+    found = orthonormal_classes_margin(depth, (one, other))
+    assert found == pytest.approx(2**0.5 * orthonormal_margin(depth, one, other), rel=1e-14)
+
+
+@given(st.integers(2, 8), CLASSES)
+def test_the_order_of_classes_does_not_matter_and_more_samples_cost(depth, counts):
+    found = orthonormal_classes_margin(depth, counts)
+    assert found == pytest.approx(orthonormal_classes_margin(depth, counts[::-1]), rel=1e-14)
+    assert orthonormal_classes_margin(depth, [*counts[:-1], counts[-1] + 1]) < found
+    assert orthonormal_classes_margin(depth, [*counts, 1]) < found
+
+
+@given(st.integers(0, 1000), CLASSES)
+def test_a_unit_of_norm_one_gains_at_most_twice_the_margin_of_several_classes(seed, counts):
+    """The proof at depth 2: Σ αᵢⱼ(w_yᵢ − wⱼ) relu(uᵀxᵢ) with its α, over ‖u‖ = ‖w‖ = 1."""
+    rng, k, labels = (
+        np.random.default_rng(seed),
+        len(counts),
+        np.repeat(np.arange(len(counts)), counts),
+    )
+    alpha = 1 / ((k - 1) * np.sqrt(counts)[labels] * np.sqrt(counts).sum())
+    assert (k - 1) * alpha.sum() == pytest.approx(1, rel=1e-12)
+    limit = 2 * orthonormal_classes_margin(2, counts)
+
+    def gain(u):  # of the best w
+        pull = (k * np.eye(k)[labels] - 1).T @ (alpha * np.maximum(u / np.linalg.norm(u), 0))
+        return np.linalg.norm(pull)
+
+    assert max(map(gain, rng.normal(size=(200, sum(counts))))) <= limit * (1 + 1e-12)
+    for along in np.eye(k)[labels].T:
+        assert gain(along) == pytest.approx(limit, rel=1e-12)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_training_reaches_the_margin_of_several_classes_and_no_more(depth):
+    """Proved for depth 2, as above."""
+    data, best = orthonormal_classes((3, 2, 1)), orthonormal_classes_margin(depth, (3, 2, 1))
+    found = np.array(trained_margins(data, depth, num_outputs=3)) / best
+    assert 0.99 <= found.max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(("positive", "negative"), [(3, 2), (1, 1), (4, 0), (0, 2), (1, 7)])
+def test_two_quadratic_neurons_reach_the_margin_of_quadratic_networks(positive, negative):
+    """Along the sums of the classes, ‖u‖² = 2w²: w(uᵀx)² = ±1 where |w|‖u‖² is their number."""
+    sizes = np.array([positive, negative], float)
+    last = (sizes / 2) ** (1 / 3)
+    first = np.zeros((positive + negative, 2))
+    first[:positive, 0] = (2 / max(positive, 1)) ** 0.5 * last[0]
+    first[positive:, 1] = (2 / max(negative, 1)) ** 0.5 * last[1]
+    params = (jnp.asarray(first), jnp.asarray([[last[0]], [-last[1]]]))
+    data, network = orthonormal(positive, negative), fully_connected(2, 2, activation="quadratic")
+    assert network.order == 3
+    np.testing.assert_allclose(margins(network, params, data), 1, rtol=1e-12)
+    found = float(normalized_margin(network, params, data))
+    best = orthonormal_quadratic_margin(positive, negative)
+    assert found == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize(("positive", "negative"), [(3, 2), (4, 1)])
+def test_training_reaches_the_quadratic_margin_and_no_more(positive, negative):
+    best = orthonormal_quadratic_margin(positive, negative)
+    data = orthonormal(positive, negative)
+    found = np.array(trained_margins(data, 2, "quadratic", num_seeds=2)) / best
+    assert 0.997 <= found.max() <= 1 + 1e-9
+
+
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_one_class_of_orthonormal_inputs_is_a_linear_problem(depth):
     expected = linear_margin(depth, svm_margin(orthonormal(5, 0)))
@@ -219,6 +319,14 @@ def test_linear_margin_of_depth_one_is_the_svm():
         (lambda: orthonormal_margin(2, -1, 2), "num_positive.*got -1"),
         (lambda: orthonormal_margin(2, 1, 1.5), "num_negative.*got 1.5"),
         (lambda: orthonormal_margin(2, 0, 0), r"num_positive \+ num_negative.*got 0"),
+        (lambda: orthonormal_classes_margin(1, (2, 2)), "depth.*at least 2, got 1"),
+        (lambda: orthonormal_classes_margin(2, (2,)), r"counts.*two classes, got \(2,\)"),
+        (lambda: orthonormal_classes_margin(2, []), r"counts.*got \(\)"),
+        (lambda: orthonormal_classes_margin(2, (2, 0)), "counts.*at least 1, got 0"),
+        (lambda: orthonormal_classes_margin(2, (2, 1.5)), "counts.*got 1.5"),
+        (lambda: orthonormal_quadratic_margin(-1, 2), "num_positive.*got -1"),
+        (lambda: orthonormal_quadratic_margin(1, 0.5), "num_negative.*got 0.5"),
+        (lambda: orthonormal_quadratic_margin(0, 0), r"num_positive \+ num_negative.*got 0"),
         (lambda: linear_margin(0, 1.0), "depth.*at least 1, got 0"),
         (lambda: linear_margin(2, 0.0), "svm_margin.*got 0.0"),
         (lambda: linear_margin(2, -0.1), "svm_margin.*got -0.1"),

@@ -15,13 +15,14 @@ from ntkreg.margins import (
     activation_patterns,
     dual_weighted_margin,
     dual_weights,
+    margin_pairs,
     margins,
     normalized_margin,
 )
 from ntkreg.networks import Network, fully_connected
 from ntkreg.objectives import get_loss
 
-LOGISTIC = get_loss("logistic")
+LOGISTIC, CROSS_ENTROPY = get_loss("logistic"), get_loss("cross_entropy")
 DATA = noisy_xor(jax.random.key(0), 15, 5)
 LINEAR = fully_connected(1, 1)
 
@@ -127,6 +128,106 @@ def test_dual_weighted_margin_is_its_formula():
     expected = (sigmoid @ q) / sigmoid.sum() / norm_squared
     weighted = dual_weighted_margin(LOGISTIC, network, params, DATA)
     np.testing.assert_allclose(weighted, expected, rtol=1e-11)
+
+
+# Several classes ---------------------------------------------------------------------------------
+
+OUTPUTS = Network(None, lambda params, x: params * x, None, 1)  # x themselves, times a number
+
+
+def classes(seed, scale=1.0, n=6, k=4):
+    """(network, params, data) of random outputs and labels."""
+    outputs = scale * jax.random.normal(jax.random.key(seed), (n, k))
+    return OUTPUTS, jnp.ones(()), Dataset(outputs, jnp.arange(n) % k)
+
+
+def pairs_by_hand(data):
+    """f_y − f_j for the classes after y, and round from the last to the first."""
+    k = data.x.shape[1]
+    return np.array(
+        [
+            [f[y] - f[(y + step) % k] for step in range(1, k)]
+            for f, y in zip(np.asarray(data.x), data.y.tolist(), strict=True)
+        ]
+    )
+
+
+@given(st.integers(0, 100))
+def test_margin_pairs_are_differences_from_the_own_output_and_the_least_is_the_margin(seed):
+    problem = classes(seed)
+    pairs = margin_pairs(*problem)
+    np.testing.assert_allclose(pairs, pairs_by_hand(problem[2]), rtol=1e-14)
+    np.testing.assert_array_equal(margins(*problem), np.asarray(pairs).min(axis=1))
+
+
+def test_margin_pairs_of_one_output_are_the_margins():
+    network, params = random_network(3)
+    pairs = margin_pairs(network, params, DATA)
+    np.testing.assert_array_equal(pairs, DATA.y * network.apply(params, DATA.x))
+    np.testing.assert_array_equal(margins(network, params, DATA), pairs)
+
+
+@given(st.integers(0, 100), st.floats(0.1, 30.0))
+def test_dual_weights_of_several_classes_are_the_slope_of_the_loss_in_the_pairs(seed, scale):
+    """Σ log(1 + Σ_j e^(−pairᵢⱼ)) is the cross-entropy, and jax.grad its slope."""
+    problem = classes(seed, scale)
+    pairs, data = margin_pairs(*problem), problem[2]
+    loss_of_pairs = lambda p: jnp.sum(jnp.log1p(jnp.sum(jnp.exp(-p), axis=1)))
+    loss = jnp.sum(CROSS_ENTROPY.value(data.x, data.y))
+    np.testing.assert_allclose(loss_of_pairs(pairs), loss, rtol=1e-10)
+    slope = -jax.grad(loss_of_pairs)(pairs)
+    weights = np.asarray(dual_weights(CROSS_ENTROPY, *problem))
+    assert weights.shape == (6, 3)
+    assert weights.sum() == pytest.approx(1, rel=1e-13)
+    np.testing.assert_allclose(weights, slope / jnp.sum(slope), rtol=1e-9, atol=1e-300)
+
+
+def test_dual_weights_of_several_classes_do_not_underflow_far_out():
+    """Outputs of some thousands: all right, where softmax(f)ⱼ is 0 in float64; and all wrong."""
+    right = jnp.array([[4e3, 0.0, -1.0], [0.0, 4e3, -50.0], [-2.0, -2.0, 4e3]])
+    network, params, data = OUTPUTS, jnp.ones(()), Dataset(right, jnp.arange(3))
+    weights = dual_weights(CROSS_ENTROPY, network, params, data)
+    expected = jax.nn.softmax(-margin_pairs(network, params, data) + 4e3, axis=(0, 1))
+    np.testing.assert_allclose(weights, expected, rtol=1e-10)
+    wrong = Dataset(right, jnp.array([1, 2, 0]))
+    weights = dual_weights(CROSS_ENTROPY, network, params, wrong)
+    np.testing.assert_allclose(weights.max(axis=1), 1 / 3, rtol=1e-12)
+    assert float(weights.sum()) == pytest.approx(1, rel=1e-12)
+
+
+@given(st.integers(0, 100))
+def test_dual_weights_at_outputs_of_thousands_are_finite_and_sum_to_one(seed):
+    weights = np.asarray(dual_weights(CROSS_ENTROPY, *classes(seed, 1e3)))
+    assert np.isfinite(weights).all() and weights.sum() == pytest.approx(1, rel=1e-12)
+
+
+@given(st.integers(0, 100), st.floats(0.1, 1000.0))
+def test_two_classes_have_the_weights_and_margins_of_the_logistic_loss_of_their_difference(
+    seed, scale
+):
+    network, params, data = classes(seed, scale, k=2)
+    signs = 2.0 * data.y - 1.0
+    single = (LINEAR, (jnp.ones((1, 1)),), Dataset(jnp.diff(data.x, axis=1), signs))
+    several = dual_weights(CROSS_ENTROPY, network, params, data)
+    np.testing.assert_allclose(several[:, 0], dual_weights(LOGISTIC, *single), rtol=1e-9)
+    found = dual_weighted_margin(CROSS_ENTROPY, network, params, data)
+    np.testing.assert_allclose(found, dual_weighted_margin(LOGISTIC, *single), rtol=1e-9)
+
+
+def test_dual_weighted_margin_of_several_classes_is_its_formula_and_at_least_the_margin():
+    network, data = fully_connected(2, 6, 3), Dataset(DATA.x, jnp.arange(15) % 3)
+    for seed in range(4):
+        params = network.init(jax.random.key(seed), 5)
+        outputs = np.asarray(network.apply(params, data.x))
+        shares = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+        own = np.asarray(data.y)[:, None] == np.arange(3)
+        alpha = np.where(own, 0.0, shares)
+        pairs = (outputs * own).sum(axis=1, keepdims=True) - outputs
+        norm_squared = sum((np.asarray(w) ** 2).sum() for w in params)
+        expected = (alpha * pairs).sum() / alpha.sum() / norm_squared
+        found = float(dual_weighted_margin(CROSS_ENTROPY, network, params, data))
+        assert found == pytest.approx(expected, rel=1e-11)
+        assert found > float(normalized_margin(network, params, data))
 
 
 def test_activation_patterns_agree_with_brute_force():

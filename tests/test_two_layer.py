@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ntkreg import two_layer
@@ -92,6 +92,37 @@ def test_units_are_found_once_each(seed):
     expected = {(row.tobytes(), s) for row, s in zip(*units, strict=True)}
     assert {(row.tobytes(), s) for row, s in zip(*found, strict=True)} == expected
     assert len(found) == len(expected) < 40
+
+
+@given(seeds)
+def test_units_and_vectors_of_a_network_have_its_outputs_and_no_more_norm(seed):
+    """Unbalanced neurons, many to a unit; each vector in the cone of its unit."""
+    rng = np.random.default_rng(seed)
+    x, first, last = (rng.normal(size=shape) for shape in ((5, 2), (2, 30), (30, 1)))
+    last[:3], first[:, 4] = 0.0, 0.0
+    units, vectors = two_layer.units_and_vectors(x, (first, last))
+    assert vectors.shape == (len(units), 2) and len(units) < 30
+    rows = {(row.tobytes(), sign) for row, sign in zip(*units, strict=True)}
+    assert len(rows) == len(units)
+    outputs = two_layer.outputs((first, last), x)
+    np.testing.assert_allclose(units.features(x) @ vectors.ravel(), outputs, atol=1e-12)
+    np.testing.assert_allclose(sum_of_relus(x, units, vectors), outputs, atol=1e-12)
+    norms = np.linalg.norm(first, axis=0) * np.abs(last[:, 0])
+    assert np.linalg.norm(vectors, axis=1).sum() < norms.sum()
+    assert 2 * norms.sum() < two_layer.squared_norm((first, last))
+
+
+@given(seeds)
+def test_units_and_vectors_give_back_what_a_network_was_made_of(seed):
+    """Where every vector has a unit of its own."""
+    x, units, vectors = random_units(seed, num_points=12, count=6)
+    assume(len(two_layer.units_of(x, vectors, units.sign)) == 6)
+    params = two_layer.network_of(x, units, vectors)
+    again, found = two_layer.units_and_vectors(x, params)
+    ours = sorted(zip(map(tuple, units.active), units.sign, map(tuple, vectors), strict=True))
+    theirs = sorted(zip(map(tuple, again.active), again.sign, map(tuple, found), strict=True))
+    assert [row[:2] for row in ours] == [row[:2] for row in theirs]
+    np.testing.assert_allclose([row[2] for row in ours], [row[2] for row in theirs], atol=1e-10)
 
 
 @given(seeds)

@@ -123,7 +123,7 @@ def _certified(config: Config, samples: Dataset, width: int):
         best = certificates.max_margin(samples)
     except ValueError:
         return 0.0, none, none, np.zeros((len(lams), len(config.betas))), minimizers
-    minima = [certificates.global_minimum(samples, lam, params=best.primal) for lam in lams]
+    minima = [certificates.global_minimum(samples, lam, limit=best) for lam in lams]
     for number, minimum in enumerate(minima):
         for layer, filled in zip(minimum.primal, minimizers, strict=True):
             filled[number, : layer.shape[0], : layer.shape[1]] = layer

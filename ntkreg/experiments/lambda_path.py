@@ -193,8 +193,7 @@ def certified_path(samples: Dataset, lams: tuple[float, ...]) -> dict[str, np.nd
     except ValueError:
         return {**columns, "reference_margin": np.zeros(num_lams)}
     minima = [
-        certificates.global_minimum(samples, lam, params=best.primal, tolerance=CLOSED)
-        for lam in lams
+        certificates.global_minimum(samples, lam, limit=best, tolerance=CLOSED) for lam in lams
     ]
     rows = [_minimizer(samples, lam, minimum) for lam, minimum in zip(lams, minima, strict=True)]
     columns |= {name: np.array([row[name] for row in rows]) for name in rows[0]}

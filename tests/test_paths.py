@@ -1,0 +1,353 @@
+"""The λ-path: how it is cut, where each λ begins, and the certified minima that it comes to."""
+
+import functools
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+
+from ntkreg import paths, trainers, two_layer
+from ntkreg.certificates import global_minimum, max_margin
+from ntkreg.closed_forms import planted_network
+from ntkreg.data import Dataset, noisy_xor, random_labels
+from ntkreg.margins import dual_weighted_margin, margins, normalized_margin
+from ntkreg.networks import Network, fully_connected
+from ntkreg.objectives import get_loss, log_objective
+from ntkreg.paths import Path, stretched_to, train_path
+from ntkreg.stationarity import log_residual
+from ntkreg.trainers import Trainer, knobs
+
+DATA = random_labels(jax.random.key(0), 10, 2)
+NETWORK = fully_connected(2, 50)
+LAMS = (1e-2, 1e-4, 1e-8, 1e-16, 1e-32)
+SHORT = Path(Trainer(fully_connected(2, 12), num_steps=7), finish_steps=3)
+FEW = SHORT.trainer.network.init(jax.random.key(1), 2)
+
+ADVANCE = jax.jit(paths.advance, static_argnums=0)
+STRETCHED = jax.jit(stretched_to, static_argnums=0)
+
+
+def entry(ends, part):
+    return jax.tree.map(lambda leaf: leaf[part], ends)
+
+
+def whole(path, chosen, params, warm=True):
+    """The state at the end of a path."""
+    state = paths.init(path, chosen, params, warm)
+    return ADVANCE(path, DATA, chosen, state, paths.total_steps(path, chosen))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_value(trainer, params, log_lam, data=DATA):
+    loss = get_loss(trainer.loss)
+    return log_objective(loss, trainer.network, params, data, log_lam, trainer.power)
+
+
+@functools.cache
+def followed(*lams):
+    """A warm path of five λ at width fifty, with what was measured of it."""
+    return train_path(
+        NETWORK, DATA, lams=lams, key=jax.random.key(0), learning_rate=0.03, num_steps=1000
+    )
+
+
+# How it is cut -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warm", [True, False])
+@pytest.mark.parametrize("finish_steps", [3, 0])
+def test_how_a_path_is_cut_does_not_change_a_bit(finish_steps, warm):
+    """In one call, step by step, and in unequal parts that end within and between the λ."""
+    path, chosen = Path(SHORT.trainer, finish_steps), knobs([1e-1, 1e-3, 1e-6], 0.05)
+    expected, total = whole(path, chosen, FEW, warm), paths.total_steps(path, chosen)
+    assert total == 3 * (7 + finish_steps) == int(expected.step)
+    for cuts in ([1] * total, [2, 5, 0, 6, 7, 100], [100]):
+        state = paths.init(path, chosen, FEW, warm)
+        for cut in cuts:
+            assert not paths.is_done(path, chosen, state)
+            state = ADVANCE(path, DATA, chosen, state, cut)
+        assert paths.is_done(path, chosen, state)
+        chex.assert_trees_all_equal(state, expected)
+
+
+def test_cold_lambdas_without_a_finish_are_training_runs():
+    path, chosen = Path(SHORT.trainer, finish_steps=0), knobs([1e-1, 1e-3, 1e-6], 0.05)
+    ends = whole(path, chosen, FEW, False).ends
+    run = jax.jit(trainers.advance, static_argnums=0)
+    for part, log_lam in enumerate(chosen.log_lams):
+        state = trainers.init(path.trainer, FEW)
+        state = run(path.trainer, DATA, knobs(jnp.exp(log_lam), 0.05), state, 7)
+        chex.assert_trees_all_close(entry(ends, part), state.params, rtol=1e-10, atol=1e-14)
+        assert not np.allclose(state.params[0], FEW[0])
+
+
+def test_ends_are_kept_as_they_are_reached():
+    chosen = knobs([1e-1, 1e-3, 1e-6], 0.05)
+    state = paths.init(SHORT, chosen, FEW)
+    for _ in range(9):
+        state = ADVANCE(SHORT, DATA, chosen, state, 1)
+        chex.assert_trees_all_equal(state.ends, jax.tree.map(lambda p: jnp.stack([p] * 3), FEW))
+    last = log_value(SHORT.trainer, state.train.params, chosen.log_lams[0])
+    state = ADVANCE(SHORT, DATA, chosen, state, 1)
+    assert log_value(SHORT.trainer, entry(state.ends, 0), chosen.log_lams[0]) <= last
+    for part in (1, 2):
+        chex.assert_trees_all_equal(entry(state.ends, part), FEW)
+    chex.assert_trees_all_equal(state.first, FEW)
+
+
+def test_a_state_keeps_its_types_so_that_no_call_compiles_again():
+    """Weak types count: a number that Python gave is compiled for anew."""
+    chosen = knobs([1e-1, 1e-3, 1e-6], 0.05)
+    state = paths.init(SHORT, chosen, FEW)
+    step = functools.partial(paths.advance, SHORT)
+    types = lambda tree: [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(tree)]
+    assert types(jax.eval_shape(step, DATA, chosen, state, 1)) == types(state)
+
+
+def test_a_trainer_that_has_stopped_does_not_hold_up_the_path():
+    """Its log loss is −∞ where outputs overflow, and every call must still end."""
+    chosen = knobs([1e-1, 1e-3, 1e-6], 0.05)
+    state = paths.init(SHORT, chosen, FEW)
+    stopped = state._replace(train=state.train._replace(log_loss=-jnp.asarray(jnp.inf)))
+    with jax.disable_jit():
+        moved = paths._within_one_lam(SHORT, DATA, chosen, stopped, jnp.int32(1))
+    assert int(moved.step) > 0
+
+
+# Where each λ begins -----------------------------------------------------------------------------
+
+
+def test_a_cold_lambda_does_not_know_the_others():
+    one, other = ([1e-1, 1e-4, 1e-6], [1e-3, 1e-4, 1e-2])
+    ends = [whole(SHORT, knobs(lams, 0.05), FEW, False).ends for lams in (one, other)]
+    chex.assert_trees_all_equal(entry(ends[0], 1), entry(ends[1], 1))
+    assert not np.allclose(entry(ends[0], 0)[0], entry(ends[1], 0)[0])
+    ends = [whole(SHORT, knobs(lams, 0.05), FEW).ends for lams in (one, other)]
+    assert not np.allclose(entry(ends[0], 1)[0], entry(ends[1], 1)[0])
+
+
+def test_a_warm_lambda_begins_at_the_last_end_stretched():
+    chosen = knobs([1e-3, 1e-6, 1e-9], 0.05)
+    state = ADVANCE(SHORT, DATA, chosen, paths.init(SHORT, chosen, FEW), 10)
+    expected = STRETCHED(SHORT.trainer, DATA, chosen.log_lams[1], entry(state.ends, 0))
+    chex.assert_trees_all_close(state.train.params, expected, rtol=1e-12)
+    assert not np.allclose(state.train.params[0], state.ends[0][0], rtol=0.1)
+
+
+def test_a_warm_lambda_begins_anew_after_an_end_no_better_than_zero():
+    small, chosen = optax.tree.scale(1e-3, FEW), knobs([1e-1, 1e-3, 1e-6], 1e-9)
+    state = ADVANCE(SHORT, DATA, chosen, paths.init(SHORT, chosen, small), 10)
+    assert not np.array_equal(entry(state.ends, 0)[0], small[0])
+    chex.assert_trees_all_equal(state.train.params, small)
+
+
+def test_a_network_that_collapsed_separates_in_the_end():
+    """At λ = 1 the best network is zero, and zero has no direction to go on in."""
+    found = followed(1.0, *LAMS[1:])
+    assert float(found.info.norm[0]) < 1e-3
+    assert float(found.info.normalized_margin[-1]) > 0.95 * max_margin(DATA).lower
+
+
+# The multiple of least F -------------------------------------------------------------------------
+
+
+ON_D = noisy_xor(jax.random.key(0), 12, 4)
+
+
+def scale_of(params, start):
+    return float(params[-1][0, 0] / start[-1][0, 0])
+
+
+@pytest.mark.parametrize(
+    ("depth", "options"), [(2, {}), (3, {"power": 3.0}), (3, {"loss": "exponential"})]
+)
+def test_stretched_to_is_the_least_on_the_ray(depth, options):
+    """From the planted network on D, bent a little; scipy looks along the same ray."""
+    trainer, (first, *rest) = (
+        Trainer(fully_connected(depth, 4), **options),
+        planted_network(4, depth),
+    )
+    params = (first + 0.1 * jax.random.normal(jax.random.key(1), first.shape), *rest)
+    for log_lam in (math.log(1e-3), math.log(1e-12)):
+        found = STRETCHED(trainer, ON_D, log_lam, params)
+
+        def along(t, log_lam=log_lam):
+            scaled = optax.tree.scale(math.exp(t), params)
+            return float(log_value(trainer, scaled, log_lam, ON_D))
+
+        best = minimize_scalar(along, bounds=(-1.0, 2.0), method="bounded", options={"xatol": 1e-9})
+        assert math.log(scale_of(found, params)) == pytest.approx(best.x, abs=3e-6)
+        chex.assert_trees_all_close(found, optax.tree.scale(scale_of(found, params), params))
+
+
+@given(st.floats(-2.0, 2.0), st.integers(-600, -30))
+def test_stretching_undoes_a_stretch(log_scale, log_lam):
+    """At order 3."""
+    trainer, params = Trainer(fully_connected(3, 4)), planted_network(4, 3)
+    best = STRETCHED(trainer, ON_D, log_lam, params)
+    assert 1 < scale_of(best, params) < math.exp(2.9)
+    again = STRETCHED(trainer, ON_D, log_lam, optax.tree.scale(math.exp(log_scale), best))
+    chex.assert_trees_all_close(again, best, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lam", [1e-3, 1e-30, 1e-200])
+def test_the_stretch_of_equal_margins_by_hand(lam):
+    """e^(−uq) + λuN³ at u = c³ is least at u = log(q/λN³)/q: order and power 3, all margins q."""
+    trainer = Trainer(fully_connected(3, 4), loss="exponential", power=3.0)
+    params = planted_network(4, 3)
+    np.testing.assert_allclose(margins(trainer.network, params, ON_D), 1, rtol=1e-12)
+    cube = float(optax.tree.norm(params)) ** 3
+    found = STRETCHED(trainer, ON_D, jnp.log(lam), params)
+    expected = math.log(1 / (lam * cube)) ** (1 / 3)
+    assert scale_of(found, params) == pytest.approx(expected, rel=3e-6)
+
+
+@pytest.mark.parametrize(("size", "log_lam"), [(1e-3, -300.0), (1e3, 0.0)])
+def test_a_stretch_goes_no_farther_than_it_says(size, log_lam):
+    """The least lies 2 log 10 and more away: c ends at e³ or e⁻³."""
+    params = optax.tree.scale(size, planted_network(4, 2))
+    found = STRETCHED(Trainer(fully_connected(2, 4)), ON_D, log_lam, params)
+    assert abs(math.log(scale_of(found, params))) == pytest.approx(3, abs=1e-5)
+
+
+# What it comes to --------------------------------------------------------------------------------
+
+
+def test_a_warm_path_comes_to_the_certified_minimizers():
+    info, best = followed(*LAMS).info, max_margin(DATA)
+    x, y = np.asarray(DATA.x), np.asarray(DATA.y)
+    for part, lam in enumerate(LAMS):
+        margin, least = float(info.normalized_margin[part]), global_minimum(DATA, lam)
+        assert margin <= best.upper
+        above = float(info.log_objective[part]) - np.log([least.lower, least.upper])
+        assert above[0] >= -1e-12 and above[1] <= 2e-4
+        if lam < 1e-2:
+            certified = two_layer.normalized_margin(least.primal, x, y)
+            assert margin == pytest.approx(certified, rel=1e-3)
+
+
+def padded(params):
+    """With neurons of zeros up to twelve."""
+    more = 12 - params[0].shape[1]
+    return jnp.pad(params[0], [(0, 0), (0, more)]), jnp.pad(params[1], [(0, more), (0, 0)])
+
+
+@pytest.mark.parametrize("noise", [None, 0.0, 1e-4, 1e-2])
+def test_a_finish_never_leads_upwards(noise):
+    """From an untrained network; at certified minimizers, which lie on kinks; and near them."""
+    moved = jax.random.normal(jax.random.key(3), (3, 12))
+    for lam in (1e-2, 1e-4, 1e-16):
+        start, chosen = FEW, knobs([lam, lam, lam], 1e-12)
+        if noise is not None:
+            first, last = padded(global_minimum(DATA, lam).primal)
+            start = (first * (1 + noise * moved[:2]), last * (1 + noise * moved[2:].T))
+        state = paths.init(SHORT, chosen, start)
+        for _ in range(3):
+            state = ADVANCE(SHORT, DATA, chosen, state, 7)
+            values = [log_value(SHORT.trainer, state.train.params, jnp.log(lam))]
+            for _ in range(2):
+                state = ADVANCE(SHORT, DATA, chosen, state, 1)
+                values.append(log_value(SHORT.trainer, state.train.params, jnp.log(lam)))
+            assert (np.diff(values) <= 0).all()
+            assert noise is not None or values[-1] < values[0]
+            state = ADVANCE(SHORT, DATA, chosen, state, 1)
+
+
+def test_where_nothing_kinks_the_finish_ends_at_the_rounding():
+    """Logistic regression: of the gradient at the start hardly anything is left at any λ."""
+    trainer, chosen = Trainer(fully_connected(1, 1), num_steps=3), knobs([1e-1, 1e-3, 1e-6], 0.01)
+    slope = jax.jit(jax.grad(log_value, 1), static_argnums=0)
+    first = trainer.network.init(jax.random.key(0), 2)
+    ends = whole(Path(trainer, finish_steps=60), chosen, first).ends
+    for part, log_lam in enumerate(chosen.log_lams):
+        assert float(optax.tree.norm(slope(trainer, first, log_lam))) > 1e-2
+        assert float(optax.tree.norm(slope(trainer, entry(ends, part), log_lam))) < 1e-7
+
+
+def test_lanes_are_the_runs_one_by_one_and_a_broken_one_spoils_no_other():
+    chosen, network = knobs([1e-1, 1e-3, 1e-6], 0.05), SHORT.trainer.network
+    each = [network.init(jax.random.key(seed), 2) for seed in range(3)]
+    starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    lanes = jax.jit(jax.vmap(lambda params, warm: paths.follow(SHORT, DATA, chosen, params, warm)))
+    warm = jnp.array([True, True, False])
+    together = lanes(starts, warm)
+    for lane in range(3):
+        alone = whole(SHORT, chosen, each[lane], warm[lane]).ends
+        chex.assert_trees_all_close(entry(together, lane), alone, rtol=1e-9, atol=1e-12)
+    found = lanes(jax.tree.map(lambda p: p.at[1].set(jnp.nan), starts), warm)
+    assert np.isnan(entry(found, 1)[0]).all()
+    for lane in (0, 2):
+        chex.assert_trees_all_equal(entry(found, lane), entry(together, lane))
+
+
+# All in one call ---------------------------------------------------------------------------------
+
+
+def test_what_is_measured_of_a_path_is_its_definitions():
+    found, trainer = followed(*LAMS), Trainer(NETWORK)
+    residual = jax.jit(log_residual, static_argnums=0)
+    for part, lam in enumerate(LAMS):
+        end, log_lam = entry(found.params, part), jnp.log(lam)
+        definitions = (
+            normalized_margin(NETWORK, end, DATA),
+            dual_weighted_margin(get_loss("logistic"), NETWORK, end, DATA),
+            log_value(trainer, end, log_lam),
+            optax.tree.norm(end),
+            residual(trainer, DATA, log_lam, end),
+        )
+        for name, definition in zip(found.info._fields, definitions, strict=True):
+            measured = float(getattr(found.info, name)[part])
+            tolerance = 1e-2 if name == "log_residual" else 1e-10
+            assert measured == pytest.approx(float(definition), abs=tolerance), name
+
+
+def test_a_path_follows_the_dtype_of_its_data():
+    """Float32 beside a float64 that is switched on."""
+    data = Dataset(DATA.x.astype(jnp.float32), DATA.y.astype(jnp.float32))
+    network = SHORT.trainer.network
+    options = {"num_steps": 7, "finish_steps": 3, "lams": [1e-1, 1e-3]}
+    found = train_path(network, data, key=jax.random.key(1), **options)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.float32)}
+    chex.assert_tree_all_finite(found)
+
+
+BIASED = Network(
+    lambda key, dim: {"w": jnp.ones(dim), "b": jnp.ones(())},
+    lambda params, x: x @ params["w"] + params["b"] ** 2,
+    None,
+    1,
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"finish_steps": -1}, "finish_steps must be at least 0, got -1"),
+        ({"num_steps": 0}, "num_steps.*0"),
+        ({"power": 0.0}, "power.*0.0"),
+        ({"descend": "sqrt"}, "descend.*'sqrt'"),
+        ({"loss": "hinge"}, "loss.*'hinge'"),
+        ({"loss": "squared"}, "loss must be one of a margin, got 'squared'"),
+        ({"lams": [1e-1, 0.0]}, "lams must be positive, got 0.0"),
+        ({"lams": [1e-1, -1.0]}, "lams.*got -1.0"),
+        ({"lams": [1e-1, math.nan]}, "lams.*got nan"),
+        ({"lams": [1e-1, math.inf]}, "lam.*got inf"),
+        ({"lams": []}, r"lam.*\(0,\)"),
+        ({"learning_rate": 0.0}, "learning_rate.*0.0"),
+        ({"data": Dataset(DATA.x, 2 * DATA.y)}, r"data\.y must be −1 or \+1"),
+        ({"network": fully_connected(2, 4, 3)}, "network must have one output"),
+        ({"network": BIASED}, "network is not homogeneous of order 1"),
+    ],
+)
+def test_bad_settings_are_named(options, said):
+    with pytest.raises(ValueError, match=said):
+        train_path(
+            **{"network": NETWORK, "data": DATA, "lams": 1e-3, "key": jax.random.key(0), **options}
+        )

@@ -1,0 +1,198 @@
+"""Stationarity on kinks: known shortest gradients, certified minima, and what it does not see."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ntkreg.certificates import global_minimum
+from ntkreg.conic import solved
+from ntkreg.data import Dataset, random_labels
+from ntkreg.margins import normalized_margin
+from ntkreg.networks import Network, fully_connected
+from ntkreg.objectives import get_loss, log_objective
+from ntkreg.stationarity import log_residual, shortest_gradient
+from ntkreg.trainers import Trainer
+
+DATA = random_labels(jax.random.key(0), 10, 2)
+NETWORK = fully_connected(2, 12)
+UNTRAINED = NETWORK.init(jax.random.key(1), 2)
+RESIDUAL = jax.jit(log_residual, static_argnums=0)
+
+
+@functools.cache
+def minimizer(lam, output_sign=None):
+    """The certified global minimizer, with neurons of zeros up to twelve."""
+    first, last = global_minimum(DATA, lam, output_sign=output_sign).primal
+    more = 12 - first.shape[1]
+    return jnp.pad(first, [(0, 0), (0, more)]), jnp.pad(last, [(0, more), (0, 0)])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_relative_gradient(trainer, data, log_lam, params):
+    """log of ‖∇F‖/‖∇λ‖Θ‖^r‖, by the gradient that JAX gives on a kink."""
+    loss, network, power = get_loss(trainer.loss), trainer.network, trainer.power
+    value, slope = jax.value_and_grad(log_objective, argnums=2)(
+        loss, network, params, data, log_lam, power
+    )
+    penalty = log_lam + jnp.log(power) + (power - 1) * jnp.log(optax.tree.norm(params))
+    return value + jnp.log(optax.tree.norm(slope)) - penalty
+
+
+# Functions whose subdifferential is known --------------------------------------------------------
+
+KINKED = {  # name: (function of two numbers, shortest element of its subdifferential at zero)
+    "smooth": (lambda p: 3 * p[0] - 4 * p[1], 5.0),
+    "a valley": (lambda p: jnp.abs(p[0]) + 2 * jnp.abs(p[1]) + 0.5 * p[0], 0.0),
+    "a tilted valley": (lambda p: jnp.abs(p[0]) + 1.5 * p[0] + jnp.abs(p[1]), 0.5),
+    "a segment": (lambda p: p[0] + 2 * jnp.abs(p[1]), 1.0),
+    "a triangle": (lambda p: jnp.maximum(jnp.maximum(p[0] + p[1], p[0] - p[1]), 3 * p[0]), 1.0),
+    "a norm of order one": (lambda p: jnp.abs(p[0] + p[1]) + jnp.abs(p[0] - p[1]), 0.0),
+    "a ridge, which descends on both sides": (lambda p: p[1] - jnp.abs(p[0]), 2**0.5),
+}
+
+
+@jax.jit
+def shortest_near_zero(number):
+    """Of one of the functions by its number, so that all are compiled at once."""
+    functions = [function for function, _ in KINKED.values()]
+    value = lambda p: jax.lax.switch(number, functions, p)
+    return shortest_gradient(jax.grad(value), jnp.array([1e-5, -3e-6]), 1e-3)
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_shortest_gradient_near_a_kink_is_the_least_combination_of_its_sides(name):
+    expected, found = KINKED[name][1], float(shortest_near_zero(list(KINKED).index(name)))
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert found >= expected - 1e-12
+
+
+def test_a_ball_that_does_not_reach_the_kink_leaves_the_gradient():
+    gradient = jax.grad(KINKED["a valley"][0])
+    found = shortest_gradient(gradient, jnp.array([0.3, -0.3]), 0.1)
+    assert float(found) == pytest.approx(math.hypot(1.5, 2), rel=1e-14)
+
+
+@jax.jit
+def least_of_cone(vectors):
+    value = lambda p: jnp.max(vectors @ p)
+    return shortest_gradient(jax.grad(value), jnp.zeros(4), 1.0)
+
+
+@given(st.integers(0, 1000))
+def test_shortest_gradient_of_the_largest_of_linear_functions_is_clarabels(seed):
+    """min ‖Σ wv‖ over weights w on the simplex; some hulls hold the origin."""
+    vectors = np.random.default_rng(seed).normal(size=(6, 4)) + 0.4
+    matrix, right = np.vstack([np.ones(6), -np.eye(6)]), np.eye(7)[0]
+    gram, cones = sp.csc_matrix(2 * vectors @ vectors.T), [("zero", 1), ("nonnegative", 6)]
+    weights = np.asarray(solved(gram, np.zeros(6), matrix, right, cones).x)
+    expected = np.linalg.norm(weights @ vectors)
+    assert float(least_of_cone(jnp.asarray(vectors))) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_shortest_gradient_follows_the_dtype_and_opposites_cancel(dtype):
+    """sign at zero and beside it: −1 and 1 lie in the ball."""
+    for centre in (0.0, 1e-4):
+        found = shortest_gradient(jnp.sign, jnp.full(1, centre, dtype), jnp.asarray(1e-3, dtype))
+        assert found.dtype == dtype
+        assert float(found) == pytest.approx(0, abs=1e-6)
+
+
+# Networks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [1e-2, 1e-4, 1e-9, 1e-32, 1e-100])
+def test_a_certified_minimizer_on_kinks_is_stationary_though_its_gradient_is_not_small(lam):
+    trainer, log_lam = Trainer(NETWORK), jnp.log(lam)
+    params = minimizer(lam)
+    assert float(jnp.exp(RESIDUAL(trainer, DATA, log_lam, params))) < 0.02
+    assert float(jnp.exp(log_relative_gradient(trainer, DATA, log_lam, params))) > 0.2
+
+
+@pytest.mark.parametrize("lam", [1e-2, 1e-4, 1e-9, 1e-32, 1e-100])
+def test_one_percent_off_the_minimizer_is_not_stationary(lam):
+    """In the directions of all weights; ‖Θ‖ alone hardly changes."""
+    noise = jax.random.normal(jax.random.key(5), (3, 12))
+    first, last = minimizer(lam)
+    moved = (first * (1 + 0.01 * noise[:2]), last * (1 + 0.01 * noise[2:].T))
+    trainer, log_lam = Trainer(NETWORK), jnp.log(lam)
+    residuals = [float(RESIDUAL(trainer, DATA, log_lam, p)) for p in (minimizer(lam), moved)]
+    assert residuals[1] > math.log(0.1) > math.log(0.02) > residuals[0]
+
+
+@pytest.mark.parametrize("lam", [1e-1, 1e-9, 1e-300])
+def test_away_from_kinks_it_is_the_relative_gradient(lam):
+    """At an untrained network it is about 1/λ."""
+    trainer, log_lam = Trainer(NETWORK), jnp.log(lam)
+    found = float(RESIDUAL(trainer, DATA, log_lam, UNTRAINED))
+    expected = float(log_relative_gradient(trainer, DATA, log_lam, UNTRAINED))
+    assert found <= expected + 1e-12
+    assert found == pytest.approx(expected, abs=2e-3)
+    assert found > -math.log(lam) - 3
+
+
+def test_it_keeps_where_inputs_parameters_and_lambda_are_counted_in_other_units():
+    """f(cx) of c^(−1/L) Θ is f(x) of Θ, so with λc^(r/L) F is the same function of the two."""
+    data, depth, power = random_labels(jax.random.key(2), 8, 3), 3, 1.5
+    network = fully_connected(depth, 5)
+    trainer, params = Trainer(network, power=power), network.init(jax.random.key(0), 3)
+    known = float(RESIDUAL(trainer, data, jnp.log(1e-3), params))
+    for scale in (1e-6, 7.0, 2.0**20):
+        other = Dataset(scale * data.x, data.y)
+        log_lam = jnp.log(1e-3) + power / depth * jnp.log(scale)
+        smaller = optax.tree.scale(scale ** (-1 / depth), params)
+        assert float(RESIDUAL(trainer, other, log_lam, smaller)) == pytest.approx(known)
+
+
+def test_it_keeps_at_the_minimizer_in_other_units():
+    trainer, lam = Trainer(NETWORK), 1e-9
+    known = float(RESIDUAL(trainer, DATA, jnp.log(lam), minimizer(lam)))
+    for scale in (1e-6, 4.0):
+        other = Dataset(scale * DATA.x, DATA.y)
+        smaller = optax.tree.scale(scale**-0.5, minimizer(lam))
+        found = float(RESIDUAL(trainer, other, jnp.log(scale * lam), smaller))
+        assert found == pytest.approx(known, abs=1e-3)
+
+
+def test_it_keeps_where_loss_and_lambda_are_multiplied_by_one_number():
+    """exp(−y(f − y log c)) is c exp(−yf)."""
+    scale = 1e-100
+    shifted = Network(
+        None, lambda params, x: NETWORK.apply(params, x) - math.log(scale) * DATA.y, None, 2
+    )
+    plain, other = (Trainer(network, loss="exponential") for network in (NETWORK, shifted))
+    known = float(RESIDUAL(plain, DATA, jnp.log(1e-3), UNTRAINED))
+    log_lam = jnp.log(1e-3) + math.log(scale)
+    assert float(RESIDUAL(other, DATA, log_lam, UNTRAINED)) == pytest.approx(known, rel=1e-12)
+
+
+def test_it_is_infinite_at_the_zero_network():
+    nothing = optax.tree.scale(0.0, UNTRAINED)
+    assert float(RESIDUAL(Trainer(NETWORK), DATA, jnp.log(1e-3), nothing)) == math.inf
+
+
+def test_a_network_that_does_not_separate_is_far_from_stationary_at_tiny_lambda():
+    """The best of output weights of one sign: stationary at its λ, and wrong on a class."""
+    trainer, stuck = Trainer(NETWORK), minimizer(1e-3, output_sign=1)
+    assert float(normalized_margin(NETWORK, stuck, DATA)) <= 0
+    assert float(RESIDUAL(trainer, DATA, jnp.log(1e-3), stuck)) < math.log(0.02)
+    assert float(RESIDUAL(trainer, DATA, jnp.log(1e-100), stuck)) > 200
+
+
+def test_one_residual_does_not_spoil_the_next():
+    """vmapped over a minimizer, NaN and the zero network."""
+    lam, broken = 1e-2, optax.tree.scale(jnp.nan, UNTRAINED)
+    three = (minimizer(lam), broken, optax.tree.scale(0.0, UNTRAINED))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *three)
+    of_one = lambda params: log_residual(Trainer(NETWORK), DATA, jnp.log(lam), params)
+    found = jax.jit(jax.vmap(of_one))(stacked)
+    assert float(found[0]) < math.log(0.02)
+    assert not found[1] < 0 and float(found[2]) == math.inf
