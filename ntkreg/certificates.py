@@ -20,10 +20,9 @@ Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's
 from typing import Literal, NamedTuple
 
 import numpy as np
-import scipy.optimize
 import scipy.special
 
-from ntkreg import branch_and_bound, cone_programs, oracles, two_layer
+from ntkreg import cone_programs, oracles, two_layer
 from ntkreg._types import Params
 from ntkreg.arrangements import MAX_RANK, row_space
 from ntkreg.column_generation import NOTHING, SIGNS, Found, Step, generated, sharpened, units_found
@@ -34,7 +33,6 @@ from ntkreg.two_layer import Units
 
 LEAST_LAM = 1e-300  # F is about λ log(1/λ)/γ*: beyond it would leave the range of float64
 FAR_LAM = 1e-9  # below it Newton's method needs a start whose loss is not e^(1/λ) times too large
-NOT_SEPARABLE = 1e-10  # of the largest ‖x‖: a margin that is proved to be smaller is zero
 
 
 class Certificate(NamedTuple):
@@ -88,7 +86,7 @@ def max_margin(
     x, y, basis = _checked(data, "sign")
     ask, name = _oracle(oracle, x, tolerance, options)
     first = [ask(sign * y / len(y), 0.0) for sign in SIGNS]
-    least = _least_margin(x, name)
+    least = oracles.least_margin(name, x)
     scale = 1.0 / max(*(maximum.lower for maximum in first), least)
 
     def solve(units: Units, vectors: np.ndarray) -> Step:
@@ -111,7 +109,7 @@ def max_margin(
     units, found = units_found(x, first, SIGNS), NOTHING
     if params is not None:
         network = _inside(params, basis)
-        units = two_layer.joined(_units_of_network(network, x), units)
+        units = two_layer.joined(two_layer.units_and_vectors(x, network)[0], units)
         found = found._replace(network=network, value=-two_layer.normalized_margin(network, x, y))
     found = generated(ask, x, units, SIGNS, solve, tolerance, max_rounds, found)
     found = sharpened(ask, x, y, found, tolerance)
@@ -180,12 +178,12 @@ def global_minimum(
     first = [ask(sign * -slope(np.zeros(len(y)), y) / len(y), 0.0) for sign in signs]
     units, start = units_found(x, first, signs), None
     if params is not None:
-        trained = _units_of_network(_inside(params, basis), x)
+        trained, _ = two_layer.units_and_vectors(x, _inside(params, basis))
         units = two_layer.joined(trained.chosen(np.isin(trained.sign, signs)), units)
     known = NOTHING
     if lam < FAR_LAM:
         limit = limit or max_margin(data, oracle=oracle, max_rounds=max_rounds, **options)
-        near, start = _scaled_to_lam(_inside(limit.primal, basis), x, y, lam)
+        near, start = two_layer.scaled_to_lam(x, y, _inside(limit.primal, basis), lam)
         units = two_layer.joined(near, units)
         start = np.concatenate([start, np.zeros((len(units) - len(near), x.shape[1]))])
         maxima = [ask(sign * limit.dual * y, None) for sign in signs]
@@ -194,18 +192,6 @@ def global_minimum(
         known = NOTHING._replace(dual=dual, bound=least, nodes=nodes)
     found = generated(ask, x, units, signs, solve, tolerance, max_rounds, known, start)
     return _certificate(found, name, basis, tolerance)
-
-
-def _scaled_to_lam(network: Params, x: np.ndarray, y: np.ndarray, lam: float):
-    """Units and vectors of the multiple of a separating network that has the least F_λ."""
-    units, vectors = two_layer.units_and_vectors(x, network)
-    q, norm = y * two_layer.outputs(network, x), 2 * np.linalg.norm(vectors, axis=1).sum()
-    over_lam = lambda t: np.mean(np.logaddexp(0.0, -np.exp(t) * q)) / lam + np.exp(t) * norm
-    most = np.log((50.0 - np.log(lam)) / q.min())  # beyond it the loss is nothing
-    best = scipy.optimize.minimize_scalar(
-        lambda t: np.log(over_lam(t)), bounds=(most - 10.0, most), method="bounded"
-    )
-    return units, np.exp(best.x) * vectors
 
 
 def polish(params: Params, data: Dataset) -> Params:
@@ -219,7 +205,7 @@ def polish(params: Params, data: Dataset) -> Params:
     """
     x, y, basis = _checked(data, "sign")
     first, last = two_layer.weights(params, basis.shape[0])
-    units = _units_of_network((basis.T @ first, last), x)
+    units, _ = two_layer.units_and_vectors(x, (basis.T @ first, last))
     if not len(units):
         return first, last
     full = np.asarray(data.x, np.float64)
@@ -277,11 +263,6 @@ def _inside(params: Params, basis: np.ndarray) -> Params:
     return basis.T @ first, last
 
 
-def _units_of_network(network: Params, x: np.ndarray) -> Units:
-    first, last = network
-    return two_layer.units_of(x, first.T, np.where(last[:, 0] > 0, 1.0, -1.0))
-
-
 def _checked(data: Dataset, labels: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(x in the coordinates of its row space, y, the basis of that space) in float64."""
     check_dataset(data, labels)
@@ -300,15 +281,6 @@ def _oracle(name: str, x: np.ndarray, tolerance: float, options: dict):
     if name == "auto":
         name = "enumerate" if x.shape[1] <= MAX_RANK else "branch_and_bound"
     return oracles.make_oracle(name, x, tolerance=tolerance / 4, **options), name
-
-
-def _least_margin(x: np.ndarray, oracle: str) -> float:
-    """The margin below which data is not separable, as far as the oracle's proofs can tell."""
-    longest = np.linalg.norm(x, axis=1)
-    least = NOT_SEPARABLE * float(longest.max())
-    if oracle == "enumerate":
-        return least
-    return max(least, branch_and_bound.rounding_allowance(x, longest == longest.max()))
 
 
 def _certificate(

@@ -15,6 +15,7 @@ from ntkreg import branch_and_bound, sphere_search
 from ntkreg.arrangements import activation_patterns
 
 KINDS = {"enumerate": "exact", "branch_and_bound": "certified", "multistart": "heuristic"}
+NOT_SEPARABLE = 1e-10  # of the largest ‖x‖: a margin that is proved to be smaller is zero
 MAX_DIRECTIONS = 30  # that one call returns
 CCP_ROUNDS, CCP_SWEEPS = 100, 300
 STARTS_AT_ONCE = 100  # after which is looked whether enough have passed the floor
@@ -78,6 +79,15 @@ def make_oracle(
     if name == "multistart":
         return functools.partial(_multistarted, x, starts)
     return functools.partial(_branched, x, starts, tolerance, max_nodes)
+
+
+def least_margin(name: str, x: np.ndarray) -> float:
+    """The margin below which samples are not separable, as far as the oracle's proofs can tell."""
+    longest = np.linalg.norm(x, axis=1)
+    least = NOT_SEPARABLE * float(longest.max())
+    if name == "enumerate":
+        return least
+    return max(least, branch_and_bound.rounding_allowance(x, longest == longest.max()))
 
 
 def _enumerated(x: np.ndarray, signs: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:

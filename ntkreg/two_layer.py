@@ -8,6 +8,7 @@ is V = Σ‖v‖; balanced neurons, u = v/√‖v‖ and w = ±√‖v‖, have 
 from typing import NamedTuple
 
 import numpy as np
+import scipy.optimize
 
 from ntkreg._types import Params
 
@@ -49,6 +50,20 @@ def units_and_vectors(x: np.ndarray, params: Params) -> tuple[Units, np.ndarray]
     same = (x @ first > 0).T[:, None] == units.active[None]
     mine = same.all(axis=-1) & (signs[:, None] == units.sign[None])
     return units, mine.T @ (first * np.abs(last[:, 0])).T
+
+
+def scaled_to_lam(
+    x: np.ndarray, y: np.ndarray, params: Params, lam: float
+) -> tuple[Units, np.ndarray]:
+    """Units and vectors of the multiple of a separating network with the least logistic F_λ."""
+    units, vectors = units_and_vectors(x, params)
+    q, norm = y * outputs(params, x), 2 * np.linalg.norm(vectors, axis=1).sum()
+    over_lam = lambda t: np.mean(np.logaddexp(0.0, -np.exp(t) * q)) / lam + np.exp(t) * norm
+    most = np.log((50.0 - np.log(lam)) / q.min())  # beyond it the loss is nothing
+    best = scipy.optimize.minimize_scalar(
+        lambda t: np.log(over_lam(t)), bounds=(most - 10.0, most), method="bounded"
+    )
+    return units, np.exp(best.x) * vectors
 
 
 def joined(one: Units, other: Units) -> Units:

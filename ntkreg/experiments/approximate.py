@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import bounds, certificates, data, networks, sweeps, timing
+from ntkreg import bounds, certificates, data, networks, timing
 from ntkreg._types import Array, Float, Params
 from ntkreg.claims import Claim
 from ntkreg.data import Dataset
@@ -223,16 +223,9 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells in `folder`, resumed where it was begun.
-
-    Raises:
-      ValueError: where the device is too small, or the folder cannot be written or holds another
-        run.
-    """
+    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
     check_memory(config)
-    return sweeps.sweep(
-        **grid(config), folder=folder, config=dataclasses.asdict(config), batch_size=1
-    )
+    return configs.swept(config, grid(config), folder, batch_size=1)
 
 
 def table(record: Record):

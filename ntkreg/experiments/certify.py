@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import certificates, data, oracles, sweeps, timing, two_layer
+from ntkreg import certificates, data, oracles, timing, two_layer
 from ntkreg._types import Array, Params, PRNGKey
 from ntkreg.claims import Claim
 from ntkreg.data import Dataset
@@ -232,16 +232,9 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells in `folder`, resumed where it was begun.
-
-    Raises:
-      ValueError: where the device is too small, or the folder cannot be written or holds another
-        run.
-    """
+    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
     check_memory(config)
-    return sweeps.sweep(
-        **grid(config), folder=folder, config=dataclasses.asdict(config), batch_size=1
-    )
+    return configs.swept(config, grid(config), folder, batch_size=1)
 
 
 def table(record: Record):

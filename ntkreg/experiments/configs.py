@@ -1,7 +1,12 @@
-"""What the experiments' Configs have in common: checks that name the field and the value."""
+"""What the experiments' Configs have in common: checks that name field and value, and runs."""
 
+import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from ntkreg import sweeps
+from ntkreg.records import Record
 
 
 def check_field(name: str, value: Any, good: Callable[[Any], bool], wanted: str) -> None:
@@ -28,3 +33,19 @@ def preset(presets: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     if name not in presets:
         raise ValueError(f"preset must be one of {', '.join(presets)}, got {name!r}")
     return presets[name]
+
+
+def swept(
+    config: Any, grid: dict[str, Any], folder: str | os.PathLike, batch_size: int | None = None
+) -> Record:
+    """The record of all cells of a Config's grid in `folder`, resumed where it was begun.
+
+    Args:
+      grid: function, axes and static of `sweeps.sweep`.
+
+    Raises:
+      ValueError: where the folder cannot be written or holds another run.
+    """
+    return sweeps.sweep(
+        **grid, folder=folder, config=dataclasses.asdict(config), batch_size=batch_size
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkreg import kernel_machines, kernels, sweeps, timing
+from ntkreg import kernel_machines, kernels, timing
 from ntkreg.claims import Claim
 from ntkreg.experiments import configs, separation_cell, statistics
 from ntkreg.experiments.separation_cell import KERNELS, NETS, PREDICTORS, TUNED
@@ -174,14 +174,9 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells in `folder`, resumed where it was begun.
-
-    Raises:
-      ValueError: where the device is too small, or the folder cannot be written or holds another
-        run.
-    """
+    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
     check_memory(config)
-    return sweeps.sweep(**grid(config), folder=folder, config=dataclasses.asdict(config))
+    return configs.swept(config, grid(config), folder)
 
 
 def curve(record: Record, predictor: str, dim: int, column: str) -> tuple[np.ndarray, np.ndarray]:

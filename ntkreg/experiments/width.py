@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import certificates, data, networks, paths, sweeps, timing, trainers
+from ntkreg import certificates, data, networks, paths, timing, trainers
 from ntkreg._types import Array, PRNGKey, PyTree
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs
@@ -279,13 +279,6 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells in `folder`, resumed where it was begun.
-
-    Raises:
-      ValueError: where the device is too small, or the folder cannot be written or holds another
-        run.
-    """
+    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
     check_memory(config)
-    return sweeps.sweep(
-        **grid(config), folder=folder, config=dataclasses.asdict(config), batch_size=1
-    )
+    return configs.swept(config, grid(config), folder, batch_size=1)
