@@ -20,7 +20,7 @@ def summary(record: Record) -> str:
     rows = table(record)
     best = best_of_seeds(rows)
     lines = ["margin over the reference, best of the seeds (median over draws), and the law's"]
-    for names, part in best.groupby(PROBLEM[:-1], sort=False):
+    for names, part in best.groupby(list(PROBLEM[:-1]), sort=False):
         lines.append(f"  {'/'.join(map(str, names))}  ({part.reference_kind.iloc[0]})")
         for title, column in (("trained", "ratio"), ("law", "predicted_ratio")):
             medians = part.groupby("lam", sort=False)[column].median()

@@ -59,18 +59,24 @@ def shortest_gradient(
 
     Source: Wolfe (Mathematical Programming Study 3, 1975), whose points lie on his line searches.
     """
-    gradients = jnp.zeros((NUM_GRADIENTS, centre.size), centre.dtype).at[0].set(gradient(centre))
+    first = gradient(centre)
+    gradients = jnp.zeros((NUM_GRADIENTS, centre.size), centre.dtype).at[0].set(first)
+    gram = jnp.zeros((NUM_GRADIENTS, NUM_GRADIENTS), centre.dtype).at[0, 0].set(first @ first)
     weights = jnp.zeros(NUM_GRADIENTS, centre.dtype).at[0].set(1.0)
 
     def collect(count, carry):
-        gradients, weights = carry
+        gradients, gram, weights = carry
         shortest = weights @ gradients
         length = jnp.maximum(jnp.linalg.norm(shortest), jnp.finfo(centre.dtype).tiny)
         edge = centre - radius * shortest / length
-        gradients = gradients.at[count].set(gradient(edge))
-        return gradients, _bettered(gradients @ gradients.T, weights, count + 1)
+        new = gradient(edge)
+        gradients = gradients.at[count].set(new)
+        products = gradients @ new
+        gram = gram.at[count].set(products).at[:, count].set(products)
+        return gradients, gram, _bettered(gram, weights, count + 1)
 
-    gradients, weights = jax.lax.fori_loop(1, NUM_GRADIENTS, collect, (gradients, weights))
+    carry = (gradients, gram, weights)
+    gradients, _, weights = jax.lax.fori_loop(1, NUM_GRADIENTS, collect, carry)
     return jnp.linalg.norm(weights @ gradients)
 
 

@@ -9,7 +9,9 @@ from ntkreg.experiments.lambda_path_table import PROBLEM, best_of_seeds, table
 from ntkreg.experiments.separation_figure import MARKERS
 from ntkreg.records import Record
 
-BLUE, SKY, RED, GREEN, GREY = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "0.35"
+BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.35"
+LAW_FROM = 0.3  # above it λ is too large for the law
+FLOOR = 1e-6  # of what is shown of differences
 
 
 def figure(record: Record) -> matplotlib.figure.Figure:
@@ -67,7 +69,7 @@ def _law(ax, rows: pandas.DataFrame) -> None:
     ends = [1.0, 0.0]
     for (depth, part), marker in zip(best.groupby("depth"), MARKERS, strict=False):
         x, y = 1 - part.predicted_ratio, 1 - part.ratio
-        kept = (x > 0) & (y > 1e-9)
+        kept = (x > 0) & (x < LAW_FROM) & (y > 0)
         ax.plot(x[kept], y[kept], marker, markersize=4, alpha=0.7, label=f"depth {depth}")
         if kept.any():
             ends = [min(ends[0], x[kept].min()), max(ends[1], x[kept].max())]
@@ -105,9 +107,9 @@ def _starts(ax, rows: pandas.DataFrame) -> None:
     for start, color, marker in (("warm", BLUE, "o"), ("cold", RED, "v")):
         part = rows[(rows.start == start) & (rows.seed == 0) & (rows.draw == 0)]
         part = part[part.predicted_ratio.notna()]
-        short = (part.predicted_ratio - part.ratio).clip(lower=1e-8)
+        short = (part.predicted_ratio - part.ratio).clip(lower=FLOOR)
         _spread(ax, part, short, marker=marker, color=color, label=f"{start} start")
-    _axes(ax, "how far one run falls short of the law", "law − γ$_λ$/γ*, at least 1e-8")
+    _axes(ax, "how far one run falls short of the law", "law − γ$_λ$/γ*, at least 1e-6")
 
 
 def _classes(ax, rows: pandas.DataFrame) -> None:
