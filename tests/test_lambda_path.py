@@ -131,7 +131,7 @@ def test_no_network_is_above_its_reference_and_none_below_the_certified_minimum(
 
 def test_the_law_is_near_what_training_reaches(record):
     rows = table(record)
-    best = best_of_seeds(rows[rows.lam == rows.lam.min()])
+    best = best_of_seeds(rows[rows.lam == 1e-32])
     np.testing.assert_allclose(best.ratio, best.predicted_ratio, atol=1e-3)
 
 

@@ -96,7 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "random:2:6/2/16/relu/2", "orthonormal:2:1/3/8/relu/2", "orthonormal:2:1:1/2/8/relu/2"
         ),
         num_draws=1, num_seeds=1,
-        lams=(1e-3, 1e-6, 1e-16, 1e-32, 1e-64),
+        lams=(1e-3, 1e-6, 1e-16, 1e-32, 1e-100),
         num_steps=300, finish_steps=10,
     ),
     "laptop": {},

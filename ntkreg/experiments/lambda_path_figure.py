@@ -38,14 +38,14 @@ def _spread(ax, rows: pandas.DataFrame, values: pandas.Series, **style) -> None:
     ax.errorbar(x, middle, yerr=[middle - low, high - middle], **style)
 
 
-def _axes(ax, title: str, ylabel: str) -> None:
+def _axes(ax, title: str, ylabel: str, legend: str = "best") -> None:
     ax.set(xscale="log", yscale="log", xlabel="log₁₀(1/λ)", ylabel=ylabel)
     ticks = (1, 2, 4, 8, 16, 32, 64, 100, 200)
     ax.set_xticks(ticks, list(map(str, ticks)))
     ax.minorticks_off()
     ax.set_title(title)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, loc=legend)
 
 
 def _approach(ax, sets: pandas.DataFrame) -> None:
@@ -109,7 +109,9 @@ def _starts(ax, rows: pandas.DataFrame) -> None:
         part = part[part.predicted_ratio.notna()]
         short = (part.predicted_ratio - part.ratio).clip(lower=FLOOR)
         _spread(ax, part, short, marker=marker, color=color, label=f"{start} start")
-    _axes(ax, "how far one run falls short of the law", "law − γ$_λ$/γ*, at least 1e-6")
+    ax.set_ylim(FLOOR / 2, 30.0)  # room for the legend above the bars
+    title = "how far one run falls short of the law"
+    _axes(ax, title, "law − γ$_λ$/γ*, at least 1e-6", "upper center")
 
 
 def _classes(ax, rows: pandas.DataFrame) -> None:
