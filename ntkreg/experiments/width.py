@@ -74,7 +74,8 @@ class Config:
       num_draws: samples drawn of each random set.
       num_seeds: random starts of each width; for the other data sets trials, with samples anew.
       margin_lams, error_lams: the paths of λ; the last of the second is the paper's.
-      num_steps, finish_steps, learning_rate: as in `lambda_path`.
+      margin_steps, error_steps: of Adam at each λ.
+      finish_steps, learning_rate: as in `lambda_path`.
       num_test: fresh test points.
     """
 
@@ -90,7 +91,8 @@ class Config:
     num_seeds: int = 8
     margin_lams: tuple[float, ...] = (1e-3, 1e-6, 1e-16, 1e-64, 1e-200)
     error_lams: tuple[float, ...] = (1e-3, 1e-5)
-    num_steps: int = 3000
+    margin_steps: int = 6000
+    error_steps: int = 1500
     finish_steps: int = 50
     learning_rate: float = 0.03
     num_test: int = 4000
@@ -109,7 +111,7 @@ class Config:
         check("finish_steps", lambda v: v >= 0, "at least 0")
         for name in ("margin_widths", "error_widths", "bound_width", "num_draws", "num_seeds"):
             check(name, lambda v: v >= 1, "at least 1")
-        for name in ("num_steps", "num_test"):
+        for name in ("margin_steps", "error_steps", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
 
     @classmethod
@@ -122,15 +124,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         margin_sets=("random:2:6",), margin_widths=(1, 16), error_sets=("teacher:5:30",),
         error_widths=(8,), bound_dim=5, bound_sizes=(20, 40), bound_depths=(2,), bound_width=8,
-        num_draws=1, num_seeds=1, margin_lams=(1e-3, 1e-32), num_steps=300, finish_steps=5,
-        num_test=500,
+        num_draws=1, num_seeds=1, margin_lams=(1e-3, 1e-32), margin_steps=300,
+        error_steps=300, finish_steps=5, num_test=500,
     ),
     "laptop": {},
     "full": dict(
         margin_sets=("random:2:10", "random:3:10", "random:3:20", "random:4:20"),
         error_sets=("teacher:20:200", "teacher:20:800", "digits:1000"),
         bound_sizes=(40, 80, 160, 320, 640, 1280, 5120, 20480), bound_depths=(2, 3, 4, 6),
-        num_draws=10, num_seeds=20, num_steps=20_000, num_test=20_000,
+        num_draws=10, num_seeds=20, margin_steps=20_000, error_steps=20_000, num_test=20_000,
     ),
 }  # fmt: skip
 
@@ -184,7 +186,8 @@ def cell(config: Config) -> Cell:
         outputs = 1 if source.num_classes == 2 else source.num_classes
         network = networks.fully_connected(point["depth"], point["width"], num_outputs=outputs)
         loss = "logistic" if outputs == 1 else "cross_entropy"
-        trainer = trainers.Trainer(network, loss=loss, num_steps=config.num_steps)
+        steps = config.margin_steps if source.name == "random" else config.error_steps
+        trainer = trainers.Trainer(network, loss=loss, num_steps=steps)
         path = paths.Path(trainer, config.finish_steps)
         knobs = trainers.knobs(lams_of(config, source), config.learning_rate, jnp.float64)
         return source, path, knobs
@@ -227,7 +230,7 @@ def cell(config: Config) -> Cell:
         _, path, knobs = parts(point)
         return paths.total_steps(path, knobs)
 
-    return Cell(prepare, advance, finish, config.num_steps, num_steps)
+    return Cell(prepare, advance, finish, config.error_steps, num_steps)
 
 
 def lams_of(config: Config, source: Source) -> tuple[float, ...]:

@@ -38,7 +38,7 @@ def _margins(ax, rows: pandas.DataFrame) -> None:
     ax.axhline(1.0, color="0.35", linestyle="--", linewidth=0.9, label="certified, any width")
     ax.plot([], [], color="0.35", linestyle=":", label="n + 1")
     _width_axis(ax, rows[rows.dataset.str.startswith("random")])
-    ax.set(ylabel="normalized margin / γ*", ylim=(-0.55, 1.12))
+    ax.set(ylabel="normalized margin / γ*", ylim=(-0.08, 1.08))
     ax.set_title("margin against width, best of the seeds")
     ax.legend(frameon=False, fontsize=8, loc="lower right")
 
