@@ -42,8 +42,8 @@ def paths(dataset, kind, number, starts, order=2, depth=2, power=2.0, gamma=0.05
                 weighted = gamma * (1 + 0.5 / scale**2)
                 rows.append((
                     dataset, draw, depth, 9, "relu", power, start, 0, lam, gamma * ratio, gamma,
-                    kind, ratio, predicted, weighted, (scale / gamma) ** (1 / order), 1e-4, True,
-                    1e-9, predicted, 1e-10,
+                    kind, ratio, predicted, weighted, 0.0, (scale / gamma) ** (1 / order), 1e-4,
+                    True, 1e-9, predicted, 1e-10,
                 ))  # fmt: skip
     return pandas.DataFrame(rows, columns=[*COLUMNS, "self_predicted", "reference_gap"])
 

@@ -13,7 +13,7 @@ PROBLEM = (*Problem._fields, "draw")
 COLUMNS = (
     "dataset", "draw", "depth", "width", "activation", "power", "start", "seed", "lam",
     "normalized_margin", "reference_margin", "reference_kind", "ratio", "predicted_ratio",
-    "dual_weighted_margin", "norm", "stationarity", "converged", "optimality_gap",
+    "dual_weighted_margin", "log_objective", "norm", "stationarity", "converged", "optimality_gap",
 )  # fmt: skip
 
 
