@@ -21,7 +21,7 @@ from ntkreg.data import Dataset
 from ntkreg.margins import dual_weighted_margin, normalized_margin
 from ntkreg.networks import Network, check_homogeneous
 from ntkreg.objectives import get_loss, log_objective
-from ntkreg.stationarity import log_residual
+from ntkreg.stationarity import NUM_GRADIENTS, log_residual
 from ntkreg.trainers import Knobs, Trainer, TrainState
 
 MEMORY = 20  # pairs that L-BFGS keeps
@@ -82,6 +82,11 @@ def init(path: Path, knobs: Knobs, params: Params, warm: bool | Array = True) ->
 def steps_at_each_lam(path: Path) -> int:
     """Steps of both optimizers together."""
     return path.trainer.num_steps + path.finish_steps
+
+
+def copies_held(num_lams: int) -> int:
+    """How many copies of the parameters a path holds at most: ends, L-BFGS, gradients, the rest."""
+    return num_lams + 2 * MEMORY + NUM_GRADIENTS + 8
 
 
 def total_steps(path: Path, knobs: Knobs) -> int:

@@ -231,7 +231,7 @@ def _known(values: np.ndarray) -> np.ndarray:
 
 def memory_needed(config: Config) -> int:
     """Bytes that the largest cell holds at once: parameters at every λ, and activations."""
-    copies = len(config.lams) + 2 * paths.MEMORY + 64 + 8  # ends, L-BFGS, gradients, the rest
+    copies = paths.copies_held(len(config.lams))
 
     def of(problem: Problem) -> int:
         dim = 64 if problem.name == "digits" else max(problem.sizes[0], problem.num_samples)

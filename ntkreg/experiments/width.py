@@ -264,7 +264,7 @@ def memory_needed(config: Config) -> int:
         source, depth, width = parsed(row[0]), *row[1:3]
         dim = 64 if source.name == "digits" else source.sizes[0]
         layers = width * (dim + source.num_classes) + (depth - 2) * width**2
-        copies = len(lams_of(config, source)) + 2 * paths.MEMORY + 64 + 8
+        copies = paths.copies_held(len(lams_of(config, source)))
         points = 8 * source.num_samples + config.num_test
         return 8 * (copies * layers + points * (dim + width))
 
