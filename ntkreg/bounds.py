@@ -26,6 +26,8 @@ def generalization_bound(
     a network that has the normalized margin γ > 0 on n samples errs with probability at most
     4C(√(2q log 2) + 1) q^(−q/2)/(γ√n) + ε(γ). Above 1 it says nothing; +∞ where γ ≤ 0.
 
+    `largest_norm` C bounds the norm of all inputs that the distribution has, not of the sample's.
+
     Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4, which has it up to constants; Golowich,
     Rakhlin, Shamir (COLT 2018), Theorem 1, for the complexity; Kakade, Sridharan, Tewari (NeurIPS
     2008), Corollary 4, for the factor 4 and ε.
@@ -46,7 +48,7 @@ def generalization_bound(
     largest_output = largest_norm * depth ** (-depth / 2)
     safe = np.where(margin > 0, margin, largest_output)
     complexity = largest_output * (math.sqrt(2 * depth * math.log(2)) + 1) / np.sqrt(n)
-    # Margins above the largest output do not occur; 4 keeps the logarithm at 1 and above.
+    # Margins above the largest output do not occur; 4 keeps the inner logarithm at 2 and above.
     scales = np.log(np.log2(np.maximum(4 * largest_output / safe, 4.0)))
     rest = np.sqrt(scales / n) + np.sqrt(math.log(1 / delta) / (2 * n))
     return np.where(margin > 0, MARGIN_FACTOR * complexity / safe + rest, np.inf)
@@ -100,7 +102,6 @@ def least_margin(
     # u is near 1 where λ is small, and its distance from 1 many decades wide.
     rest = np.exp(np.linspace(-50.0, 0.0, SHARES))[:-1]
     log_loss = math.log(num_samples * beta) + log_minimum + np.log(rest)
-    with np.errstate(over="ignore"):
-        log_expm1 = np.where(log_loss < -30, log_loss, np.log(np.expm1(np.exp(log_loss))))
+    log_expm1 = np.where(log_loss < -30, log_loss, np.log(np.expm1(np.exp(log_loss))))
     log_size = (order / power) * (np.log1p(-rest) + math.log(beta) + log_minimum - log_lam)
     return float(np.min(-log_expm1 / np.exp(log_size)))

@@ -28,6 +28,7 @@ from ntkreg.arrangements import MAX_RANK, row_space
 from ntkreg.column_generation import NOTHING, SIGNS, Found, Step, generated, sharpened, units_found
 from ntkreg.conjugates import DUALS
 from ntkreg.data import Dataset, check_dataset
+from ntkreg.kernel_machines import NotSeparable
 from ntkreg.level_method import least_maximum
 from ntkreg.two_layer import Units
 
@@ -100,7 +101,7 @@ def max_margin(
 
     def bound(weights: np.ndarray, largest: float) -> tuple[float, np.ndarray]:
         if largest / 2 <= least:
-            raise ValueError(
+            raise NotSeparable(
                 "data must be separable by a two-layer ReLU network without biases: weights on the "
                 f"samples bound every normalized margin by {largest / 2:.1e}"
             )

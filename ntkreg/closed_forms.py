@@ -207,8 +207,9 @@ def orthonormal_quadratic_margin(num_positive: int, num_negative: int) -> float:
     """[(3/2)·2^(1/3)(n₊^(2/3) + n₋^(2/3))]^(−3/2): orthonormal inputs, depth 2, activation z².
 
     f = xᵀAx with A = Σ wⱼuⱼuⱼᵀ, of order 3. A neuron of size s = |w|‖u‖² costs least,
-    w² + ‖u‖² = (3/2)(2s²)^(1/3), at ‖u‖² = 2w². This is concave in s, so one neuron for each
-    eigenvector of A is best: ‖Θ‖² = (3/2)2^(1/3) Σ|eigenvalue|^(2/3). At margin 1 the diagonal of A
+    w² + ‖u‖² = (3/2)(2s²)^(1/3), at ‖u‖² = 2w². For powers ≤ 1 the sum of |eigenvalue|^p is
+    subadditive in the matrix (Rotfel'd), so that one neuron for each eigenvector of A is best:
+    ‖Θ‖² = (3/2)2^(1/3) Σ|eigenvalue|^(2/3). At margin 1 the diagonal of A
     is ≥ 1 on the n₊ positive inputs and ≤ −1 on the others, so A's positive eigenvalues sum to at
     least n₊ (Ky Fan) and its negative ones to at most −n₋; by concavity the powers sum to at least
     n₊^(2/3) + n₋^(2/3), which two neurons along Σ₊xᵢ and Σ₋xᵢ reach. So it is the max margin.

@@ -22,7 +22,7 @@ SOLVERS = ("interior_point", "active_set")
 
 
 class NotSeparable(ValueError):
-    """No function of the kernel's space classifies all the samples, up to rounding."""
+    """No function of the kind asked for classifies all the samples, up to rounding."""
 
 
 class HardMarginSVM(NamedTuple):

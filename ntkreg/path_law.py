@@ -15,9 +15,11 @@ do at depth 2; ≥ always. So −log αᵢ = qᵢ + G at the minimizer, and its 
 
     γ_R = D(α_R) − (H(α_R) − H∞(α_R))/R,     α_R = argmin R·D(α) − H(α).          (1)
 
-D is stationary at the max margin's dual weights α*, where it is γ*. So D(α_R) = γ* + O(1/R²), and
-γ_R = γ* − (H(α*) − H∞(α*))/R + O(1/R²). Where D is least on a face, α_R tends to its entropy's
-maximum. D(α_R) is Σ αᵢqᵢ/R, the dual-weighted margin: ≥ γ*, and known from the network alone.
+D is convex, and least at the max margin's dual weights α*, where it is γ*. As α_R minimises
+R·D − H, 0 ≤ D(α_R) − γ* ≤ (H(α_R) − H(α*))/R, which is O(1/R²) where |α_R − α*| = O(1/R). So
+γ_R = γ* − (H(α*) − H∞(α*))/R + O(1/R²). Where D is least on a face, α_R tends to the point of the
+face with the largest entropy, which α* then stands for. D(α_R) is Σ αᵢqᵢ/R, the dual-weighted
+margin: ≥ γ*, and known from the network alone.
 
 **At deeper networks** the same holds to first order without convexity, near a maximizer Θ* at which
 its multipliers are unique: Σ αᵢ∇q̄ᵢ = 0 along the sphere, so moves of size 1/R change Σαᵢ·Rq̄ᵢ by
@@ -85,7 +87,9 @@ def predicted(
     Args:
       log_lam: log λ.
       dual_value: D(α) > 0, for the max margin's weights γ* itself.
-      alpha: weights of the margins, Σα = 1; of all pairs (i, j ≠ yᵢ) with several classes.
+      alpha: weights of the margins, Σα = 1; of all pairs (i, j ≠ yᵢ) with several classes. Where
+        the max margin's are not unique, those of the largest entropy are meant; a solver may give
+        others, and then the constant is off.
       num_samples: n, over which the loss is averaged.
       order, power: a of the network and r of the penalty.
 

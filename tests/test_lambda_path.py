@@ -84,6 +84,10 @@ def test_each_claim_fails_where_its_rows_break_it():
     assert certified_claim(low).status == "fails"
     missed = changed(low, one, optimality_gap=lambda gap: 0.05 + 0 * gap)
     assert certified_claim(missed).status == "holds"  # the optimizer failed, not the theorem
+    unknown = changed(low, one, optimality_gap=lambda gap: np.nan + gap)
+    assert certified_claim(unknown).status == "fails"
+    unsolved = changed(rows, exact & ~warm, optimality_gap=lambda gap: 1e-3 + gap)
+    assert certified_claim(unsolved).status == rate_claim(unsolved).status == "fails"
     deep = (rows.reference_kind == "best known") & warm
     assert deep_claim(changed(rows, deep, ratio=lambda r: 0.99 * r)).status == "fails"
     assert deep_claim(changed(rows, deep & last, ratio=lambda r: 1.001 + 0 * r)).status == "fails"
@@ -92,6 +96,8 @@ def test_each_claim_fails_where_its_rows_break_it():
     digits = (rows.dataset == "digits:50") & last
     falling = changed(rows, digits, normalized_margin=lambda m: 0.9 * m)
     assert classes_claim(falling).status == "fails"
+    wrong = changed(rows, digits, normalized_margin=lambda m: -m)
+    assert classes_claim(wrong).status == "fails"
     certified = exact & (rows.start == "certified")
     assert (
         rate_claim(changed(rows, certified, ratio=lambda r: 1 - (1 - r) ** 1.1)).status == "fails"
@@ -109,6 +115,8 @@ def test_claims_without_rows_are_not_run():
     rows = all_rows()
     assert certified_claim(rows[rows.reference_kind != "exact"]).status == "not run"
     assert rate_claim(rows[rows.reference_kind != "exact"]).status == "not run"
+    inseparable = rows.assign(reference_margin=0.0)
+    assert certified_claim(inseparable).status == rate_claim(inseparable).status == "not run"
     assert deep_claim(rows[rows.reference_kind == "exact"]).status == "not run"
     assert classes_claim(rows[rows.reference_kind == "exact"]).status == "not run"
 
@@ -192,7 +200,7 @@ def test_draws_of_one_number_are_one_data_set():
     [
         "random:2/2/8/relu/2", "spiral:2:9/2/8/relu/2", "random:2:9/2/8/relu",
         "digits:0/2/8/relu/2", "orthonormal:3/2/8/relu/2", "random:2:9/2/8/relu/0",
-        "random:2:9/x/8/relu/2", "random:2:9/2/8/relu/nan",
+        "random:2:9/x/8/relu/2", "random:2:9/2/8/relu/nan", "random:2:9/2/8/relu/2/1",
     ],
 )  # fmt: skip
 def test_a_problem_that_is_none_is_named(text):
@@ -216,6 +224,19 @@ def test_a_problem_that_is_none_is_named(text):
 def test_a_bad_config_is_named(fields, message):
     with pytest.raises(ValueError, match=message):
         Config(**fields)
+
+
+def test_certificates_are_for_two_layers_of_relu_and_few_dimensions():
+    assert parsed("random:4:9/2/8/relu/2").is_certifiable
+    for text in ("random:5:9/2/8/relu/2", "random:2:9/3/8/relu/2", "random:2:9/2/8/relu/1"):
+        assert not parsed(text).is_certifiable
+
+
+def test_the_best_of_the_seeds_has_the_least_objective_whatever_its_margin():
+    two = pandas.concat([paths("random:2:10", "exact", 1, ("warm",))] * 2, ignore_index=True)
+    first = two.index < len(LAMS)
+    two.loc[first, "log_objective"], two.loc[~first, "normalized_margin"] = -1.0, 9.0
+    assert (best_of_seeds(two).index == np.flatnonzero(first)).all()
 
 
 def test_a_problem_has_the_loss_and_outputs_of_its_classes():

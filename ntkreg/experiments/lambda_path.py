@@ -23,6 +23,7 @@ from ntkreg.certificates import Certificate
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, path_problems
 from ntkreg.experiments.path_problems import Problem
+from ntkreg.kernel_machines import NotSeparable
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
 
@@ -190,7 +191,7 @@ def certified_path(samples: Dataset, lams: tuple[float, ...]) -> dict[str, np.nd
     columns = dict.fromkeys(COLUMNS, np.full(num_lams, UNKNOWN))
     try:
         best = certificates.max_margin(samples, tolerance=CLOSED)
-    except ValueError:
+    except NotSeparable:
         return {**columns, "reference_margin": np.zeros(num_lams)}
     minima = [
         certificates.global_minimum(samples, lam, limit=best, tolerance=CLOSED) for lam in lams

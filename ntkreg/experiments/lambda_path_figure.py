@@ -99,7 +99,7 @@ def _estimates(ax, sets: pandas.DataFrame) -> None:
     weighted = (best.dual_weighted_margin / best.reference_margin - 1).abs()
     _spread(ax, best, 1 - best.ratio, marker="o", color=BLUE, label="normalized margin")
     _spread(ax, best, weighted, marker="D", color=GREEN, label="dual-weighted margin")
-    _axes(ax, "two estimates of γ* from one trained network", "|estimate/γ* − 1|")
+    _axes(ax, "two estimates of γ*, best of the seeds", "|estimate/γ* − 1|")
 
 
 def _starts(ax, rows: pandas.DataFrame) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ntkreg import closed_forms, data, kernel_machines, networks
 from ntkreg._types import PRNGKey, Scalar
+from ntkreg.arrangements import MAX_RANK
 from ntkreg.data import Dataset
 from ntkreg.networks import Network
 
@@ -49,8 +50,9 @@ class Problem(NamedTuple):
 
     @property
     def is_certifiable(self) -> bool:
-        """Whether the true minimizer is computed: two layers of relu, few dimensions."""
-        return (self.name, self.depth, self.activation, self.power) == ("random", 2, "relu", 2.0)
+        """Whether the true minimizer is computed: two layers of relu, data of rank 4 at most."""
+        two_layers = (self.depth, self.activation, self.power) == (2, "relu", 2.0)
+        return self.name == "random" and self.sizes[0] <= MAX_RANK and two_layers
 
 
 class Reference(NamedTuple):
@@ -73,9 +75,10 @@ def parsed(text: str) -> Problem:
     """
     parts = text.split("/")
     try:
-        problem = Problem(parts[0], *map(int, parts[1:3]), parts[3], float(parts[4]))
+        dataset, depth, width, activation, power = parts
+        problem = Problem(dataset, int(depth), int(width), activation, float(power))
         sizes = problem.sizes
-    except (ValueError, IndexError):
+    except ValueError:
         raise ValueError(f"problems must be {WANTED}, got {text!r}") from None
     fits = DATASETS.get(problem.name) == len(sizes) or (
         problem.name == "orthonormal" and len(sizes) >= 2
@@ -117,7 +120,10 @@ def known(problem: Problem, number: int) -> Reference | None:
     """What theory says of the max margin; None where nothing does."""
     if problem.activation == "identity" and problem.num_classes == 2:
         x, y = draw(problem, number)[1]
-        machine = kernel_machines.hard_margin_svm(x @ x.T, y)
+        try:
+            machine = kernel_machines.hard_margin_svm(x @ x.T, y)
+        except kernel_machines.NotSeparable:
+            return None
         margin = closed_forms.linear_margin(problem.depth, float(machine.margin))
         weights = np.asarray(machine.coefficients * y)
         return Reference(margin, weights / weights.sum(), "closed form")

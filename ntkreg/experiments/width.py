@@ -21,6 +21,7 @@ from ntkreg import certificates, data, networks, paths, timing, trainers
 from ntkreg._types import Array, PRNGKey, PyTree
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs
+from ntkreg.kernel_machines import NotSeparable
 from ntkreg.margins import margins, normalized_margin
 from ntkreg.records import Record
 from ntkreg.stationarity import log_residual
@@ -99,9 +100,10 @@ class Config:
 
     def __post_init__(self):
         check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
-        for name in ("margin_sets", "error_sets"):
-            check(name, lambda text: bool(parsed(text)), WANTED)
-        check("margin_sets", lambda text: parsed(text).sizes[0] <= 4, "of dimension 4 at most")
+        fits = lambda text: parsed(text).name == "random" and parsed(text).sizes[0] <= 4
+        check("margin_sets", fits, "random sets of dimension 4 at most")
+        fits = lambda text: parsed(text).name in ("teacher", "digits")
+        check("error_sets", fits, "teacher:DIM:N or digits:N")
         for name in ("margin_lams", "error_lams"):
             check(name, lambda v: 1e-300 <= v < np.inf, "at least 1e-300 and finite")
         check("learning_rate", lambda v: 0 < v < np.inf, "positive and finite")
@@ -249,7 +251,7 @@ def _max_margin_on_host(train: Dataset) -> Array:
     def on_host(x, y):
         try:
             found = certificates.max_margin(Dataset(np.asarray(x), np.asarray(y)))
-        except ValueError:  # no network separates these samples
+        except NotSeparable:
             return np.zeros((), x.dtype)
         return np.asarray(found.upper, x.dtype)
 

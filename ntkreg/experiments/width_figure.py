@@ -77,7 +77,8 @@ def _by_width(ax, rows: pandas.DataFrame, column: str, ylabel: str) -> None:
         widths = np.sort(part.width.unique())
         values = [part[part.width == w][column].to_numpy() for w in widths]
         scale = values[-1].mean() if column == "normalized_margin" else 1.0
-        style = dict(color=color, marker=marker, markersize=5, label=f"{dataset}, λ = 1e-5")
+        label = f"{dataset}, λ = {part.lam.min():.0e}"
+        style = dict(color=color, marker=marker, markersize=5, label=label)
         for w, value in zip(widths, values, strict=True):
             with_interval(ax, [w], value[None] / scale, **style)
             style["label"] = None
