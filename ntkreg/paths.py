@@ -212,7 +212,7 @@ class PathInfo(NamedTuple):
       dual_weighted_margin: the estimate of the max margin (`margins.dual_weighted_margin`).
       log_objective: log F_λ.
       norm: ‖Θ‖₂.
-      log_residual: of stationarity (`stationarity.log_residual`); below log 0.01 the optimizer has
+      log_residual: of stationarity (`stationarity.log_residual`); below log 0.001 the optimizer has
         done its work, and else it, not the theorem, has failed.
     """
 

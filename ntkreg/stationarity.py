@@ -17,6 +17,7 @@ from ntkreg.data import Dataset
 from ntkreg.objectives import get_loss, log_objective
 from ntkreg.trainers import Trainer
 
+CONVERGED = 1e-3  # the residual below which an optimizer has done its work
 RADII = (1e-6, 1e-5, 1e-4)  # of the balls around the parameters, relative to ‖Θ‖
 NUM_GRADIENTS = 64  # collected in each
 PROJECTED_STEPS = 30  # for the weights, after every new gradient

@@ -151,7 +151,7 @@ def test_converged_networks_gain_nothing_from_ten_times_more_steps(record, tmp_p
     rows = table(record)
     rows = rows[rows.depth == 3].reset_index(drop=True)
     more = table(lambda_path.run(longer, tmp_path))
-    assert rows.converged.sum() >= 5
+    assert rows.converged.sum() >= 4
     assert (more.ratio - rows.ratio)[rows.converged].max() < 1e-3
 
 

@@ -39,7 +39,6 @@ COLUMNS = (
     "reference_margin",
     "reference_gap",
 )
-CONVERGED = 0.01  # the relative residual of stationarity below which the optimizer is done
 CLOSED = 1e-10  # relative gap that certificates aim at
 
 

@@ -5,9 +5,10 @@ import pandas
 
 from ntkreg import path_law
 from ntkreg.experiments import path_problems
-from ntkreg.experiments.lambda_path import AXIS, CONVERGED
+from ntkreg.experiments.lambda_path import AXIS
 from ntkreg.experiments.path_problems import Problem
 from ntkreg.records import Record
+from ntkreg.stationarity import CONVERGED
 
 PROBLEM = (*Problem._fields, "draw")
 COLUMNS = (
@@ -23,7 +24,7 @@ def table(record: Record) -> pandas.DataFrame:
     reference_margin: the exact max margin, a closed form, or the best margin that any network
     here reached; reference_kind says which. ratio: normalized_margin over it. predicted_ratio: what
     the law says of the minimizer, from the max margin's dual weights. stationarity: the relative
-    residual; converged: whether it is below 0.01. optimality_gap: F/F* − 1 against the certified
+    residual; converged: whether it is below 0.001. optimality_gap: F/F* − 1 against the certified
     lower bound of F*. Empty where unknown.
     """
     ((_, rows),) = record.axes.items()

@@ -10,8 +10,8 @@ from ntkreg.claims import Claim
 from ntkreg.experiments import statistics, width
 from ntkreg.experiments.width import AXIS, UNKNOWN
 from ntkreg.records import Record
+from ntkreg.stationarity import CONVERGED
 
-CONVERGED = 0.01  # as in the λ-path
 COLUMNS = (
     "dataset", "draw", "depth", "width", "seed", "lam", "normalized_margin", "reference_margin",
     "test_error", "bound", "stationarity", "converged",
