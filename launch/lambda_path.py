@@ -8,8 +8,7 @@ Writes summary.csv (one row per network and λ), run.json and figure.png to
 results/lambda_path/PRESET. The same command goes on where an interrupted one ended.
 """
 
-from ntkreg.experiments import command, lambda_path
-from ntkreg.experiments.lambda_path_claims import claims
+from ntkreg.experiments import command, lambda_path, lambda_path_claims, path_law_claims
 from ntkreg.experiments.lambda_path_figure import figure
 from ntkreg.experiments.lambda_path_table import COLUMNS, PROBLEM, best_of_seeds, table
 from ntkreg.records import Record
@@ -42,6 +41,6 @@ if __name__ == "__main__":
         lambda_path,
         figure,
         summary,
-        claims,
+        lambda record: lambda_path_claims.claims(record) + path_law_claims.claims(record),
         lambda record: table(record)[[*COLUMNS]],
     )

@@ -14,6 +14,7 @@ from ntkreg.experiments import (
     certify,
     command,
     lambda_path_claims,
+    path_law_claims,
     separation,
     transition,
     width_claims,
@@ -25,7 +26,7 @@ EXPERIMENTS = {
     "separation": (separation.CLAIM,),
     "certify": (certify.CLAIM,),
     "transition": (transition.CLAIM,),
-    "lambda_path": lambda_path_claims.CLAIMS,
+    "lambda_path": (*lambda_path_claims.CLAIMS, *path_law_claims.CLAIMS),
     "approximate": (approximate.CLAIM,),
     "width": width_claims.CLAIMS,
 }

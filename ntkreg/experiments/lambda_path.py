@@ -9,6 +9,7 @@ Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -17,29 +18,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import certificates, path_law, paths, timing, trainers, two_layer
+from ntkreg import paths, timing, trainers
 from ntkreg._types import Array, PyTree
-from ntkreg.certificates import Certificate
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, path_problems
+from ntkreg.experiments.path_minimizers import COLUMNS, OWN_LAWS, UNKNOWN, certified_path, own_laws
 from ntkreg.experiments.path_problems import Problem
-from ntkreg.kernel_machines import NotSeparable
+from ntkreg.margins import dual_weights
+from ntkreg.objectives import get_loss
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
 
 STATIC = (*Problem._fields, "certified")
 AXIS = (*STATIC, "warm", "draw", "seed")
-TRAINED = paths.PathInfo._fields
-UNKNOWN = np.inf  # in columns that a start does not have; NaN would mark a cell as diverged
-COLUMNS = (
-    *TRAINED,
-    "log_lower",
-    "predicted",
-    "self_predicted",
-    "reference_margin",
-    "reference_gap",
-)
-CLOSED = 1e-10  # relative gap that certificates aim at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +54,7 @@ class Config:
         *(f"halfspace:5:12/{depth}/16/identity/2" for depth in (2, 4)),
         *(f"orthonormal:4:3:2/{depth}/32/relu/2" for depth in (2, 3)),
         *(f"digits:100/{depth}/32/relu/2" for depth in (2, 3)),
+        *(f"D:{dim}:{n}/2/100/relu/2" for dim, n in ((3, 8), (4, 10), (4, 24), (5, 30))),
     )
     num_draws: int = 9
     num_seeds: int = 4
@@ -93,7 +85,8 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         problems=(
-            "random:2:6/2/16/relu/2", "orthonormal:2:1/3/8/relu/2", "orthonormal:2:1:1/2/8/relu/2"
+            "random:2:6/2/16/relu/2", "orthonormal:2:1/3/8/relu/2", "orthonormal:2:1:1/2/8/relu/2",
+            "D:3:8/2/16/relu/2",
         ),
         num_draws=1, num_seeds=1,
         lams=(1e-3, 1e-6, 1e-16, 1e-32, 1e-100),
@@ -149,9 +142,11 @@ def cell(config: Config) -> Cell:
     def finish(point: Point, samples: Dataset, state: PyTree) -> dict[str, Array]:
         if point["certified"]:
             return _certified_on_host(config, samples)
-        info = paths.measure(_path(config, point), samples, knobs, state.ends)
+        path = _path(config, point)
+        info = paths.measure(path, samples, knobs, state.ends)
         unknown = jnp.full(len(config.lams), UNKNOWN)
-        return {**dict.fromkeys(COLUMNS, unknown), **info._asdict()}
+        own = _own_laws_on_host(path.trainer, samples, knobs, state.ends, info)
+        return {**dict.fromkeys(COLUMNS, unknown), **info._asdict(), **own}
 
     def num_steps(point: Point) -> int:
         return 0 if point["certified"] else paths.total_steps(_path(config, point), knobs)
@@ -180,53 +175,15 @@ def _certified_on_host(config: Config, samples: Dataset) -> dict[str, Array]:
     return jax.pure_callback(on_host, results, *samples, vmap_method="sequential")
 
 
-def certified_path(samples: Dataset, lams: tuple[float, ...]) -> dict[str, np.ndarray]:
-    """The columns of the true minimizers of F_λ over two-layer networks of any width (NumPy, host).
-
-    `predicted` is the law's margin from the max margin's dual weights, `self_predicted` that from
-    the minimizer's own. Data that no network separates have the reference 0.
-    """
-    num_lams = len(lams)
-    columns = dict.fromkeys(COLUMNS, np.full(num_lams, UNKNOWN))
-    try:
-        best = certificates.max_margin(samples, tolerance=CLOSED)
-    except NotSeparable:
-        return {**columns, "reference_margin": np.zeros(num_lams)}
-    minima = [
-        certificates.global_minimum(samples, lam, limit=best, tolerance=CLOSED) for lam in lams
-    ]
-    rows = [_minimizer(samples, lam, minimum) for lam, minimum in zip(lams, minima, strict=True)]
-    columns |= {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    law = path_law.predicted(np.log(lams), best.upper, best.dual, len(samples.y))
-    columns["predicted"] = _known(law.normalized_margin)
-    columns["reference_margin"] = np.full(num_lams, best.upper)
-    columns["reference_gap"] = np.full(num_lams, best.gap)
-    return columns
-
-
-def _minimizer(samples: Dataset, lam: float, minimum: Certificate) -> dict[str, float]:
-    """What a certified minimizer has in common with a trained network, and what it proves."""
-    x, y = (np.asarray(a, np.float64) for a in samples)
-    squared = two_layer.squared_norm(minimum.primal)
-    weights = np.maximum(minimum.dual * y, 0.0)
-    alpha = weights / weights.sum()
-    weighted = float(alpha @ (y * two_layer.outputs(minimum.primal, x))) / (squared or 1.0)
-    law = np.nan
-    if weighted > 0:
-        law = path_law.predicted(np.log(lam), weighted, alpha, len(y)).normalized_margin
-    return {
-        "normalized_margin": two_layer.normalized_margin(minimum.primal, x, y),
-        "dual_weighted_margin": weighted,
-        "log_objective": np.log(minimum.upper),
-        "norm": squared**0.5,
-        "log_residual": -np.inf,
-        "log_lower": np.log(minimum.lower),
-        "self_predicted": _known(law),
-    }
-
-
-def _known(values: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(values), values, UNKNOWN)
+def _own_laws_on_host(trainer, samples: Dataset, knobs, ends: PyTree, info) -> dict[str, Array]:
+    loss, network = get_loss(trainer.loss), trainer.network
+    weights = lambda params: dual_weights(loss, network, params, samples).ravel()
+    on_host = functools.partial(
+        own_laws, num_samples=len(samples.y), order=network.order, power=trainer.power
+    )
+    results = dict.fromkeys(OWN_LAWS, jax.ShapeDtypeStruct(knobs.log_lams.shape, samples.x.dtype))
+    known = (knobs.log_lams, info.dual_weighted_margin, jax.lax.map(weights, ends))
+    return jax.pure_callback(on_host, results, *known, vmap_method="sequential")
 
 
 def memory_needed(config: Config) -> int:

@@ -4,8 +4,8 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments.lambda_path_claims import NOISE, WEIGHTED_AT
-from ntkreg.experiments.lambda_path_table import PROBLEM, best_of_seeds, table
+from ntkreg.experiments.lambda_path_table import PROBLEM, best_of_seeds, random_sets, table
+from ntkreg.experiments.path_law_claims import NOISE, WEIGHTED_AT
 from ntkreg.experiments.separation_figure import MARKERS
 from ntkreg.records import Record
 
@@ -17,7 +17,7 @@ FLOOR = 1e-6  # of what is shown of differences
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Six panels; bars reach from the 10th to the 90th percentile over data sets, or all seeds."""
     rows = table(record)
-    sets = rows[rows.reference_kind == "exact"]
+    sets = random_sets(rows)
     fig = matplotlib.figure.Figure(figsize=(14.5, 8.4), layout="constrained")
     axes = fig.subplots(2, 3)
     _approach(axes[0, 0], sets)

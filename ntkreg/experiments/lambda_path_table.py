@@ -4,12 +4,15 @@ import numpy as np
 import pandas
 
 from ntkreg import path_law
+from ntkreg.arrangements import MAX_RANK
 from ntkreg.experiments import path_problems
 from ntkreg.experiments.lambda_path import AXIS
+from ntkreg.experiments.path_minimizers import OWN_LAWS
 from ntkreg.experiments.path_problems import Problem
 from ntkreg.records import Record
 from ntkreg.stationarity import CONVERGED
 
+KNOWN = 1e-4  # F/F* − 1 up to which a certified minimum is known well enough
 PROBLEM = (*Problem._fields, "draw")
 COLUMNS = (
     "dataset", "draw", "depth", "width", "activation", "power", "start", "seed", "lam",
@@ -22,8 +25,9 @@ def table(record: Record) -> pandas.DataFrame:
     """One row for every network and λ.
 
     reference_margin: the exact max margin, a closed form, or the best margin that any network
-    here reached; reference_kind says which. ratio: normalized_margin over it. predicted_ratio: what
-    the law says of the minimizer, from the max margin's dual weights. stationarity: the relative
+    here reached; reference_kind says which ("exact" to rank 4, "certified" beyond). ratio:
+    normalized_margin over it. predicted_ratio: what the law says of the minimizer, from the max
+    margin's dual weights. stationarity: the relative
     residual; converged: whether it is below 0.001. optimality_gap: F/F* − 1 against the certified
     lower bound of F*. Empty where unknown.
     """
@@ -44,7 +48,7 @@ def table(record: Record) -> pandas.DataFrame:
     long["stationarity"] = np.exp(np.minimum(long.log_residual, 700.0))
     long["converged"] = long.stationarity < CONVERGED
     long["optimality_gap"] = np.expm1(np.minimum(long.log_objective - long.log_lower, 700.0))
-    return long[[*COLUMNS, "self_predicted", "reference_gap"]].reset_index(drop=True)
+    return long[[*COLUMNS, *OWN_LAWS, "reference_gap"]].reset_index(drop=True)
 
 
 def _beside_reference(part: pandas.DataFrame) -> pandas.DataFrame:
@@ -53,13 +57,13 @@ def _beside_reference(part: pandas.DataFrame) -> pandas.DataFrame:
     num_lams = part.lam.nunique()
     certified = part[part.start == "certified"]
     repeats = len(part) // num_lams
+    first = part.iloc[0]
+    problem = Problem(*(first[name] for name in Problem._fields))
     if len(certified):
         for name in ("reference_margin", "reference_gap", "log_lower", "predicted"):
             part[name] = np.tile(certified[name].to_numpy(), repeats)
-        part["reference_kind"] = "exact"
+        part["reference_kind"] = "exact" if problem.sizes[0] <= MAX_RANK else "certified"
         return part
-    first = part.iloc[0]
-    problem = Problem(*(first[name] for name in Problem._fields))
     known = path_problems.known(problem, int(first.draw))
     if known is None:
         part["reference_margin"] = part.normalized_margin.max()
@@ -84,3 +88,15 @@ def best_of_seeds(rows: pandas.DataFrame) -> pandas.DataFrame:
     warm = rows[(rows.start == "warm") & rows.normalized_margin.notna()]
     best = warm.groupby([*PROBLEM, "lam"], sort=False).log_objective.idxmin()
     return warm.loc[best]
+
+
+def random_sets(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows of certified random data sets; those that no network separates are left out."""
+    is_random = rows.dataset.str.startswith("random")
+    return rows[is_random & (rows.reference_kind == "exact") & (rows.reference_margin > 0)]
+
+
+def is_multiclass(rows: pandas.DataFrame) -> pandas.Series:
+    """Which rows are of more than two classes."""
+    is_split = rows.dataset.str.startswith("orthonormal") & (rows.dataset.str.count(":") > 2)
+    return is_split | rows.dataset.str.startswith("digits")

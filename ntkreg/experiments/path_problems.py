@@ -12,9 +12,10 @@ from ntkreg.arrangements import MAX_RANK
 from ntkreg.data import Dataset
 from ntkreg.networks import Network
 
-DATASETS = {"random": 2, "halfspace": 2, "digits": 1}  # and how many sizes each takes
+DATASETS = {"random": 2, "D": 2, "halfspace": 2, "digits": 1}  # and how many sizes each takes
+MAX_DIM = 6  # in which branch and bound takes seconds on D
 WANTED = (
-    "dataset/depth/width/activation/power, dataset one of random:DIM:N, halfspace:DIM:N, "
+    "dataset/depth/width/activation/power, dataset one of random:DIM:N, D:DIM:N, halfspace:DIM:N, "
     "orthonormal:N:N[:N…] (samples of each class) and digits:N"
 )
 
@@ -50,9 +51,9 @@ class Problem(NamedTuple):
 
     @property
     def is_certifiable(self) -> bool:
-        """Whether the true minimizer is computed: two layers of relu, data of rank 4 at most."""
+        """Whether the true minimizer is computed: two layers of relu, and few dimensions."""
         two_layers = (self.depth, self.activation, self.power) == (2, "relu", 2.0)
-        return self.name == "random" and self.sizes[0] <= MAX_RANK and two_layers
+        return two_layers and self.sizes[0] <= {"random": MAX_RANK, "D": MAX_DIM}.get(self.name, 0)
 
 
 class Reference(NamedTuple):
@@ -105,8 +106,8 @@ def draw(problem: Problem, number: Scalar) -> tuple[PRNGKey, Dataset]:
         return key, orthonormal(problem.sizes)
     if problem.name == "digits":
         return key, data.split(data_key, data.digits(), problem.num_samples)[0]
-    sampler = data.halfspace if problem.name == "halfspace" else data.random_labels
-    return key, sampler(data_key, problem.num_samples, problem.sizes[0])
+    samplers = {"D": data.noisy_xor, "halfspace": data.halfspace, "random": data.random_labels}
+    return key, samplers[problem.name](data_key, problem.num_samples, problem.sizes[0])
 
 
 def orthonormal(counts: tuple[int, ...]) -> Dataset:

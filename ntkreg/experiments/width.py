@@ -81,7 +81,7 @@ class Config:
     """
 
     margin_sets: tuple[str, ...] = ("random:3:10",)
-    margin_widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 256, 1024)
+    margin_widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 128, 1024)
     error_sets: tuple[str, ...] = ("teacher:20:200", "digits:300")
     error_widths: tuple[int, ...] = (16, 64, 256, 1024)
     bound_dim: int = 10
@@ -93,7 +93,7 @@ class Config:
     margin_lams: tuple[float, ...] = (1e-3, 1e-6, 1e-16, 1e-64, 1e-200)
     error_lams: tuple[float, ...] = (1e-3, 1e-5)
     margin_steps: int = 6000
-    error_steps: int = 1500
+    error_steps: int = 1200
     finish_steps: int = 50
     learning_rate: float = 0.03
     num_test: int = 4000
