@@ -4,7 +4,8 @@ The chain, in which every module knows only those before it:
 
     data -> networks -> kernels -> kernel_machines        what is learned, and by which kernel
          -> l1_machines -> objectives -> margins          what a network is measured by
-         -> trainers -> stationarity -> paths             how it is trained, and followed to λ = 0
+         -> trainers -> mean_field -> flows               how it is trained, at any width
+         -> stationarity -> paths                         and followed to λ = 0
          -> closed_forms -> bounds -> path_law            what theory says of it
          -> certificates                                  what the truth is
          -> cells -> lanes -> timing -> plans             many runs: compiled, timed, batched
@@ -20,10 +21,12 @@ from ntkreg import (
     claims,
     closed_forms,
     data,
+    flows,
     kernel_machines,
     kernels,
     l1_machines,
     margins,
+    mean_field,
     networks,
     objectives,
     path_law,
@@ -44,11 +47,13 @@ __all__ = [
     "claims",
     "closed_forms",
     "data",
+    "flows",
     "fully_connected",
     "kernel_machines",
     "kernels",
     "l1_machines",
     "margins",
+    "mean_field",
     "networks",
     "objectives",
     "path_law",

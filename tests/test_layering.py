@@ -20,6 +20,7 @@ ROOMS = (
     "margins",
     "trainers",
     "mean_field",
+    "flows",
     "stationarity",
     "paths",
     "closed_forms",

@@ -54,7 +54,7 @@ class Config:
         *(f"halfspace:5:12/{depth}/16/identity/2" for depth in (2, 4)),
         *(f"orthonormal:4:3:2/{depth}/32/relu/2" for depth in (2, 3)),
         *(f"digits:100/{depth}/32/relu/2" for depth in (2, 3)),
-        *(f"D:{dim}:{n}/2/100/relu/2" for dim, n in ((3, 8), (4, 10), (4, 24), (5, 30))),
+        *(f"D:{dim}:{n}/2/50/relu/2" for dim, n in ((4, 10), (4, 24), (5, 30))),
     )
     num_draws: int = 9
     num_seeds: int = 4
