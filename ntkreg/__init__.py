@@ -7,7 +7,7 @@ The chain, in which every module knows only those before it:
          -> trainers -> mean_field -> flows               how it is trained, at any width
          -> stationarity -> paths                         and followed to λ = 0
          -> closed_forms -> bounds -> path_law            what theory says of it
-         -> certificates                                  what the truth is
+         -> certificates -> global_training               what the truth is, and training to it
          -> cells -> lanes -> timing -> plans             many runs: compiled, timed, batched
          -> records -> sweeps -> claims -> experiments    kept on disk, and what they show
 
@@ -22,6 +22,7 @@ from ntkreg import (
     closed_forms,
     data,
     flows,
+    global_training,
     kernel_machines,
     kernels,
     l1_machines,
@@ -49,6 +50,7 @@ __all__ = [
     "data",
     "flows",
     "fully_connected",
+    "global_training",
     "kernel_machines",
     "kernels",
     "l1_machines",

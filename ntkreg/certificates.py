@@ -17,6 +17,7 @@ Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's
 2017) for the variation norm and column generation; Pilanci and Ergen (ICML 2020) for the programme.
 """
 
+import functools
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from ntkreg import cone_programs, oracles, two_layer
 from ntkreg._types import Params
 from ntkreg.arrangements import MAX_RANK, row_space
 from ntkreg.column_generation import NOTHING, SIGNS, Found, Step, generated, sharpened, units_found
-from ntkreg.conjugates import DUALS
+from ntkreg.conjugates import DUALS, dual_minimum
 from ntkreg.data import Dataset, check_dataset
 from ntkreg.kernel_machines import NotSeparable
 from ntkreg.level_method import least_maximum
@@ -157,7 +158,7 @@ def global_minimum(
     x, y, basis = _checked(data, "sign" if loss == "logistic" else "real")
     ask, name = _oracle(oracle, x, tolerance, options)
     signs = SIGNS if output_sign is None else (float(output_sign),)
-    value, slope, curvature, scaled, dual_value = DUALS[loss]
+    value, slope, curvature, *_ = DUALS[loss]
     # Everything is of F/λ, so that nothing underflows where λ is small.
     per_sample = tuple(lambda f, of=g: of(f, y) / lam for g in (value, slope, curvature))
 
@@ -170,12 +171,7 @@ def global_minimum(
         objective = float(np.mean(value(two_layer.outputs(network, x), y))) + penalty
         return Step(vectors, network, objective, weights / len(y), 2.0, bound)
 
-    def bound(weights: np.ndarray, largest: float) -> tuple[float, np.ndarray]:
-        dual = scaled(len(y) * lam * weights, y, 2 / largest if largest > 0 else np.inf)
-        values = dual_value(dual, y)
-        allowance = len(y) * np.finfo(float).eps * np.mean(np.abs(values))
-        return float(np.mean(values) - allowance), dual
-
+    bound = functools.partial(dual_minimum, loss, y, lam)
     first = [ask(sign * -slope(np.zeros(len(y)), y) / len(y), 0.0) for sign in signs]
     units, start = units_found(x, first, signs), None
     if params is not None:

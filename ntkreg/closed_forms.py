@@ -1,8 +1,8 @@
-"""Closed-form max margins: the best minᵢ yᵢf(Θ; xᵢ)/‖Θ‖₂^depth where theory gives its value.
+"""Closed-form max margins, the best minᵢ yᵢf(Θ; xᵢ)/‖Θ‖₂^depth, and minima, where theory has them.
 
 All are for bias-free fully connected networks in `standard` scaling, of degree-one activation, so
 that the order of homogeneity is the depth L, and for any width that is large enough; one is for the
-quadratic activation.
+quadratic activation. Minima are of F_λ with r = 2, at two layers.
 """
 
 import math
@@ -245,6 +245,40 @@ def linear_margin(depth: int, svm_margin: float) -> float:
     if not 0 < svm_margin < math.inf:
         raise ValueError(f"svm_margin must be positive and finite, got {svm_margin}")
     return depth ** (-depth / 2) * float(svm_margin)
+
+
+def population_minimum(lam: float) -> float:
+    """The least F_λ of two-layer networks on D's population: min over c of log(1 + e^(−c)) + 8λc.
+
+    c is the margin of all samples: c = log(1/(8λ) − 1) for λ < 1/16, and 0, so log 2, beyond. The
+    planted network times √c has it, with ‖Θ‖² = 8c. The weights bᵢ ∝ yᵢ, all of size σ(−c) = 8λ,
+    prove it: as in `population_margin`, Σ bᵢ relu(uᵀxᵢ)/n is at most σ(−c)/4 = 2λ on the unit ball.
+
+    Source: derived here; logistic loss and λ‖Θ‖² of Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2.
+
+    Raises:
+      ValueError: for λ that is not positive and finite.
+    """
+    if not 0 < lam < math.inf:
+        raise ValueError(f"lam must be positive and finite, got {lam}")
+    if lam >= 1 / 16:
+        return math.log(2.0)
+    return -math.log1p(-8 * lam) + 8 * lam * math.log(1 / (8 * lam) - 1)
+
+
+def population_one_sign_minimum(lam: float) -> float:
+    """The same over networks whose output weights are all positive, or all negative.
+
+    ½(`population_minimum` + log 2): one class is as good as it can be, on the other f = 0. There
+    the loss is ≥ log 2 for f ≥ 0; and under the weights σ(−c) of one class and ½ of the other the
+    largest value is (σ(−c)/4)·E[max(|u₁|, |Z|) − |Z|] at most, again σ(−c)/4 = 2λ.
+
+    Source: derived here.
+
+    Raises:
+      ValueError: for λ that is not positive and finite.
+    """
+    return (population_minimum(lam) + math.log(2.0)) / 2
 
 
 def _check_count(name: str, value: int, least: int) -> None:

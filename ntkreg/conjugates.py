@@ -40,3 +40,21 @@ DUALS = {
         lambda b, y: b * y - b**2 / 4,
     ),
 }
+
+
+def dual_minimum(
+    loss: str, y: np.ndarray, lam: float, weights: np.ndarray, largest: float
+) -> tuple[float, np.ndarray]:
+    """(a bound of min F_λ from below, the dual weights b that prove it), two layers, any width.
+
+    Weak duality: F_λ ≥ mean −ℓ*(−bᵢ) where |Σ (bᵢ/n) relu(uᵀxᵢ)| ≤ 2λ on the unit ball.
+
+    Args:
+      weights: c ≈ −ℓ′/(nλ) of the samples, of any size.
+      largest: an upper bound of |Σ cᵢ relu(uᵀxᵢ)| on the unit ball.
+    """
+    *_, scaled, dual_value = DUALS[loss]
+    dual = scaled(len(y) * lam * weights, y, 2 / largest if largest > 0 else np.inf)
+    values = dual_value(dual, y)
+    allowance = len(y) * np.finfo(float).eps * np.mean(np.abs(values))
+    return float(np.mean(values) - allowance), dual

@@ -1,5 +1,6 @@
 """Datasets: the seed's distribution D, and scikit-learn's digits as the first real data."""
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -38,6 +39,20 @@ def noisy_xor(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
     y, sign, noise = signs[:, 0], signs[:, 1], signs[:, 2:]
     signal = jnp.stack([jnp.where(y > 0, sign, 0.0), jnp.where(y > 0, 0.0, sign)], axis=1)
     return Dataset(jnp.concatenate([signal, noise], axis=1), y)
+
+
+def noisy_xor_population(dim: int) -> Dataset:
+    """All 4·2^(dim − 2) points of D, each once, in float: means over them are means over D.
+
+    Raises:
+      ValueError: for dim < 3.
+    """
+    if dim < 3:
+        raise ValueError(f"dim must be at least 3 (two of signal, one of noise), got {dim}")
+    noise = np.array(list(itertools.product([1.0, -1.0], repeat=dim - 2)))
+    signal = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    x = np.concatenate([np.repeat(signal, len(noise), axis=0), np.tile(noise, (4, 1))], axis=1)
+    return Dataset(jnp.asarray(x, float), jnp.asarray(x[:, 0] ** 2 - x[:, 1] ** 2, float))
 
 
 def random_labels(key: PRNGKey, num_samples: int, dim: int) -> Dataset:

@@ -89,17 +89,21 @@ def knobs(
       ValueError: for λ ≤ 0, a step that is not positive, σ < 0, or ση > 1, which is no probability.
     """
     if is_concrete(lam, step_size, sigma):
-        for name, value in (("lam", lam), ("step_size", step_size)):
-            if not 0 < value < np.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value}")
-        if not 0 <= sigma < np.inf:
-            raise ValueError(f"sigma must be at least 0 and finite, got {sigma}")
-        if sigma * step_size > 1:
-            raise ValueError(
-                f"sigma·step_size must be at most 1, a probability, got {sigma}·{step_size}"
-            )
+        _check(float(lam), float(step_size), float(sigma))
     numbers = (jnp.asarray(value, dtype) for value in (lam, step_size, sigma))
     return Knobs(*numbers, jnp.asarray(noisy_steps, jnp.int32))
+
+
+def _check(lam: float, step_size: float, sigma: float) -> None:
+    for name, value in (("lam", lam), ("step_size", step_size)):
+        if not 0 < value < np.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+    if not 0 <= sigma < np.inf:
+        raise ValueError(f"sigma must be at least 0 and finite, got {sigma}")
+    if sigma * step_size > 1:
+        raise ValueError(
+            f"sigma·step_size must be at most 1, a probability, got {sigma}·{step_size}"
+        )
 
 
 def stable_step(data: Dataset, lam: Scalar, loss: str = "logistic") -> Float[Array, ""]:

@@ -139,11 +139,11 @@ def first_variation(
     at: Float[Array, "k p"],
 ) -> Float[Array, " k"]:
     """L′[ρ](θ) at the rows of `at`: at a minimizer 0 where ρ has mass, and nowhere negative."""
-    slopes = _slopes(model, outputs(model, particles, data.x), data)
-    return slopes @ UNITS[model.unit](at, data.x) + lam * jnp.sum(at**2, axis=1)
+    at_samples = slopes(model, outputs(model, particles, data.x), data)
+    return at_samples @ UNITS[model.unit](at, data.x) + lam * jnp.sum(at**2, axis=1)
 
 
-def _slopes(model: Model, outputs: Float[Array, " n"], data: Dataset) -> Float[Array, " n"]:
+def slopes(model: Model, outputs: Float[Array, " n"], data: Dataset) -> Float[Array, " n"]:
     """∂(mean loss)/∂fᵢ."""
     return jax.grad(lambda f: jnp.mean(get_loss(model.loss).value(f, data.y)))(outputs)
 
@@ -154,7 +154,7 @@ def optimality_gap(info: Info, lowest: Scalar, lam: Scalar) -> Float[Array, ""]:
     L is convex in ρ, so L[ρ] − L* ≤ ∫ L′ d(ρ − ρ*); L′ is 2-homogeneous, so ∫ L′ dρ* is at least
     its least value on the sphere times the mass M* of ρ*, which is at most L[ρ]/λ. It is proved
     where `lowest` is: for relu units min L′ = λ − ½ max over ‖u‖ ≤ 1 of |Σ (ℓ′ᵢ/n) relu(uᵀxᵢ)|,
-    which an oracle bounds. Source: Wei, Lee, Liu, Ma (NeurIPS 2019), proof of Theorem 3.3.
+    which an oracle bounds. Source: derived here; Chizat and Bach (NeurIPS 2018) for convexity.
     """
     return info.variation - jnp.minimum(lowest, 0.0) * info.objective / lam
 
@@ -165,7 +165,7 @@ def descent(
     """(L, ∇L′ at every particle): the flow is −∇L′."""
     f, pull = jax.vjp(lambda p: outputs(model, p, data.x), particles)
     loss = jnp.mean(get_loss(model.loss).value(f, data.y))
-    (of_loss,) = pull(_slopes(model, f, data))
+    (of_loss,) = pull(slopes(model, f, data))
     return loss + lam * _mass(particles), len(particles) * of_loss + 2 * lam * particles
 
 

@@ -37,6 +37,8 @@ ROOMS = (
     "column_generation",
     "level_method",
     "certificates",
+    "insertion",
+    "global_training",
     "planted",
     "cells",
     "lanes",

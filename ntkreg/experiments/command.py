@@ -20,7 +20,15 @@ from ntkreg.claims import Claim
 from ntkreg.records import Record
 
 
-def main(name: str, experiment: types.ModuleType, figure, summary, claims=None, table=None) -> None:
+def main(
+    name: str,
+    experiment: types.ModuleType,
+    figure,
+    summary,
+    claims=None,
+    table=None,
+    more=lambda config, out: None,
+) -> None:
     """Runs `experiment` (Config, check_memory, grid, run) as the command `name`.
 
     Args:
@@ -28,6 +36,7 @@ def main(name: str, experiment: types.ModuleType, figure, summary, claims=None, 
       summary: record -> the lines that a person wants to see at the end.
       claims: record -> list of claims; by default the one of `experiment.claim`.
       table: record -> what summary.csv holds; by default `experiment.table` or the record's.
+      more: (config, folder) -> None, writes what else there is to see.
     """
     claims = claims or (lambda record: [experiment.claim(record)])
     table = table or getattr(experiment, "table", Record.table)
@@ -39,6 +48,7 @@ def main(name: str, experiment: types.ModuleType, figure, summary, claims=None, 
         record = experiment.run(config, out / "record")
         found = claims(record)
         write(out, config, table(record), figure(record), record.seconds, found)
+        more(config, out)
         print(summary(record))
         for claim in found:
             print(f"{claim.statement}:\n  predicted {claim.predicted}")

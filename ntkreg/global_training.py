@@ -1,0 +1,127 @@
+"""Two-layer networks trained to the certified global minimum of F_λ."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkreg import insertion, oracles, trainers, two_layer
+from ntkreg._types import Params, PRNGKey, Scalar
+from ntkreg.certificates import Certificate, global_minimum
+from ntkreg.conjugates import DUALS
+from ntkreg.data import Dataset
+from ntkreg.insertion import Insertion, InsertionState
+from ntkreg.networks import fully_connected
+from ntkreg.paths import Path
+from ntkreg.trainers import Trainer
+
+
+class GlobalResult(NamedTuple):
+    """A trained network, what proves how near it is to the minimum, and the neurons added."""
+
+    params: Params
+    certificate: Certificate
+    insertions: int
+
+
+def train_to_global(
+    data: Dataset,
+    *,
+    lam: float,
+    key: PRNGKey,
+    width: int = 16,
+    params: Params | None = None,
+    learning_rate: Scalar = 0.03,
+    loss: str = "logistic",
+    oracle: str = "auto",
+    tolerance: float = 1e-4,
+    max_insertions: int = 100,
+    num_steps: int = 2000,
+    finish_steps: int = 100,
+) -> GlobalResult:
+    """A two-layer ReLU network at the global minimum of F_λ, by gradient descent and insertions.
+
+    Trains (Adam, then L-BFGS, on log F_λ); asks the oracle for the direction that is missing; adds
+    a neuron in it; and again, until the gap that the network proves of itself is at `tolerance`.
+
+    Args:
+      data: x of shape (n, d); y of −1 and +1, or real for the squared loss.
+      lam: λ > 0.
+      key: draws the first network, of `width` neurons, unless `params` has one.
+      oracle: of `oracles.KINDS`; "auto" is enumerate to rank 4, else branch_and_bound.
+      max_insertions: after which it ends, whatever the gap; the certificate says it.
+      num_steps, finish_steps: of Adam and L-BFGS after every insertion.
+
+    Raises:
+      ValueError: for bad data, λ or options, or params of another network.
+    """
+    if not 0 < lam < np.inf:
+        raise ValueError(f"lam must be positive and finite, got {lam}")
+    options = dict(oracle=oracle, tolerance=tolerance, max_insertions=max_insertions)
+    if params is None:
+        trainer = Trainer(fully_connected(2, width), loss=loss)
+        params = trainers.start(trainer, data, key)
+    else:
+        params = tuple(map(jnp.asarray, two_layer.weights(params, data.x.shape[1])))
+    spare, state = width, None
+    while True:
+        params = _with_spare(params, spare)
+        network = fully_connected(2, len(params[1]))
+        trainer = Trainer(network, loss=loss, num_steps=num_steps)
+        fixed = Insertion(Path(trainer, finish_steps), **options)
+        params = trainers.start(trainer, data, key, params=params)
+        state = _to_the_end(fixed, data, lam, learning_rate, params, state)
+        full = not bool(jnp.any(insertion.spare(state.params)))
+        done = float(state.gap) <= tolerance or int(state.stalls) >= insertion.STALLS
+        if done or not full or int(state.insertions) >= max_insertions:
+            break
+        params, spare = state.params, 2 * spare
+    certificate = _certificate(fixed, data, lam, state)
+    return GlobalResult(_used(state.params), certificate, int(state.insertions))
+
+
+def _to_the_end(fixed, data, lam, learning_rate, params, state) -> InsertionState:
+    lam = jnp.asarray(lam, data.x.dtype)
+    if state is None:
+        state = _begin(fixed, data, lam, learning_rate, params)
+    else:
+        state = state._replace(params=params, over=jnp.asarray(False))
+    while not state.over:
+        state = _insert(fixed, data, lam, learning_rate, state)
+    return state
+
+
+_begin = jax.jit(insertion.begin, static_argnames="insertion")
+_insert = jax.jit(insertion.insert, static_argnames="insertion")
+
+
+def _with_spare(params: Params, number: int) -> Params:
+    first, last = params
+    return jnp.pad(first, ((0, 0), (0, number))), jnp.pad(last, ((0, number), (0, 0)))
+
+
+def _used(params: Params) -> Params:
+    kept = ~np.asarray(insertion.spare(params))
+    return params[0][:, kept], params[1][kept]
+
+
+def _certificate(fixed: Insertion, data: Dataset, lam: float, state) -> Certificate:
+    """Of the network that is returned, in float64; the better of two proofs of its other side."""
+    samples = Dataset(*(np.asarray(a, np.float64) for a in data))
+    params = two_layer.weights(_used(state.params), samples.x.shape[1])
+    loss, oracle = fixed.path.trainer.loss, fixed.oracle
+    f = two_layer.outputs(params, samples.x)
+    objective = np.mean(DUALS[loss][0](f, samples.y)) + lam * two_layer.squared_norm(params)
+    found, upper = insertion.proof(loss, oracle, samples, f, lam), float(objective)
+    lower, dual, nodes = found.lower, found.dual, max(maximum.nodes for maximum in found.maxima)
+    kind = oracles.KINDS[insertion.oracle_name(oracle, samples.x @ found.basis)]
+    if upper - lower > fixed.tolerance * upper:
+        best = global_minimum(samples, lam, loss=loss, oracle=oracle, params=params)
+        kind = best.kind
+        if best.lower > lower:
+            lower, dual, nodes = best.lower, best.dual, best.nodes
+    gap = (upper - lower) / upper
+    if kind == "exact" and not gap <= fixed.tolerance:
+        kind = "certified"
+    return Certificate(lower, upper, gap, kind, params, dual, nodes)

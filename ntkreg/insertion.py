@@ -1,0 +1,209 @@
+"""Column generation by gradient descent: train, add the neuron that is missing, and go on.
+
+A stationary network need not be a global minimizer. Its slopes cᵢ = −ℓ′ᵢ/n tell: it is one exactly
+where |Σ cᵢ relu(uᵀxᵢ)| ≤ 2λ for all unit vectors u, and scaled to be so they bound the minimum from
+below. Where some u has more, a small neuron in that direction lowers F_λ, and training goes on from
+there. Networks have zero neurons to spare, which descent leaves at zero.
+
+The slopes of a trained network prove less than is true: they are off by the root of what F is off.
+So training also ends where neurons gain nothing any more, and the proof is then completed by the
+convex programme over the network's units (`certificates.global_minimum`).
+
+Source: Bach (JMLR 2017), Section 4, for column generation; Wei, Lee, Liu, Ma (NeurIPS 2019) for
+F_λ.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ntkreg import oracles, paths, trainers
+from ntkreg._types import Array, Bool, Float, Int, Params, Scalar
+from ntkreg.arrangements import MAX_RANK, row_space
+from ntkreg.column_generation import SIGNS
+from ntkreg.conjugates import DUALS, dual_minimum
+from ntkreg.data import Dataset
+from ntkreg.objectives import get_loss
+from ntkreg.oracles import Maximum
+from ntkreg.paths import Path
+from ntkreg.trainers import Trainer
+
+SIZES = np.logspace(-6, 1, 71)  # of a new neuron, relative to the network's ‖Θ‖²/2
+STALLS = 5  # insertions without a gain after which there is none
+ZERO = 1e-12  # share of ‖Θ‖² below which a neuron is one to spare
+MEMORY = 256  # samples whose activation patterns are kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Insertion:
+    """What is fixed at compile time.
+
+    Attributes:
+      path: how the network is trained after each insertion; its width is that of all neurons, zero
+        ones among them.
+      oracle: of `oracles.KINDS`, or "auto".
+      tolerance: the proved relative gap at which it ends; it ends too where STALLS insertions in
+        turn have lowered F by less than a tenth of it each.
+      max_insertions: after which it ends.
+    """
+
+    path: Path
+    oracle: str = "auto"
+    tolerance: float = 1e-4
+    max_insertions: int = 100
+
+    def __post_init__(self):
+        if self.path.trainer.loss not in DUALS:
+            raise ValueError(
+                f"loss must be one of {', '.join(DUALS)}, got {self.path.trainer.loss!r}"
+            )
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
+        if self.max_insertions < 0:
+            raise ValueError(f"max_insertions must be at least 0, got {self.max_insertions}")
+
+
+class InsertionState(NamedTuple):
+    """What goes from round to round.
+
+    Attributes:
+      params: of the network, trained.
+      objective: F_λ.
+      gap: (F − the bound that its slopes prove)/F.
+      insertions: neurons that were added.
+      stalls: how many of the last ones in turn gained nothing to speak of.
+      over: whether the gap is closed, no direction is missing or gains, or no neuron is to spare.
+      missing: (unit vector, sign) of the neuron to be added next.
+    """
+
+    params: Params
+    objective: Float[Array, ""]
+    gap: Float[Array, ""]
+    insertions: Int[Array, ""]
+    stalls: Int[Array, ""]
+    over: Array
+    missing: tuple[Float[Array, " d"], Float[Array, ""]]
+
+
+def begin(
+    insertion: Insertion, data: Dataset, lam: Scalar, learning_rate: Scalar, params: Params
+) -> InsertionState:
+    """The state after the first training."""
+    return _trained(insertion, data, lam, learning_rate, params, None)
+
+
+def insert(
+    insertion: Insertion,
+    data: Dataset,
+    lam: Scalar,
+    learning_rate: Scalar,
+    state: InsertionState,
+) -> InsertionState:
+    """One neuron more, and training after it."""
+    params = inserted(insertion.path.trainer, data, lam, state.params, *state.missing)
+    return _trained(insertion, data, lam, learning_rate, params, state)
+
+
+def _trained(insertion, data, lam, learning_rate, params, before) -> InsertionState:
+    trainer = insertion.path.trainer
+    knobs = trainers.Knobs(jnp.log(lam)[None], jnp.asarray(learning_rate, data.x.dtype))
+    ends = paths.follow(insertion.path, data, knobs, params)
+    params = jax.tree.map(lambda p: p[0], ends)
+    loss = get_loss(trainer.loss)
+    f = trainer.network.apply(params, data.x)
+    value = jnp.mean(loss.value(f, data.y)) + lam * optax.tree.norm(params, squared=True)
+    lower, worth, direction, sign = _priced(insertion, data, lam, f)
+    gap, insertions, stalls = (value - lower) / value, jnp.int32(0), jnp.int32(0)
+    if before is not None:
+        gained = before.objective - value > insertion.tolerance / 10 * value
+        insertions, stalls = before.insertions + 1, jnp.where(gained, 0, before.stalls + 1)
+    closed = (gap <= insertion.tolerance) | (worth <= 2 * lam) | (stalls >= STALLS)
+    over = closed | (insertions >= insertion.max_insertions) | ~jnp.any(spare(params))
+    return InsertionState(params, value, gap, insertions, stalls, over, (direction, sign))
+
+
+def inserted(
+    trainer: Trainer,
+    data: Dataset,
+    lam: Scalar,
+    params: Params,
+    direction: Float[Array, " d"],
+    sign: Scalar,
+) -> Params:
+    """The network with a spare neuron set to this direction and sign, in the size that is best."""
+    first, last = params
+    loss, f = get_loss(trainer.loss), trainer.network.apply(params, data.x)
+    feature = sign * jax.nn.relu(data.x @ direction)
+    half = jnp.maximum(optax.tree.norm(params, squared=True), 1.0) / 2
+    sizes = jnp.asarray(SIZES, f.dtype) * half
+    at = lambda size: jnp.mean(loss.value(f + size * feature, data.y)) + 2 * lam * size
+    root = jnp.sqrt(sizes[jnp.argmin(jax.vmap(at)(sizes))])
+    slot = jnp.argmax(spare(params))
+    return first.at[:, slot].set(root * direction), last.at[slot, 0].set(root * sign)
+
+
+def spare(params: Params) -> Bool[Array, " m"]:
+    """Which neurons are zero, or nearly."""
+    first, last = params
+    squares = jnp.sum(first**2, axis=0) + last[:, 0] ** 2
+    return squares <= ZERO * jnp.sum(squares)
+
+
+def _priced(insertion: Insertion, data: Dataset, lam: Scalar, f: Float[Array, " n"]):
+    """(lower bound, largest |Σ cᵢ relu(uᵀxᵢ)| found, its u, its sign), on the host."""
+    number = jax.ShapeDtypeStruct((), f.dtype)
+    shapes = (number, number, jax.ShapeDtypeStruct(data.x.shape[1:], f.dtype), number)
+    ask = functools.partial(_ask, insertion.path.trainer.loss, insertion.oracle)
+    return jax.pure_callback(ask, shapes, *data, f, lam, vmap_method="sequential")
+
+
+def _ask(loss: str, oracle: str, x, y, f, lam) -> tuple:
+    dtype, samples = x.dtype, Dataset(*(np.asarray(a, np.float64) for a in (x, y)))
+    found = proof(loss, oracle, samples, np.asarray(f, np.float64), float(lam))
+    maxima, basis = found.maxima, found.basis
+    sign, best = max(zip(SIGNS, maxima, strict=True), key=lambda pair: pair[1].lower)
+    direction = basis @ best.directions[0] if len(best.directions) else np.zeros(len(basis))
+    priced = (found.lower, best.lower * float(lam), direction, sign)
+    return tuple(np.asarray(value, dtype) for value in priced)
+
+
+class Proof(NamedTuple):
+    """What the slopes at outputs f prove: the bound, its dual weights, and the oracle's maxima.
+
+    The maxima are of Σ cᵢ relu(uᵀxᵢ)/λ and its negative, in the row space of x; `basis` leads out.
+    """
+
+    lower: float
+    dual: np.ndarray
+    maxima: list[Maximum]
+    basis: np.ndarray
+
+
+def proof(loss: str, oracle: str, data: Dataset, f: np.ndarray, lam: float) -> Proof:
+    """Of the minimum of F_λ, from outputs f on samples in float64 (NumPy, host)."""
+    x, y = data
+    ask, basis = _oracle(oracle, x.tobytes(), x.shape)
+    _, slope, *_ = DUALS[loss]
+    weights = -slope(f, y) / (len(y) * lam)
+    maxima = [ask(sign * weights, None) for sign in SIGNS]
+    largest = max(maximum.upper for maximum in maxima)
+    return Proof(*dual_minimum(loss, y, lam, weights, largest), maxima, basis)
+
+
+@functools.lru_cache(maxsize=MEMORY)
+def _oracle(name: str, x: bytes, shape: tuple[int, int]):
+    """The oracle in the row space of x, and the basis of that: made once for all rounds."""
+    inside, basis = row_space(np.frombuffer(x).reshape(shape))
+    return oracles.make_oracle(oracle_name(name, inside), np.ascontiguousarray(inside)), basis
+
+
+def oracle_name(name: str, x: np.ndarray) -> str:
+    """What "auto" stands for on samples x in their row space: enumerate to rank 4."""
+    if name != "auto":
+        return name
+    return "enumerate" if x.shape[1] <= MAX_RANK else "branch_and_bound"
