@@ -32,7 +32,7 @@ def train_to_global(
     key: PRNGKey,
     width: int = 16,
     params: Params | None = None,
-    learning_rate: Scalar = 0.03,
+    learning_rate: Scalar = 0.005,
     loss: str = "logistic",
     oracle: str = "auto",
     tolerance: float = 1e-4,
@@ -52,6 +52,7 @@ def train_to_global(
       oracle: of `oracles.KINDS`; "auto" is enumerate to rank 4, else branch_and_bound.
       max_insertions: after which it ends, whatever the gap; the certificate says it.
       num_steps, finish_steps: of Adam and L-BFGS after every insertion.
+      learning_rate: of Adam; larger ones leap out of what a new neuron gains.
 
     Raises:
       ValueError: for bad data, λ or options, or params of another network.

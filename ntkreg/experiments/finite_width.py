@@ -71,7 +71,7 @@ class Config:
     Attributes:
       ranks: of the random data; the first with all sizes, the others with `focus_size` alone.
       sizes: numbers of samples, all divisors of the largest.
-      widths: of the networks.
+      widths, gd_widths: of the networks that Adam and gradient descent train.
       lams: λ; gradient descent runs at the first, and at the others with `focus_size` alone.
       init_scales: of the start, the first throughout, the others with `focus_size` alone.
       noises: σ of gradient descent's resampling, 0 among them.
@@ -80,25 +80,28 @@ class Config:
       num_starts: of each network on each.
       gd_steps: of gradient descent, at most; adam_steps, learning_rate: of Adam.
       cured_width: of the networks that insertion continues; cured_starts of them on each data set.
-      round_steps, finish_steps: of Adam and L-BFGS after each insertion.
+      round_steps, finish_steps: of Adam and L-BFGS after each insertion; round_rate of that Adam, a
+        low one, since others leap out of what the new neuron gains.
       oracle: of the certificates.
     """
 
     ranks: tuple[int, ...] = (3, 2)
     sizes: tuple[int, ...] = (8, 12, 16, 24, 48)
     widths: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
+    gd_widths: tuple[int, ...] = (2, 4, 8, 16, 32)
     lams: tuple[float, ...] = (1e-2, 1e-3)
     init_scales: tuple[float, ...] = (1.0, 0.1, 3.0)
     noises: tuple[float, ...] = (0.0, 3e-3)
     focus_size: int = 16
     num_draws: int = 5
-    num_starts: int = 10
+    num_starts: int = 5
     gd_steps: int = 20_000
     adam_steps: int = 3000
     learning_rate: float = 0.05
     cured_width: int = 4
     cured_starts: int = 3
     round_steps: int = 1500
+    round_rate: float = 0.005
     finish_steps: int = 50
     oracle: str = "auto"
 
@@ -107,10 +110,18 @@ class Config:
         divides = lambda n: n >= 2 and max(self.sizes) % n == 0
         check("sizes", divides, "at least 2, and divisors of the largest")
         check("focus_size", lambda n: n in self.sizes, f"one of sizes={self.sizes}")
-        for name in ("lams", "init_scales", "learning_rate"):
+        for name in ("lams", "init_scales", "learning_rate", "round_rate"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         check("noises", lambda v: 0 <= v < np.inf, "at least 0 and finite")
-        counts = ("ranks", "widths", "num_draws", "num_starts", "cured_width", "cured_starts")
+        counts = (
+            "ranks",
+            "widths",
+            "gd_widths",
+            "num_draws",
+            "num_starts",
+            "cured_width",
+            "cured_starts",
+        )
         for name in (*counts, "gd_steps", "adam_steps", "round_steps"):
             check(name, lambda v: v >= 1, "at least 1")
         check("finish_steps", lambda v: v >= 0, "at least 0")
@@ -124,13 +135,14 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        ranks=(2,), sizes=(4, 8), widths=(2, 32), lams=(2e-2,), init_scales=(1.0,), focus_size=8,
-        num_draws=1, num_starts=2, gd_steps=3000, adam_steps=500, cured_width=2, cured_starts=1,
+        ranks=(2,), sizes=(4, 8), widths=(2, 32), gd_widths=(2, 32), lams=(2e-2,),
+        init_scales=(1.0,), focus_size=8, num_draws=1, num_starts=2, gd_steps=3000, adam_steps=500, cured_width=2, cured_starts=1,
         round_steps=500, finish_steps=10,
     ),
     "laptop": {},
     "full": dict(
-        widths=(2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256), num_draws=20,
+        widths=(2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
+        gd_widths=(2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128), num_draws=20,
         num_starts=50, gd_steps=300_000, adam_steps=20_000, cured_starts=20,
         lams=(1e-2, 1e-3, 1e-4),
     ),
@@ -141,18 +153,24 @@ def cells(config: Config) -> list[tuple]:
     """The coordinates of every cell, in the order of `AXIS`."""
     rank, lam, scale = config.ranks[0], config.lams[0], config.init_scales[0]
     focus = config.focus_size
-    # (rank, optimizer, number of samples, λ, noise, initial scale), over all widths
-    runs = [(rank, ADAM, n, one, 0.0, scale) for n in config.sizes for one in config.lams]
-    runs += [(rank, GD, n, lam, noise, scale) for n in config.sizes for noise in config.noises]
-    runs += [(rank, GD, focus, one, 0.0, scale) for one in config.lams[1:]]
-    both = (GD, ADAM)
-    runs += [(rank, opt, focus, lam, 0.0, s) for opt in both for s in config.init_scales[1:]]
-    runs += [(other, opt, focus, lam, 0.0, scale) for other in config.ranks[1:] for opt in both]
-    cures = [(rank, CURE, n, one, 0.0, scale) for n in config.sizes for one in config.lams]
+    # What is asked: (number of samples, λ, noise, initial scale), for all widths of an optimizer.
+    adam = [(n, one, 0.0, scale) for n in config.sizes for one in config.lams]
+    gd = [(n, lam, noise, scale) for n in config.sizes for noise in config.noises]
+    gd += [(focus, one, 0.0, scale) for one in config.lams[1:]]
+    scales = [(focus, lam, 0.0, other) for other in config.init_scales[1:]]
+    others = [(focus, lam, 0.0, scale)]
+    groups = [
+        ((rank,), ADAM, config.widths, adam + scales),
+        ((rank,), GD, config.gd_widths, gd + scales),
+        (config.ranks[1:], ADAM, config.widths, others),
+        (config.ranks[1:], GD, config.gd_widths, others),
+        ((rank,), CURE, (config.cured_width,), adam),
+    ]
     rows = [
-        (r, width, opt, n, one, noise, s, draw)
-        for group, widths in ((runs, config.widths), (cures, (config.cured_width,)))
-        for r, opt, n, one, noise, s in group
+        (one, width, optimizer, *run, draw)
+        for ranks, optimizer, widths, runs in groups
+        for one in ranks
+        for run in runs
         for width in widths
         for draw in range(config.num_draws)
     ]
@@ -236,7 +254,11 @@ def cell(config: Config) -> Cell:
         log_lam = jnp.log(point["lam"])
         at = lambda p: _gap(network, samples, point["lam"], level, p)
         gaps = jax.lax.map(at, params)
-        residuals = jax.lax.map(lambda p: log_residual(measured, samples, log_lam, p), params)
+        residual = lambda p: log_residual(measured, samples, log_lam, p)
+        asked = lambda gap, p: jax.lax.cond(
+            gap > TOLERANCE, residual, lambda p: jnp.full((), -np.inf), p
+        )
+        residuals = jax.lax.map(lambda entry: asked(*entry), (gaps, params))
         most = max(config.num_starts, config.cured_starts)
         unknown = jnp.full(most, np.inf, gaps.dtype)
         cured = insertions = unknown
@@ -328,7 +350,7 @@ def cure(
     network = fully_connected(2, point["width"] + SPARE)
     path = Path(Trainer(network, num_steps=config.round_steps), config.finish_steps)
     fixed = Insertion(path, config.oracle, max_insertions=SPARE)
-    lam, rate = jnp.asarray(point["lam"], samples.x.dtype), config.learning_rate
+    lam, rate = jnp.asarray(point["lam"], samples.x.dtype), config.round_rate
     state = insertion.begin(fixed, samples, lam, rate, padded)
     more = lambda s: insertion.insert(fixed, samples, lam, rate, s)
     state = jax.lax.while_loop(lambda s: ~s.over, more, state)
@@ -337,7 +359,7 @@ def cure(
 
 
 def _padded(config: Config, particles: Float[Array, "m p"]) -> Array:
-    widest = max(*config.widths, config.cured_width)
+    widest = max(*config.widths, *config.gd_widths, config.cured_width)
     missing = (widest - len(particles), max(config.ranks) + 1 - particles.shape[1])
     return jnp.pad(particles, [(0, number) for number in missing])
 
