@@ -1,0 +1,107 @@
+"""Insertion: what is added lowers F, and training with it ends at the certified minimum."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkreg import certificates, data, insertion, objectives
+from ntkreg.data import Dataset
+from ntkreg.global_training import train_to_global
+from ntkreg.insertion import Insertion
+from ntkreg.networks import fully_connected
+from ntkreg.paths import Path
+from ntkreg.trainers import Trainer
+
+LAM = 0.02
+SAMPLES = data.random_labels(jax.random.key(3), num_samples=8, dim=3)
+KEY = jax.random.key(0)
+
+
+def objective(params, samples=SAMPLES, loss="logistic"):
+    network = fully_connected(2, params[1].shape[0])
+    loss = objectives.get_loss(loss)
+    return float(objectives.objective(loss, network, params, samples, jnp.log(LAM)))
+
+
+@pytest.mark.parametrize("width", [1, 12])
+def test_training_with_insertions_ends_at_the_certified_minimum(width):
+    best = certificates.global_minimum(SAMPLES, LAM)
+    found = train_to_global(SAMPLES, lam=LAM, key=KEY, width=width, num_steps=1000)
+    assert found.certificate.kind == "exact" and found.certificate.gap <= 1e-4
+    assert found.certificate.upper == pytest.approx(best.upper, rel=1e-4)
+    assert found.certificate.lower <= best.upper * (1 + 1e-9)
+    assert objective(found.params) == pytest.approx(found.certificate.upper, rel=1e-9)
+    assert found.insertions >= (1 if width == 1 else 0)
+
+
+def test_it_goes_on_from_a_network_that_is_given_and_grows_beyond_its_spare_neurons():
+    narrow = fully_connected(2, 1).init(KEY, 3)
+    found = train_to_global(SAMPLES, lam=LAM, key=KEY, params=narrow, width=1, num_steps=800)
+    assert found.params[1].shape[0] > 2 and found.certificate.gap <= 1e-4
+
+
+def test_the_squared_loss_too():
+    reals = SAMPLES._replace(y=SAMPLES.y * 0.5 + 0.2)
+    found = train_to_global(reals, lam=LAM, key=KEY, width=2, loss="squared", num_steps=800)
+    best = certificates.global_minimum(reals, LAM, loss="squared")
+    assert found.certificate.gap <= 1e-4
+    assert objective(found.params, reals, "squared") == pytest.approx(best.upper, rel=1e-4)
+
+
+def test_few_insertions_leave_a_gap_that_the_certificate_tells():
+    found = train_to_global(
+        SAMPLES, lam=LAM, key=KEY, width=1, max_insertions=0, num_steps=500, tolerance=1e-6
+    )
+    assert found.insertions == 0 and found.certificate.gap > 0.01
+    assert found.certificate.kind == "certified"
+
+
+def test_a_local_search_is_called_heuristic():
+    found = train_to_global(SAMPLES, lam=LAM, key=KEY, width=8, oracle="multistart", num_steps=500)
+    assert found.certificate.kind == "heuristic"
+
+
+def test_an_inserted_neuron_lowers_the_objective_and_takes_a_spare_place():
+    trained = train_to_global(SAMPLES, lam=LAM, key=KEY, width=1, max_insertions=0, num_steps=500)
+    first, last = map(jnp.asarray, trained.params)
+    padded = jnp.pad(first, ((0, 0), (0, 3))), jnp.pad(last, ((0, 3), (0, 0)))
+    assert list(insertion.spare(padded)) == [False, True, True, True]
+    samples = Dataset(*map(np.asarray, SAMPLES))
+    f = np.asarray(fully_connected(2, 4).apply(padded, SAMPLES.x))
+    found = insertion.proof("logistic", "auto", samples, f, LAM)
+    sign, best = max(zip((1.0, -1.0), found.maxima, strict=True), key=lambda p: p[1].lower)
+    assert best.lower > 2.0  # a direction is worth more than it costs
+    direction = jnp.asarray(found.basis @ best.directions[0])
+    trainer = Trainer(fully_connected(2, 4))
+    new = insertion.inserted(trainer, SAMPLES, LAM, padded, direction, sign)
+    assert objective(new) < objective(padded) * (1 - 1e-3)
+    assert int(insertion.spare(new).sum()) == 2
+    assert found.lower <= certificates.global_minimum(SAMPLES, LAM).upper
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train_to_global(SAMPLES, lam=0.0, key=KEY), "lam must be positive and finite"),
+        (
+            lambda: train_to_global(SAMPLES, lam=LAM, key=KEY, tolerance=2.0),
+            "tolerance must lie between 0 and 1, got 2.0",
+        ),
+        (
+            lambda: train_to_global(SAMPLES, lam=LAM, key=KEY, params=(jnp.ones((2, 2)),)),
+            "params must be",
+        ),
+        (
+            lambda: Insertion(Path(Trainer(fully_connected(2, 2), loss="exponential"))),
+            "loss must be one of logistic, squared, got 'exponential'",
+        ),
+        (
+            lambda: Insertion(Path(Trainer(fully_connected(2, 2))), max_insertions=-1),
+            "max_insertions must be at least 0, got -1",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
