@@ -13,7 +13,9 @@ from ntkreg.experiments import (
     approximate,
     certify,
     command,
+    finite_width_claims,
     lambda_path_claims,
+    noisy_flow_claims,
     path_law_claims,
     separation,
     transition,
@@ -29,6 +31,8 @@ EXPERIMENTS = {
     "lambda_path": (*lambda_path_claims.CLAIMS, *path_law_claims.CLAIMS),
     "approximate": (approximate.CLAIM,),
     "width": width_claims.CLAIMS,
+    "noisy_flow": noisy_flow_claims.CLAIMS,
+    "finite_width": finite_width_claims.CLAIMS,
 }
 
 

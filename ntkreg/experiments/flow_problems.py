@@ -155,6 +155,8 @@ def proved_gap(
 
     def lowest(x, c):
         x, c = np.asarray(x, np.float64), np.asarray(c, np.float64)
+        if not np.isfinite(c).all():  # a flow that diverged
+            return np.asarray(np.nan, number.dtype)
         ask = oracles.make_oracle("enumerate", x)
         largest = max(ask(sign * c, None).upper for sign in (1.0, -1.0))
         return np.asarray(lam - largest / 2, number.dtype)

@@ -82,7 +82,7 @@ class Config:
     num_particles: int = 1000
     sigma: float = 1e-3
     langevin_sigma: float = 1e-3
-    epsilons: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+    epsilons: tuple[float, ...] = (0.1, 0.06, 0.03, 0.02, 0.01, 0.005, 0.003)
     share: float = 0.1
     dimension_epsilon: float = 0.01
     floor_sigmas: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -113,9 +113,9 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        problems=("random:2:6",), dims=(3, 4), num_draws=1, num_seeds=1, num_particles=200,
+        problems=("random:2:6",), dims=(3, 5), num_draws=1, num_seeds=1, num_particles=200,
         sigma=5e-3, epsilons=(0.3, 0.1), dimension_epsilon=0.1, floor_sigmas=(1e-3, 1e-1),
-        floor_particles=(100,), num_steps=3000, population_steps=1500,
+        floor_particles=(200,), num_steps=3000, population_steps=1500,
     ),
     "laptop": {},
     "full": dict(

@@ -30,7 +30,7 @@ class Frame(NamedTuple):
     history: list[tuple[int, float]]
 
 
-def animate(config: Config, out: pathlib.Path) -> None:
+def animate(config: Config, out: pathlib.Path, phases=PHASES) -> None:
     """Writes particles.gif, of the first problem of the Config in the plane; where there is one."""
     plane = [text for text in config.problems if parsed(text).dim == 2]
     if not plane:
@@ -41,7 +41,7 @@ def animate(config: Config, out: pathlib.Path) -> None:
     fig = matplotlib.figure.Figure(figsize=(8.6, 4.3), layout="constrained")
     canvas = FigureCanvasAgg(fig)
     images = []
-    for frame in frames(config, problem, samples):
+    for frame in frames(config, problem, samples, phases):
         fig.clear()
         _picture(fig, frame, samples, levels, config)
         canvas.draw()
@@ -55,7 +55,9 @@ def animate(config: Config, out: pathlib.Path) -> None:
     print(f"the particles' film: {out}/particles.gif")
 
 
-def frames(config: Config, problem: flow_problems.Problem, samples) -> Iterator[Frame]:
+def frames(
+    config: Config, problem: flow_problems.Problem, samples, phases=PHASES
+) -> Iterator[Frame]:
     """The flow in its three phases, evenly in the root of the steps of each."""
     flow = flows.Flow(num_steps=10 * config.num_steps)
     start_key, key = jax.random.split(jax.random.key(0))
@@ -63,7 +65,7 @@ def frames(config: Config, problem: flow_problems.Problem, samples) -> Iterator[
     step_size = flows.stable_step(samples, config.lam)
     advance = jax.jit(lambda knobs, state, n: flows.advance(flow, samples, knobs, state, n))
     history: list[tuple[int, float]] = []
-    for phase, noise, number in PHASES:
+    for phase, noise, number in phases:
         sigma = noise * max(config.sigma, 1 / NUM_PARTICLES)  # (particles × σ) ≥ 1
         knobs = flows.knobs(config.lam, step_size, sigma, dtype=samples.x.dtype)
         marks = np.unique((config.num_steps / 3 * np.linspace(0, 1, number + 1) ** 2).astype(int))
@@ -76,7 +78,7 @@ def frames(config: Config, problem: flow_problems.Problem, samples) -> Iterator[
 def _picture(fig, frame: Frame, samples, levels: Levels, config: Config) -> None:
     left, right = fig.subplots(1, 2)
     x, y = np.asarray(samples.x), np.asarray(samples.y)
-    reach = 1.3 * (config.lam**-0.5) / 2
+    reach = 0.8 * config.lam**-0.5
     for label, color in COLORS.items():
         rays = x[y == label] / np.linalg.norm(x[y == label], axis=1, keepdims=True)
         ends = np.stack([0.86 * reach * rays, reach * rays], axis=1)
@@ -90,7 +92,8 @@ def _picture(fig, frame: Frame, samples, levels: Levels, config: Config) -> None
                      linewidth=0, alpha=0.7, label=f"w {'> 0' if label > 0 else '< 0'} (rays: y = "
                      f"{sign}1)")  # fmt: skip
     left.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="u₁", ylabel="u₂")
-    left.legend(frameon=False, fontsize=8, loc="upper left")
+    below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
+    left.legend(frameon=False, fontsize=8, **below)
     left.set_title(f"{frame.phase}, step {frame.step}", fontsize=11)
     steps, values = zip(*frame.history, strict=True)
     right.plot(steps, values, color="black")

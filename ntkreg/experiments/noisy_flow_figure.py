@@ -111,11 +111,12 @@ def _guide(ax, x: np.ndarray, start: float, exponent: float, label: str) -> None
 
 def _arrivals(ax, arrivals: pandas.DataFrame) -> None:
     for (name, part), marker in zip(arrivals.groupby("dataset"), MARKERS, strict=False):
-        groups = part.groupby("epsilon").iterations
+        groups = part[part.iterations > 0].groupby("epsilon").iterations
         _bars(ax, groups, lambda v: 1 / v, marker=marker, label=name)
     if len(arrivals):
         x = 1 / arrivals.epsilon.to_numpy()
-        _guide(ax, x, arrivals.iterations.min(), 1.0, "slope 1 (the theorem's is 4)")
+        start = arrivals.iterations[arrivals.iterations > 0].min()
+        _guide(ax, x, start, 1.0, "slope 1 (the theorem's is 4)")
     ax.set(xscale="log", yscale="log", xlabel="1/ε", ylabel="iterations to L ≤ (1 + ε) L*")
     ax.set_title("from the trap, σ tied to ε")
     ax.legend(frameon=False, fontsize=8)
@@ -131,6 +132,7 @@ def _dimensions(ax, arrivals: pandas.DataFrame) -> None:
     ticks = sorted(arrivals.dim.unique())
     ax.set(xscale="log", yscale="log", xlabel="d", ylabel="iterations to L ≤ (1 + ε) L*")
     ax.set_xticks(ticks, list(map(str, ticks)))
+    ax.set_yticks([500, 1000, 2000, 5000, 10_000], ["500", "1000", "2000", "5000", "10000"])
     ax.minorticks_off()
     ax.set_title("against the dimension")
     ax.legend(frameon=False, fontsize=8)
