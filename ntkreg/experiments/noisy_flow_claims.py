@@ -134,7 +134,8 @@ def polynomial_claim(rows: pandas.DataFrame) -> Claim:
         POLYNOMIAL,
         measured=f"iterations ∝ (1/ε)^{of_epsilon:.2f} ({least:.2f}–{most:.2f} over "
         f"{len(each)} sets, ε = {away.epsilon.max():g} … {away.epsilon.min():g}, "
-        f"σ ∝ ε), ∝ d^{of_dim:.2f} on D (d = {arrivals[is_d].dim.min()} … {arrivals[is_d].dim.max()}); {missed} of {len(arrivals)} "
+        f"σ ∝ ε), ∝ d^{of_dim:.2f} on D (d = {arrivals[is_d].dim.min()} … "
+        f"{arrivals[is_d].dim.max()}); {missed} of {len(arrivals)} "
         f"runs did not arrive; a constant σ ends at a gap ∝ σ^{slope:.2f} ({floor_ends})",
         interval=f"[{ends[0]:.2f}, {ends[1]:.2f}], [{dim_ends[0]:.2f}, {dim_ends[1]:.2f}]: 95 %, "
         "bootstrap over sets and seeds, over seeds",
