@@ -34,7 +34,7 @@ from ntkreg.paths import Path
 from ntkreg.trainers import Trainer
 
 SIZES = np.logspace(-6, 1, 71)  # of a new neuron, relative to the network's ‖Θ‖²/2
-STALLS = 5  # insertions without a gain after which there is none
+STALLS = 10  # insertions without a gain after which there is none
 ZERO = 1e-12  # share of ‖Θ‖² below which a neuron is one to spare
 MEMORY = 256  # samples whose activation patterns are kept
 

@@ -15,6 +15,7 @@ from ntkreg.experiments.finite_width_claims import (
     COLUMNS,
     claims,
     cure_claim,
+    exponents,
     noise_claim,
     success_claim,
     table,
@@ -63,8 +64,10 @@ def test_transitions_are_where_half_succeed_and_their_exponents_are_found():
     found = {(one.optimizer, one.num_samples): one for one in transitions(all_rows())}
     for size in SIZES[1:]:  # up to n = 48 the share reaches one within the widths
         assert found[ADAM, size].width == pytest.approx(size**0.5, rel=0.02)
+    slopes = exponents(list(found.values()))
+    assert slopes[1e-2, ADAM, 0.0][0] == pytest.approx(0.5, abs=0.02)
     claim = success_claim(all_rows())
-    assert claim.status == "holds" and "∝ n^0.50" in claim.measured and "∝ n^1.00" in claim.measured
+    assert claim.status == "holds" and "∝ n^0.50" in claim.measured
 
 
 def test_each_claim_fails_where_its_rows_break_it():
@@ -72,7 +75,7 @@ def test_each_claim_fails_where_its_rows_break_it():
     assert noise_claim(rows).status == cure_claim(rows).status == "holds"
     assert noise_claim(all_rows(noisy=lambda n: n)).status == "fails"
     assert noise_claim(all_rows(noisy=lambda n: 2 * n)).status == "fails"
-    stuck = rows.assign(successes=rows.successes.where(rows.optimizer != ADAM, 0))
+    stuck = rows.assign(successes=rows.successes.where(rows.optimizer != ADAM, 30))
     stuck["stationary"] = stuck.starts - stuck.successes
     assert success_claim(stuck).status == "fails"
     one = rows.index[rows.optimizer == CURE][0]

@@ -12,6 +12,7 @@ from ntkreg.records import Record
 
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
 LEAST = 1e-8  # gap shown
+SHOWN_GAP = 0.03  # about which the failure that is shown has
 SHADES = ("#B9D7EA", "#7FB4D8", "#3F8FC4", "#0E6AA8", "#003A66")
 
 
@@ -92,8 +93,9 @@ def _transitions(ax, rows: pandas.DataFrame) -> None:
     ax.set(xscale="log", yscale="log", xlabel="n", ylabel="width at which half succeed")
     ax.set_xticks(sizes, list(map(str, sizes)))
     ax.minorticks_off()
+    ax.set_ylim(top=8 * ax.get_ylim()[1])  # room for the legend
     ax.set_title("the transition")
-    ax.legend(frameon=False, fontsize=7)
+    ax.legend(frameon=False, fontsize=7, loc="upper left")
 
 
 def _noise(ax, rows: pandas.DataFrame) -> None:
@@ -120,7 +122,7 @@ def _others(ax, rows: pandas.DataFrame) -> None:
             _share(ax, part[part.optimizer == optimizer], color=color, linestyle=line,
                    marker=marker, label=label)  # fmt: skip
     _axes(ax, f"initial scale and rank, n = {size}, λ = {rows.lam.max():g}")
-    ax.legend(frameon=False, fontsize=6.5)
+    ax.legend(frameon=False, fontsize=6.5, loc="upper left")
 
 
 def _failure(ax, record: Record, rows: pandas.DataFrame) -> None:
@@ -134,7 +136,9 @@ def _failure(ax, record: Record, rows: pandas.DataFrame) -> None:
     if not len(plane):
         ax.text(0.5, 0.5, "none", ha="center", transform=ax.transAxes)
         return
-    chosen = plane.loc[plane.median_gap.where(plane.width >= 4, plane.median_gap / 100).idxmax()]
+    gaps = record.arrays["gaps"][plane.index]
+    worst = np.where(np.isfinite(gaps), gaps, -np.inf).max(axis=1)
+    chosen = plane.iloc[np.argmin(np.abs(np.log(worst / SHOWN_GAP)))]
     samples = samples_of(config, 2, int(chosen.num_samples), int(chosen.draw))
     x, y = np.asarray(samples.x), np.asarray(samples.y)
     particles = record.arrays["worst"][chosen.name][: chosen.width, :3]
@@ -161,7 +165,7 @@ def _failure(ax, record: Record, rows: pandas.DataFrame) -> None:
                    linewidth=0.6, alpha=0.8, zorder=3)  # fmt: skip
     ax.axhline(1.0, color="0.4", linewidth=0.9, linestyle=":")
     ax.set(xlabel="direction of u, degrees", ylabel="worth of a neuron, 1 = its cost",
-           ylim=(-1.6, 1.5), xlim=(-180, 180))  # fmt: skip
+           xlim=(-180, 180))  # fmt: skip
     ax.set_xticks([-180, -90, 0, 90, 180])
     ax.set_title(f"a failure: width {chosen.width}, {chosen.optimizer}; above 1 is missing")
     ax.legend(frameon=False, fontsize=8, title="neurons: dots, by mass", title_fontsize=7)

@@ -28,7 +28,7 @@ STALL_STEPS, STALL = 2000, 1e-6  # a fall of L by less, relative, in so many ste
 SETTLING = (0.1, 0.01)  # steps, relative, at which the last of gradient descent settles on kinks
 SETTLING_STEPS = 1000
 QUENCH = 2 / 3  # of the run, after which noise ends
-SPARE = 48  # zero neurons to which insertion may give a direction
+SPARE = 64  # zero neurons to which insertion may give a direction
 DTYPE = jnp.float32  # of the training; levels and gaps are float64
 
 
