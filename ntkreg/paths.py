@@ -124,9 +124,9 @@ def _within_one_lam(
     # A trainer that stops early counts as one that took all its steps.
     step = jnp.maximum(state.step, begin + jnp.where(trained, path.trainer.num_steps, train.step))
     state = state._replace(train=train, step=step)
-    value = _log_objective(path.trainer, data, here.log_lams[0])
+    value, until = _log_objective(path.trainer, data, here.log_lams[0]), jnp.minimum(last, end)
     state = jax.lax.while_loop(
-        lambda s: trained & (s.step < jnp.minimum(last, end)), lambda s: _finishing(value, s), state
+        lambda s: trained & (s.step < until), lambda s: _finishing(value, s), state
     )
     following = jnp.minimum(part + 1, knobs.log_lams.shape[0] - 1)
     return jax.lax.cond(
@@ -232,11 +232,10 @@ class PathResult(NamedTuple):
 
 def measure(path: Path, data: Dataset, knobs: Knobs, ends: Params) -> PathInfo:
     """What there is to say of the ends of a path."""
-    trainer, loss = path.trainer, get_loss(path.trainer.loss)
+    trainer, network, loss = path.trainer, path.trainer.network, get_loss(path.trainer.loss)
 
     def at(entry: tuple[Array, Params]) -> PathInfo:
         log_lam, params = entry
-        network = trainer.network
         return PathInfo(
             normalized_margin(network, params, data),
             dual_weighted_margin(loss, network, params, data),
@@ -280,8 +279,8 @@ def train_path(
     if get_loss(path.trainer.loss).labels == "real":
         raise ValueError(f"loss must be one of a margin, got {path.trainer.loss!r}")
     lams = np.asarray(lams, np.float64)
-    if not np.all(lams > 0):
-        raise ValueError(f"lams must be positive, got {lams[~(lams > 0)].flat[0]}")
+    if (bad := lams[~(lams > 0)]).size:
+        raise ValueError(f"lams must be positive, got {bad.flat[0]}")
     params = trainers.start(path.trainer, data, key, params=params)
     check_homogeneous(network, params, data.x)
     return _run(path, data, trainers.knobs(lams, learning_rate, data.x.dtype), params, warm)

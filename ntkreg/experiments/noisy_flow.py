@@ -140,6 +140,7 @@ def cells(config: Config) -> list[tuple]:
     def escapes(text: str, number: int) -> Iterator[tuple]:
         runs = [("resample", True, False, sigma) for sigma in (0.0, config.sigma)]
         runs += [("resample", trapped, True, config.sigma) for trapped in (True, False)]
+        runs += [("resample", False, False, 0.0)]
         if (text, number) in first and parsed(text).dim <= MAX_RANK:
             runs += [("langevin", True, True, config.langevin_sigma)]
         for noise, trapped, quenched, sigma in runs:

@@ -57,7 +57,7 @@ def table(record: Record) -> pandas.DataFrame:
     kinds = np.where(found.noise == "langevin", "langevin", "resample")
     found["noise"] = np.where(found.sigma == 0, "none", kinds)
     found.loc[found.quenched.astype(bool), "noise"] += ", quenched"
-    floor = (found.start == "uniform") & ~found.quenched.astype(bool)
+    floor = (found.start == "uniform") & ~found.quenched.astype(bool) & (found.sigma > 0)
     found["part"] = np.select([found.epsilon > 0, floor], ["arrival", "floor"], "escape")
     found = found.rename(columns={"trap": "trap_level"})
     found["final_gap"] = found.objective / found.minimum - 1
@@ -82,10 +82,13 @@ def escape_claim(rows: pandas.DataFrame) -> Claim:
     escapes = _known(rows[rows.part == "escape"])
     if not len(escapes):
         return ESCAPE
-    none = escapes[escapes.noise == "none"]
-    settled = escapes[escapes.noise == "resample, quenched"]
-    starts = settled.groupby(settled.start == "uniform").final_gap
-    ends = {("uniform" if key else "trap"): part.max() for key, part in starts}
+    is_uniform = escapes.start == "uniform"
+    none = escapes[(escapes.noise == "none") & ~is_uniform]
+    settled = escapes[(escapes.noise == "resample, quenched") | is_uniform]
+    worst = lambda rows: rows.final_gap.max() if len(rows) else np.nan
+    from_uniform, from_trap = (
+        worst(settled[(settled.start == "uniform") == uniform]) for uniform in (True, False)
+    )
     trapped = none.groupby(SET).trap_gap.apply(lambda gap: gap.abs().max())
     heights = none.groupby(SET).apply(lambda part: (part.trap_level / part.minimum).iloc[0] - 1)
     found = settled.groupby(SET).final_gap.max()
@@ -100,8 +103,8 @@ def escape_claim(rows: pandas.DataFrame) -> Claim:
         f"not proved to 1e-4): without noise within {trapped.max():.1e} of the trap, which lies "
         f"1 % or more above the minimum on {int((heights >= 0.01).sum())} sets, "
         f"{heights.max():.0%} at most; resampled and quenched at "
-        f"most {ends.get('trap', np.nan):.1e} above the minimum from the trap and "
-        f"{ends.get('uniform', np.nan):.1e} from uniform starts, on "
+        f"most {from_trap:.1e} above the minimum; from uniform starts, with that noise and without "
+        f"any, {from_uniform:.1e}; on "
         f"{int((found <= AT_MINIMUM).sum())} of {len(found)} sets ≤ 1e-3; Langevin noise, "
         f"quenched: {langevin.min():.1e}–{langevin.max():.1e}",
         interval=f"[{settled.final_gap.min():.1e}, {settled.final_gap.max():.1e}]: all quenched",

@@ -14,6 +14,7 @@ STYLES = {
     ("trap", "resample"): dict(color="#E69F00", marker="^", label="trapped start, σ constant"),
     ("trap", "resample, quenched"): dict(color="#D55E00", marker="o", label="trapped, σ quenched"),
     ("uniform", "resample, quenched"): dict(color="#0072B2", marker="s", label="uniform, quenched"),
+    ("uniform", "none"): dict(color="#009E73", marker="D", label="uniform, no noise"),
 }
 LEAST = 1e-6  # gap shown: below it float32 has no digits
 
@@ -69,7 +70,7 @@ def _ends(ax, escapes: pandas.DataFrame) -> None:
         part = escapes[(_kind(escapes) == key[0]) & (escapes.noise == key[1])]
         gaps = part.groupby(SET).final_gap.agg(["min", "median", "max"]).clip(lower=LEAST)
         gaps = gaps.reindex(sets)
-        x = np.arange(len(sets)) + 0.15 * (number - 1.5)
+        x = np.arange(len(sets)) + 0.15 * (number - 2)
         bars = [gaps["median"] - gaps["min"], gaps["max"] - gaps["median"]]
         ax.errorbar(x, gaps["median"], bars, linestyle="none", capsize=2, markersize=4, **style)
     levels = escapes.groupby(SET, sort=False)[["trap_level", "minimum"]].first()
