@@ -36,14 +36,15 @@ def train_to_global(
     loss: str = "logistic",
     oracle: str = "auto",
     tolerance: float = 1e-4,
-    max_insertions: int = 100,
+    max_insertions: int = 400,
     num_steps: int = 2000,
     finish_steps: int = 100,
 ) -> GlobalResult:
     """A two-layer ReLU network at the global minimum of F_λ, by gradient descent and insertions.
 
-    Trains (Adam, then L-BFGS, on log F_λ); asks the oracle for the direction that is missing; adds
-    a neuron in it; and again, until the gap that the network proves of itself is at `tolerance`.
+    Trains (Adam, then L-BFGS, on log F_λ); asks the oracle for the directions that are missing;
+    adds neurons in them; and again, until the gap that the network proves of itself is at
+    `tolerance`.
 
     Args:
       data: x of shape (n, d); y of −1 and +1, or real for the squared loss.

@@ -1,4 +1,4 @@
-"""Column generation by gradient descent: train, add the neuron that is missing, and go on.
+"""Column generation by gradient descent: train, add the neurons that are missing, and go on.
 
 A stationary network need not be a global minimizer. Its slopes cᵢ = −ℓ′ᵢ/n tell: it is one exactly
 where |Σ cᵢ relu(uᵀxᵢ)| ≤ 2λ for all unit vectors u, and scaled to be so they bound the minimum from
@@ -34,7 +34,8 @@ from ntkreg.paths import Path
 from ntkreg.trainers import Trainer
 
 SIZES = np.logspace(-6, 1, 71)  # of a new neuron, relative to the network's ‖Θ‖²/2
-STALLS = 10  # insertions without a gain after which there is none
+AT_ONCE = 8  # neurons that are added in a round, at most
+STALLS = 5  # rounds without a gain after which there is none
 ZERO = 1e-12  # share of ‖Θ‖² below which a neuron is one to spare
 MEMORY = 256  # samples whose activation patterns are kept
 
@@ -47,7 +48,7 @@ class Insertion:
       path: how the network is trained after each insertion; its width is that of all neurons, zero
         ones among them.
       oracle: of `oracles.KINDS`, or "auto".
-      tolerance: the proved relative gap at which it ends; it ends too where STALLS insertions in
+      tolerance: the proved relative gap at which it ends; it ends too where STALLS rounds in
         turn have lowered F by less than a tenth of it each.
       max_insertions: after which it ends.
     """
@@ -55,7 +56,7 @@ class Insertion:
     path: Path
     oracle: str = "auto"
     tolerance: float = 1e-4
-    max_insertions: int = 100
+    max_insertions: int = 400
 
     def __post_init__(self):
         if self.path.trainer.loss not in DUALS:
@@ -76,9 +77,9 @@ class InsertionState(NamedTuple):
       objective: F_λ.
       gap: (F − the bound that its slopes prove)/F.
       insertions: neurons that were added.
-      stalls: how many of the last ones in turn gained nothing to speak of.
+      stalls: how many of the last rounds in turn gained nothing to speak of.
       over: whether the gap is closed, no direction is missing or gains, or no neuron is to spare.
-      missing: (unit vector, sign) of the neuron to be added next.
+      missing: (unit vectors, signs) of the neurons to be added next, best first; 0 where none is.
     """
 
     params: Params
@@ -87,7 +88,7 @@ class InsertionState(NamedTuple):
     insertions: Int[Array, ""]
     stalls: Int[Array, ""]
     over: Array
-    missing: tuple[Float[Array, " d"], Float[Array, ""]]
+    missing: tuple[Float[Array, "k d"], Float[Array, " k"]]
 
 
 def begin(
@@ -104,8 +105,9 @@ def insert(
     learning_rate: Scalar,
     state: InsertionState,
 ) -> InsertionState:
-    """One neuron more, and training after it."""
-    params = inserted(insertion.path.trainer, data, lam, state.params, *state.missing)
+    """The missing neurons, as long as there are some to spare, and training after them."""
+    add = lambda params, one: (inserted(insertion.path.trainer, data, lam, params, *one), None)
+    params, _ = jax.lax.scan(add, state.params, state.missing)
     return _trained(insertion, data, lam, learning_rate, params, state)
 
 
@@ -117,14 +119,16 @@ def _trained(insertion, data, lam, learning_rate, params, before) -> InsertionSt
     loss = get_loss(trainer.loss)
     f = trainer.network.apply(params, data.x)
     value = jnp.mean(loss.value(f, data.y)) + lam * optax.tree.norm(params, squared=True)
-    lower, worth, direction, sign = _priced(insertion, data, lam, f)
+    lower, *missing = _priced(insertion, data, lam, f)
     gap, insertions, stalls = (value - lower) / value, jnp.int32(0), jnp.int32(0)
     if before is not None:
         gained = before.objective - value > insertion.tolerance / 10 * value
-        insertions, stalls = before.insertions + 1, jnp.where(gained, 0, before.stalls + 1)
-    closed = (gap <= insertion.tolerance) | (worth <= 2 * lam) | (stalls >= STALLS)
+        stalls = jnp.where(gained, 0, before.stalls + 1).astype(jnp.int32)
+        added = jnp.minimum(jnp.sum(before.missing[1] != 0), jnp.sum(spare(before.params)))
+        insertions = before.insertions + added.astype(jnp.int32)
+    closed = (gap <= insertion.tolerance) | (missing[1][0] == 0) | (stalls >= STALLS)
     over = closed | (insertions >= insertion.max_insertions) | ~jnp.any(spare(params))
-    return InsertionState(params, value, gap, insertions, stalls, over, (direction, sign))
+    return InsertionState(params, value, gap, insertions, stalls, over, tuple(missing))
 
 
 def inserted(
@@ -135,7 +139,10 @@ def inserted(
     direction: Float[Array, " d"],
     sign: Scalar,
 ) -> Params:
-    """The network with a spare neuron set to this direction and sign, in the size that is best."""
+    """The network with a spare neuron set to this direction and sign, in the size that is best.
+
+    As it is where the sign is 0 or no neuron is to spare.
+    """
     first, last = params
     loss, f = get_loss(trainer.loss), trainer.network.apply(params, data.x)
     feature = sign * jax.nn.relu(data.x @ direction)
@@ -144,7 +151,9 @@ def inserted(
     at = lambda size: jnp.mean(loss.value(f + size * feature, data.y)) + 2 * lam * size
     root = jnp.sqrt(sizes[jnp.argmin(jax.vmap(at)(sizes))])
     slot = jnp.argmax(spare(params))
-    return first.at[:, slot].set(root * direction), last.at[slot, 0].set(root * sign)
+    new = first.at[:, slot].set(root * direction), last.at[slot, 0].set(root * sign)
+    can = (sign != 0) & jnp.any(spare(params))
+    return jax.tree.map(lambda p, q: jnp.where(can, p, q), new, params)
 
 
 def spare(params: Params) -> Bool[Array, " m"]:
@@ -155,9 +164,9 @@ def spare(params: Params) -> Bool[Array, " m"]:
 
 
 def _priced(insertion: Insertion, data: Dataset, lam: Scalar, f: Float[Array, " n"]):
-    """(lower bound, largest |Σ cᵢ relu(uᵀxᵢ)| found, its u, its sign), on the host."""
-    number = jax.ShapeDtypeStruct((), f.dtype)
-    shapes = (number, number, jax.ShapeDtypeStruct(data.x.shape[1:], f.dtype), number)
+    """(lower bound, directions and signs of the neurons worth more than they cost), on the host."""
+    of = lambda *shape: jax.ShapeDtypeStruct(shape, f.dtype)
+    shapes = of(), of(AT_ONCE, data.x.shape[1]), of(AT_ONCE)
     ask = functools.partial(_ask, insertion.path.trainer.loss, insertion.oracle)
     return jax.pure_callback(ask, shapes, *data, f, lam, vmap_method="sequential")
 
@@ -165,23 +174,33 @@ def _priced(insertion: Insertion, data: Dataset, lam: Scalar, f: Float[Array, " 
 def _ask(loss: str, oracle: str, x, y, f, lam) -> tuple:
     dtype, samples = x.dtype, Dataset(*(np.asarray(a, np.float64) for a in (x, y)))
     found = proof(loss, oracle, samples, np.asarray(f, np.float64), float(lam))
-    maxima, basis = found.maxima, found.basis
-    sign, best = max(zip(SIGNS, maxima, strict=True), key=lambda pair: pair[1].lower)
-    direction = basis @ best.directions[0] if len(best.directions) else np.zeros(len(basis))
-    priced = (found.lower, best.lower * float(lam), direction, sign)
-    return tuple(np.asarray(value, dtype) for value in priced)
+    directions, signs = found.missing(samples.x)
+    missing, signed = np.zeros((AT_ONCE, x.shape[1])), np.zeros(AT_ONCE)
+    missing[: len(signs)], signed[: len(signs)] = directions[:AT_ONCE], signs[:AT_ONCE]
+    return tuple(np.asarray(value, dtype) for value in (found.lower, missing, signed))
 
 
 class Proof(NamedTuple):
     """What the slopes at outputs f prove: the bound, its dual weights, and the oracle's maxima.
 
-    The maxima are of Σ cᵢ relu(uᵀxᵢ)/λ and its negative, in the row space of x; `basis` leads out.
+    The maxima are of Σ wᵢ relu(uᵀxᵢ), w = c/λ, and its negative, in the row space of x; `basis`
+    leads out.
     """
 
     lower: float
     dual: np.ndarray
+    weights: np.ndarray
     maxima: list[Maximum]
     basis: np.ndarray
+
+    def missing(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors (k, d) and signs of the neurons worth more than they cost, best first."""
+        directions = np.concatenate([maximum.directions for maximum in self.maxima]) @ self.basis.T
+        signs = np.repeat(SIGNS, [len(maximum.directions) for maximum in self.maxima])
+        worth = signs * (self.weights @ np.maximum(x @ directions.T, 0.0))
+        kept = np.argsort(-worth)
+        kept = kept[worth[kept] > 2.0]
+        return directions[kept], signs[kept]
 
 
 def proof(loss: str, oracle: str, data: Dataset, f: np.ndarray, lam: float) -> Proof:
@@ -192,7 +211,7 @@ def proof(loss: str, oracle: str, data: Dataset, f: np.ndarray, lam: float) -> P
     weights = -slope(f, y) / (len(y) * lam)
     maxima = [ask(sign * weights, None) for sign in SIGNS]
     largest = max(maximum.upper for maximum in maxima)
-    return Proof(*dual_minimum(loss, y, lam, weights, largest), maxima, basis)
+    return Proof(*dual_minimum(loss, y, lam, weights, largest), weights, maxima, basis)
 
 
 @functools.lru_cache(maxsize=MEMORY)

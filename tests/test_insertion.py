@@ -70,13 +70,22 @@ def test_an_inserted_neuron_lowers_the_objective_and_takes_a_spare_place():
     samples = Dataset(*map(np.asarray, SAMPLES))
     f = np.asarray(fully_connected(2, 4).apply(padded, SAMPLES.x))
     found = insertion.proof("logistic", "auto", samples, f, LAM)
-    sign, best = max(zip((1.0, -1.0), found.maxima, strict=True), key=lambda p: p[1].lower)
-    assert best.lower > 2.0  # a direction is worth more than it costs
-    direction = jnp.asarray(found.basis @ best.directions[0])
+    directions, signs = found.missing(samples.x)
+    weights = found.weights
+    worth = signs * (weights @ np.maximum(samples.x @ directions.T, 0.0))
+    assert len(worth) and (worth > 2.0).all() and (np.diff(worth) <= 0).all()
+    assert worth[0] == pytest.approx(max(maximum.lower for maximum in found.maxima))
     trainer = Trainer(fully_connected(2, 4))
-    new = insertion.inserted(trainer, SAMPLES, LAM, padded, direction, sign)
+    add = lambda params, k: insertion.inserted(
+        trainer, SAMPLES, LAM, params, jnp.asarray(directions[k]), signs[k]
+    )
+    new = add(padded, 0)
     assert objective(new) < objective(padded) * (1 - 1e-3)
     assert int(insertion.spare(new).sum()) == 2
+    none = insertion.inserted(trainer, SAMPLES, LAM, padded, jnp.asarray(directions[0]), 0.0)
+    full = add(add(add(padded, 0), 0), 0)
+    assert objective(none) == objective(padded) and not insertion.spare(full).any()
+    assert objective(add(full, 0)) == objective(full)  # no neuron is to spare
     assert found.lower <= certificates.global_minimum(SAMPLES, LAM).upper
 
 

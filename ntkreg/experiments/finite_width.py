@@ -82,7 +82,7 @@ class Config:
     adam_steps: int = 3000
     learning_rate: float = 0.05
     cured_width: int = 4
-    cured_starts: int = 3
+    cured_starts: int = 2
     round_steps: int = 1500
     round_rate: float = 0.005
     finish_steps: int = 50

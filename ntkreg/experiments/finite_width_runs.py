@@ -146,7 +146,7 @@ def cure(
     padded = jnp.pad(first, ((0, 0), (0, SPARE))), jnp.pad(last, ((0, SPARE), (0, 0)))
     network = fully_connected(2, point["width"] + SPARE)
     path = Path(Trainer(network, num_steps=config.round_steps), config.finish_steps)
-    fixed = Insertion(path, config.oracle, max_insertions=SPARE)
+    fixed = Insertion(path, config.oracle)
     lam, rate = jnp.asarray(point["lam"], samples.x.dtype), config.round_rate
     state = insertion.begin(fixed, samples, lam, rate, padded)
     more = lambda s: insertion.insert(fixed, samples, lam, rate, s)
