@@ -27,7 +27,7 @@ def objective(params, samples=SAMPLES, loss="logistic"):
 @pytest.mark.parametrize("width", [1, 12])
 def test_training_with_insertions_ends_at_the_certified_minimum(width):
     best = certificates.global_minimum(SAMPLES, LAM)
-    found = train_to_global(SAMPLES, lam=LAM, key=KEY, width=width, num_steps=1000)
+    found = train_to_global(SAMPLES, lam=LAM, key=KEY, width=width, num_steps=600)
     assert found.certificate.kind == "exact" and found.certificate.gap <= 1e-4
     assert found.certificate.upper == pytest.approx(best.upper, rel=1e-4)
     assert found.certificate.lower <= best.upper * (1 + 1e-9)
@@ -37,13 +37,13 @@ def test_training_with_insertions_ends_at_the_certified_minimum(width):
 
 def test_it_goes_on_from_a_network_that_is_given_and_grows_beyond_its_spare_neurons():
     narrow = fully_connected(2, 1).init(KEY, 3)
-    found = train_to_global(SAMPLES, lam=LAM, key=KEY, params=narrow, width=1, num_steps=800)
+    found = train_to_global(SAMPLES, lam=LAM, key=KEY, params=narrow, width=1, num_steps=400)
     assert found.params[1].shape[0] > 2 and found.certificate.gap <= 1e-4
 
 
 def test_the_squared_loss_too():
     reals = SAMPLES._replace(y=SAMPLES.y * 0.5 + 0.2)
-    found = train_to_global(reals, lam=LAM, key=KEY, width=2, loss="squared", num_steps=800)
+    found = train_to_global(reals, lam=LAM, key=KEY, width=2, loss="squared", num_steps=400)
     best = certificates.global_minimum(reals, LAM, loss="squared")
     assert found.certificate.gap <= 1e-4
     assert objective(found.params, reals, "squared") == pytest.approx(best.upper, rel=1e-4)

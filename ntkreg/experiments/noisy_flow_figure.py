@@ -120,7 +120,8 @@ def _arrivals(ax, arrivals: pandas.DataFrame) -> None:
         _guide(ax, x, start, 1.0, "slope 1 (the theorem's is 4)")
     ax.set(xscale="log", yscale="log", xlabel="1/ε", ylabel="iterations to L ≤ (1 + ε) L*")
     ax.set_title("from the trap, σ tied to ε")
-    ax.legend(frameon=False, fontsize=8)
+    ax.set_ylim(top=15 * ax.get_ylim()[1])  # room for the legend
+    ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
 
 
 def _dimensions(ax, arrivals: pandas.DataFrame) -> None:
