@@ -167,13 +167,14 @@ def success_claim(rows: pandas.DataFrame) -> Claim:
     slopes = exponents(found)
     words = []
     for (lam, optimizer), ones in _grouped(found).items():
-        at = ", ".join(f"{one.width:.0f}" for one in ones)
+        at = ", ".join(f"{one.width:.0f}" if np.isfinite(one.width) else "none" for one in ones)
         sizes = ", ".join(str(one.num_samples) for one in ones)
         neurons = ", ".join(f"{one.neurons:.0f}" for one in ones)
         slope, ends = slopes.get((lam, optimizer, 0.0), (np.nan, (np.nan, np.nan)))
+        growth = f", ∝ n^{slope:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]" if len(ones) > 1 else ""
         words.append(
-            f"{optimizer}, λ = {lam:g}: half succeed at width {at} for n = {sizes}, "
-            f"∝ n^{slope:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]; the optimum has {neurons} neurons"
+            f"{optimizer}, λ = {lam:g}: half succeed at width {at} for n = {sizes}{growth}; the "
+            f"optimum has {neurons} neurons"
         )
     least = min(one.widest for one in judged) if judged else np.nan
     failed = main_rows(_known(rows))

@@ -122,7 +122,8 @@ def _others(ax, rows: pandas.DataFrame) -> None:
             _share(ax, part[part.optimizer == optimizer], color=color, linestyle=line,
                    marker=marker, label=label)  # fmt: skip
     _axes(ax, f"initial scale and rank, n = {size}, λ = {rows.lam.max():g}")
-    ax.legend(frameon=False, fontsize=6.5, loc="upper left")
+    ax.set_ylim(top=1.75)  # room for the legend
+    ax.legend(frameon=False, fontsize=7.5, ncols=2, loc="upper left")
 
 
 def _failure(ax, record: Record, rows: pandas.DataFrame) -> None:
@@ -136,6 +137,7 @@ def _failure(ax, record: Record, rows: pandas.DataFrame) -> None:
     if not len(plane):
         ax.text(0.5, 0.5, "none", ha="center", transform=ax.transAxes)
         return
+    plane = plane[plane.width >= min(4, plane.width.max())]
     gaps = record.arrays["gaps"][plane.index]
     worst = np.where(np.isfinite(gaps), gaps, -np.inf).max(axis=1)
     chosen = plane.iloc[np.argmin(np.abs(np.log(worst / SHOWN_GAP)))]
@@ -180,7 +182,7 @@ def _cure(ax, record: Record, rows: pandas.DataFrame) -> None:
         )
         kept = np.isfinite(after)
         ax.scatter(
-            np.maximum(before[kept], LEAST), np.maximum(after[kept], LEAST), s=10 + 3 * added[kept],
+            np.maximum(before[kept], LEAST), np.maximum(after[kept], LEAST), s=8 + added[kept] / 2,
             color=color, marker=marker, alpha=0.6, linewidth=0, label=f"λ = {lam:g}",
         )  # fmt: skip
     ax.axhline(TOLERANCE, color="0.5", linestyle="--", linewidth=0.9)
