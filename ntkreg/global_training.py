@@ -66,7 +66,7 @@ def train_to_global(
         params = trainers.start(trainer, data, key)
     else:
         params = tuple(map(jnp.asarray, two_layer.weights(params, data.x.shape[1])))
-    spare, state = width, None
+    spare, state = max(width, 2 * insertion.AT_ONCE), None
     while True:
         params = _with_spare(params, spare)
         network = fully_connected(2, len(params[1]))

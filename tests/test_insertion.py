@@ -35,10 +35,11 @@ def test_training_with_insertions_ends_at_the_certified_minimum(width):
     assert found.insertions >= (1 if width == 1 else 0)
 
 
-def test_it_goes_on_from_a_network_that_is_given_and_grows_beyond_its_spare_neurons():
+def test_it_goes_on_from_a_network_that_is_given_and_grows_beyond_its_spare_neurons(monkeypatch):
+    monkeypatch.setattr(insertion, "AT_ONCE", 1)  # so that two neurons are to spare at first
     narrow = fully_connected(2, 1).init(KEY, 3)
-    found = train_to_global(SAMPLES, lam=LAM, key=KEY, params=narrow, width=1, num_steps=400)
-    assert found.params[1].shape[0] > 2 and found.certificate.gap <= 1e-4
+    found = train_to_global(SAMPLES, lam=LAM, key=KEY, params=narrow, width=1, num_steps=401)
+    assert found.params[1].shape[0] > 3 and found.certificate.gap <= 1e-4
 
 
 def test_the_squared_loss_too():

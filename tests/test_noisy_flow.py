@@ -101,7 +101,9 @@ def test_a_small_run_is_trapped_without_noise_and_never_below_the_minimum(record
     assert len(rows) == len(cells(Config.preset("smoke")))
     assert (rows.final_gap > -1e-6).all() and not rows.diverged.any()
     escapes = rows[rows.part == "escape"]
-    assert (escapes[escapes.noise == "none"].trap_gap.abs() < 0.02).all()
+    none = escapes[escapes.noise == "none"]
+    assert (none[none.start != "uniform"].trap_gap.abs() < 0.02).all()
+    assert (none[none.start == "uniform"].final_gap < 0.01).all()
     freed = escapes[escapes.noise == "resample, quenched"]
     assert (freed.objective < freed.trap_level).all()
     known = escapes[escapes.proved_gap.notna()]
@@ -109,7 +111,8 @@ def test_a_small_run_is_trapped_without_noise_and_never_below_the_minimum(record
     true = known.final_gap * known.minimum / known.objective
     assert len(known) and (known.proved_gap >= true - 1e-6).all()
     arrivals = rows[rows.part == "arrival"]
-    assert (arrivals.final_gap <= 1.01 * arrivals.epsilon).all()
+    least = record.arrays["trace"][arrivals.index].min(axis=1)  # the end is one noisy step later
+    assert (least <= (1 + 1e-5) * (1 + arrivals.epsilon) * arrivals.minimum).all()
     assert arrivals.iterations.between(1, 3000).all()
 
 
