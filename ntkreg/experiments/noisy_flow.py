@@ -115,7 +115,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         problems=("random:2:6",), dims=(3, 5), num_draws=1, num_seeds=1, num_particles=200,
         sigma=5e-3, epsilons=(0.3, 0.1), dimension_epsilon=0.1, floor_sigmas=(1e-3, 1e-1),
-        floor_particles=(200,), num_steps=3000, population_steps=1500,
+        floor_particles=(200,), num_steps=3000, population_steps=3000,
     ),
     "laptop": {},
     "full": dict(
