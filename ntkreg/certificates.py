@@ -25,7 +25,7 @@ import scipy.special
 
 from ntkreg import cone_programs, oracles, two_layer
 from ntkreg._types import Params
-from ntkreg.arrangements import MAX_RANK, row_space
+from ntkreg.arrangements import row_space
 from ntkreg.column_generation import NOTHING, SIGNS, Found, Step, generated, sharpened, units_found
 from ntkreg.conjugates import DUALS, dual_minimum
 from ntkreg.data import Dataset, check_dataset
@@ -275,8 +275,7 @@ def _checked(data: Dataset, labels: str) -> tuple[np.ndarray, np.ndarray, np.nda
 def _oracle(name: str, x: np.ndarray, tolerance: float, options: dict):
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
-    if name == "auto":
-        name = "enumerate" if x.shape[1] <= MAX_RANK else "branch_and_bound"
+    name = oracles.oracle_name(name, x)
     return oracles.make_oracle(name, x, tolerance=tolerance / 4, **options), name
 
 

@@ -230,7 +230,7 @@ def diverged(step_size: float, stable: float) -> str:
     """What there is to say where a flow has become infinite."""
     return (
         f"step_size={step_size:.3g} made the flow diverge; the stable step "
-        f"1/(κ·λmax(XᵀX/n)·M), M = mean ℓ(y, 0)/λ, is {stable:.3g} here (mean_field.stable_step)"
+        f"1/(κ·λmax(XᵀX/n)·M), M = mean ℓ(y, 0)/λ, is {stable:.3g} here (flows.stable_step)"
     )
 
 

@@ -68,7 +68,7 @@ def train_to_global(
         params = tuple(map(jnp.asarray, two_layer.weights(params, data.x.shape[1])))
     spare, state = max(width, 2 * insertion.AT_ONCE), None
     while True:
-        params = _with_spare(params, spare)
+        params = insertion.with_spare(params, spare)
         network = fully_connected(2, len(params[1]))
         trainer = Trainer(network, loss=loss, num_steps=num_steps)
         fixed = Insertion(Path(trainer, finish_steps), **options)
@@ -98,11 +98,6 @@ _begin = jax.jit(insertion.begin, static_argnames="insertion")
 _insert = jax.jit(insertion.insert, static_argnames="insertion")
 
 
-def _with_spare(params: Params, number: int) -> Params:
-    first, last = params
-    return jnp.pad(first, ((0, 0), (0, number))), jnp.pad(last, ((0, number), (0, 0)))
-
-
 def _used(params: Params) -> Params:
     kept = ~np.asarray(insertion.spare(params))
     return params[0][:, kept], params[1][kept]
@@ -117,7 +112,7 @@ def _certificate(fixed: Insertion, data: Dataset, lam: float, state) -> Certific
     objective = np.mean(DUALS[loss][0](f, samples.y)) + lam * two_layer.squared_norm(params)
     found, upper = insertion.proof(loss, oracle, samples, f, lam), float(objective)
     lower, dual, nodes = found.lower, found.dual, max(maximum.nodes for maximum in found.maxima)
-    kind = oracles.KINDS[insertion.oracle_name(oracle, samples.x @ found.basis)]
+    kind = oracles.KINDS[oracles.oracle_name(oracle, samples.x @ found.basis)]
     if upper - lower > fixed.tolerance * upper:
         best = global_minimum(samples, lam, loss=loss, oracle=oracle, params=params)
         kind = best.kind

@@ -24,7 +24,7 @@ import optax
 
 from ntkreg import oracles, paths, trainers
 from ntkreg._types import Array, Bool, Float, Int, Params, Scalar
-from ntkreg.arrangements import MAX_RANK, row_space
+from ntkreg.arrangements import row_space
 from ntkreg.column_generation import SIGNS
 from ntkreg.conjugates import DUALS, dual_minimum
 from ntkreg.data import Dataset
@@ -156,6 +156,12 @@ def inserted(
     return jax.tree.map(lambda p, q: jnp.where(can, p, q), new, params)
 
 
+def with_spare(params: Params, number: int) -> Params:
+    """The network with so many zero neurons more."""
+    first, last = params
+    return jnp.pad(first, ((0, 0), (0, number))), jnp.pad(last, ((0, number), (0, 0)))
+
+
 def spare(params: Params) -> Bool[Array, " m"]:
     """Which neurons are zero, or nearly."""
     first, last = params
@@ -218,11 +224,6 @@ def proof(loss: str, oracle: str, data: Dataset, f: np.ndarray, lam: float) -> P
 def _oracle(name: str, x: bytes, shape: tuple[int, int]):
     """The oracle in the row space of x, and the basis of that: made once for all rounds."""
     inside, basis = row_space(np.frombuffer(x).reshape(shape))
-    return oracles.make_oracle(oracle_name(name, inside), np.ascontiguousarray(inside)), basis
-
-
-def oracle_name(name: str, x: np.ndarray) -> str:
-    """What "auto" stands for on samples x in their row space: enumerate to rank 4."""
-    if name != "auto":
-        return name
-    return "enumerate" if x.shape[1] <= MAX_RANK else "branch_and_bound"
+    return oracles.make_oracle(
+        oracles.oracle_name(name, inside), np.ascontiguousarray(inside)
+    ), basis

@@ -24,7 +24,6 @@ from ntkreg.data import Dataset
 from ntkreg.objectives import get_loss
 
 SOFTNESS = 0.1  # δ of the soft unit
-
 TRAPPED_SHARE = 0.8  # w² of a start that keeps the sign of w; exactly balanced ones lose it
 
 

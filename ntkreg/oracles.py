@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ntkreg import branch_and_bound, sphere_search
-from ntkreg.arrangements import activation_patterns
+from ntkreg.arrangements import MAX_RANK, activation_patterns
 
 KINDS = {"enumerate": "exact", "branch_and_bound": "certified", "multistart": "heuristic"}
 NOT_SEPARABLE = 1e-10  # of the largest ‖x‖: a margin that is proved to be smaller is zero
@@ -79,6 +79,13 @@ def make_oracle(
     if name == "multistart":
         return functools.partial(_multistarted, x, starts)
     return functools.partial(_branched, x, starts, tolerance, max_nodes)
+
+
+def oracle_name(name: str, x: np.ndarray) -> str:
+    """What "auto" stands for on samples x in their row space: enumerate to rank 4."""
+    if name != "auto":
+        return name
+    return "enumerate" if x.shape[1] <= MAX_RANK else "branch_and_bound"
 
 
 def least_margin(name: str, x: np.ndarray) -> float:

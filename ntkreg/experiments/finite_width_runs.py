@@ -134,6 +134,7 @@ def settled(point: Point, samples: Dataset, run: Run) -> Params:
 
 
 def gap_of(network: Network, samples: Dataset, lam: Scalar, level: Known, params: Params) -> Array:
+    """F_λ over the certified minimum, less 1."""
     loss = jnp.mean(jax.nn.softplus(-samples.y * network.apply(params, samples.x)))
     return (loss + lam * optax.tree.norm(params, squared=True)) / level.minimum - 1
 
@@ -142,13 +143,11 @@ def cure(
     config: Sizes, point: Point, samples: Dataset, level: Known, params: Params
 ) -> tuple[Array, Array]:
     """(gap, insertions) at the end of training from this network with insertions."""
-    first, last = params
-    padded = jnp.pad(first, ((0, 0), (0, SPARE))), jnp.pad(last, ((0, SPARE), (0, 0)))
     network = fully_connected(2, point["width"] + SPARE)
     path = Path(Trainer(network, num_steps=config.round_steps), config.finish_steps)
     fixed = Insertion(path, config.oracle)
     lam, rate = jnp.asarray(point["lam"], samples.x.dtype), config.round_rate
-    state = insertion.begin(fixed, samples, lam, rate, padded)
+    state = insertion.begin(fixed, samples, lam, rate, insertion.with_spare(params, SPARE))
     more = lambda s: insertion.insert(fixed, samples, lam, rate, s)
     state = jax.lax.while_loop(lambda s: ~s.over, more, state)
     gap = state.objective / level.minimum - 1

@@ -86,11 +86,11 @@ def apart(key: PRNGKey, num_samples: int) -> Dataset:
     the flow without noise never leaves the half-space, where f = 0 on the ray.
     """
     plane_key, ray_key = jax.random.split(key)
-    across = num_in_plane(num_samples)
-    plane = data.random_labels(plane_key, across, APART_DIM - 1)
-    ray = jnp.abs(jax.random.normal(ray_key, (num_samples - across,))) + 0.5
-    x = jnp.zeros((num_samples, APART_DIM)).at[:across, :-1].set(plane.x).at[across:, -1].set(ray)
-    return Dataset(x, jnp.concatenate([plane.y, jnp.ones(num_samples - across)]))
+    inside = num_in_plane(num_samples)
+    plane = data.random_labels(plane_key, inside, APART_DIM - 1)
+    ray = jnp.abs(jax.random.normal(ray_key, (num_samples - inside,))) + 0.5
+    x = jnp.zeros((num_samples, APART_DIM)).at[:inside, :-1].set(plane.x).at[inside:, -1].set(ray)
+    return Dataset(x, jnp.concatenate([plane.y, jnp.ones(num_samples - inside)]))
 
 
 def num_in_plane(num_samples: int) -> int:
@@ -130,9 +130,9 @@ def _levels(problem: Problem, x: bytes, y: bytes, shape: tuple, lam: float, orac
     samples = Dataset(np.frombuffer(x).reshape(shape), np.frombuffer(y))
     minimum = certificates.global_minimum(samples, lam, oracle=oracle)
     if problem.name == "apart":
-        across = num_in_plane(problem.num_samples)
-        share = across / problem.num_samples
-        plane = Dataset(samples.x[:across, :-1], samples.y[:across])
+        inside = num_in_plane(problem.num_samples)
+        share = inside / problem.num_samples
+        plane = Dataset(samples.x[:inside, :-1], samples.y[:inside])
         trap = certificates.global_minimum(plane, lam / share, oracle=oracle)
         level = share * trap.upper + (1 - share) * np.log(2.0)
     else:
