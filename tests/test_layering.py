@@ -17,6 +17,7 @@ ROOMS = (
     "kernel_machines",
     "l1_machines",
     "objectives",
+    "kernel_regime",
     "margins",
     "trainers",
     "mean_field",
