@@ -35,6 +35,12 @@ def preset(presets: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     return presets[name]
 
 
+def restored(kind: type, record: Record) -> Any:
+    """The Config of class `kind` under which `record` was made; JSON has lists for its tuples."""
+    fields = record.identity["config"].items()
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields})
+
+
 def swept(
     config: Any, grid: dict[str, Any], folder: str | os.PathLike, batch_size: int | None = None
 ) -> Record:

@@ -7,7 +7,7 @@ import pandas
 
 from ntkreg import bounds, closed_forms
 from ntkreg.claims import Claim
-from ntkreg.experiments import statistics, width
+from ntkreg.experiments import configs, statistics, width
 from ntkreg.experiments.width import AXIS, UNKNOWN
 from ntkreg.records import Record
 from ntkreg.stationarity import CONVERGED
@@ -44,7 +44,7 @@ def table(record: Record) -> pandas.DataFrame:
     reference_margin: the certified max margin of all widths, on random sets; bound: of the test
     error with probability 0.95 (`bounds.generalization_bound`), on D. Empty where unknown.
     """
-    config = width.Config(**_with_tuples(record.identity["config"]))
+    config = configs.restored(width.Config, record)
     ((_, rows),) = record.axes.items()
     parts = []
     for number, row in enumerate(rows):
@@ -69,10 +69,6 @@ def table(record: Record) -> pandas.DataFrame:
     found["stationarity"] = np.exp(np.minimum(found.log_residual, 700.0))
     found["converged"] = found.stationarity < CONVERGED
     return found[list(COLUMNS)]
-
-
-def _with_tuples(config: dict) -> dict:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
 
 
 def claims(record: Record) -> list[Claim]:
