@@ -50,7 +50,9 @@ def table(record: Record) -> pandas.DataFrame:
                 part[name] = value
             for name in COLUMNS[6:]:
                 found = np.asarray(record.arrays[name][number, position], float)
-                part[name] = found if found.ndim else [*[np.nan] * (len(steps) - 1), found]
+                part[name] = (
+                    found if found.ndim else np.append(np.full(len(steps) - 1, np.nan), found)
+                )
             parts.append(part)
     return pandas.concat(parts, ignore_index=True)[list(COLUMNS)].replace(UNKNOWN, np.nan)
 
