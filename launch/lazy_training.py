@@ -13,7 +13,12 @@ from ntkreg.experiments.lazy_training_claims import at_end, claims, table
 from ntkreg.experiments.lazy_training_figure import figure
 from ntkreg.records import Record
 
-SHOWN = ["kernel_distance", "linearised_kernel_distance", "linearised_distance", "kernel_change"]
+SHOWN = [
+    "prediction_distance",
+    "linearised_prediction_distance",
+    "linearised_distance",
+    "kernel_distance",
+]
 
 
 def summary(record: Record) -> str:

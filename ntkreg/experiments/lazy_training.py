@@ -112,12 +112,12 @@ def look_steps(config: Config) -> np.ndarray:
 def cell(config: Config):
     """The function of (depth, width, loss, output_scale, seed) -> relative distances at every look.
 
-    - kernel_distance: of the network's test predictions from the exact kernel's.
-    - linearised_kernel_distance: of the linearised network's from the exact kernel's.
+    - prediction_distance: of the network's test predictions from the exact kernel's.
+    - linearised_prediction_distance: of the linearised network's from the exact kernel's.
     - linearised_distance: of the network's from the linearised network's.
     - flow_distance: of the exact kernel's, in steps, from its flow (squared loss).
 
-    And at the end: kernel_change of the empirical NTK on the samples; linearised_error, by which
+    And at the end: kernel_distance of the empirical NTK on the samples; linearised_error, by which
     the linearised network misses (I − 2ηK/n)^t of the empirical kernel (squared loss); train_loss,
     and kernel_train_loss of the exact kernel's predictor.
     """
@@ -142,11 +142,11 @@ def cell(config: Config):
         compare = jax.vmap(relative_change)
         value = objectives.get_loss(loss).value
         found = {
-            "kernel_distance": compare(net.test, exact.test),
-            "linearised_kernel_distance": compare(linear.test, exact.test),
+            "prediction_distance": compare(net.test, exact.test),
+            "linearised_prediction_distance": compare(linear.test, exact.test),
             "linearised_distance": compare(net.test, linear.test),
             "flow_distance": jnp.full(steps.shape, UNKNOWN),
-            "kernel_change": relative_change(after, before),
+            "kernel_distance": relative_change(after, before),
             "linearised_error": jnp.full((), UNKNOWN),
             "train_loss": jnp.mean(value(net.train[-1], train.y)),
             "kernel_train_loss": jnp.mean(value(exact.train[-1], train.y)),

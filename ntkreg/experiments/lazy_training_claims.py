@@ -11,8 +11,8 @@ from ntkreg.experiments.lazy_training import AXIS, UNKNOWN
 from ntkreg.records import Record
 
 COLUMNS = (
-    "depth", "width", "loss", "output_scale", "seed", "time", "kernel_distance",
-    "linearised_kernel_distance", "linearised_distance", "flow_distance", "kernel_change",
+    "depth", "width", "loss", "output_scale", "seed", "time", "prediction_distance",
+    "linearised_prediction_distance", "linearised_distance", "flow_distance", "kernel_distance",
     "linearised_error", "train_loss", "kernel_train_loss", "diverged",
 )  # fmt: skip
 SOURCE = "slides, Can NTK explain deep learning?"
@@ -91,9 +91,9 @@ def width_claim(rows: pandas.DataFrame) -> Claim:
     for (loss, depth), part in plain.groupby(["loss", "depth"], sort=False):
         if part.width.nunique() < 3:
             continue
-        found, ends = slope(part, "width", "kernel_distance")
-        change, _ = slope(part, "width", "kernel_change")
-        widest = part[part.width == part.width.max()].kernel_distance.mean()
+        found, ends = slope(part, "width", "prediction_distance")
+        change, _ = slope(part, "width", "kernel_distance")
+        widest = part[part.width == part.width.max()].prediction_distance.mean()
         told.append(
             f"{loss}, depth {depth}: width^{found:.2f} [{ends[0]:.2f}, {ends[1]:.2f}], "
             f"{widest:.1%} at {part.width.max()}, the empirical NTK's change ∝ width^{change:.2f}"
@@ -125,7 +125,7 @@ def scale_claim(rows: pandas.DataFrame) -> Claim:
         told.append(
             f"{loss}: {first.linearised_distance.mean():.1%} at α = {scales[0]:g}, at most "
             f"{high:.2%} at {scales[-1]:g}, ∝ α^{found:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]; from "
-            f"the exact kernel {last.kernel_distance.mean():.1%}, as its own linearisation is"
+            f"the exact kernel {last.prediction_distance.mean():.1%}, as its own linearisation is"
         )
         good &= high < NEAR
     return dataclasses.replace(

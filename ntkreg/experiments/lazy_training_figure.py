@@ -10,8 +10,8 @@ from ntkreg.records import Record
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 CURVES = {
-    "kernel_distance": ("-", None, "network − exact kernel"),
-    "linearised_kernel_distance": (":", "white", "linearised − exact kernel"),
+    "prediction_distance": ("-", None, "network − exact kernel"),
+    "linearised_prediction_distance": (":", "white", "linearised − exact kernel"),
     "linearised_distance": ("--", "white", "network − linearised"),
 }
 
@@ -53,7 +53,7 @@ def _by_width(ax, rows: pandas.DataFrame, title: str) -> None:
 
 def _half_power(ax, rows: pandas.DataFrame) -> None:
     widths = np.sort(rows.width.unique())
-    top = rows[rows.width == widths[0]].kernel_distance.mean()
+    top = rows[rows.width == widths[0]].prediction_distance.mean()
     style = dict(color="0.35", linestyle="-.", linewidth=0.9)
     ax.plot(widths, 1.5 * top * (widths / widths[0]) ** -0.5, label="predicted: −½", **style)
 
@@ -68,8 +68,8 @@ def _width_axis(ax, rows: pandas.DataFrame) -> None:
 def _drift(ax, rows: pandas.DataFrame) -> None:
     groups = rows.groupby(["loss", "depth"], sort=False)
     for ((loss, depth), part), color, marker in zip(groups, COLORS, MARKERS, strict=False):
-        widths, values = against(part, "width", "kernel_change")
-        found, _ = slope(part, "width", "kernel_change")
+        widths, values = against(part, "width", "kernel_distance")
+        found, _ = slope(part, "width", "kernel_distance")
         label = f"{loss}, depth {depth}: width$^{{{found:.2f}}}$"
         with_interval(ax, widths, values, color=color, marker=marker, markersize=5, label=label)
     _width_axis(ax, rows)
@@ -96,7 +96,7 @@ def _drift_by_scale(ax, rows: pandas.DataFrame) -> None:
     for (loss, part), color, marker in zip(
         rows.groupby("loss", sort=False), COLORS, MARKERS, strict=False
     ):
-        scales, values = against(part, "output_scale", "kernel_change")
+        scales, values = against(part, "output_scale", "kernel_distance")
         with_interval(ax, scales, values, color=color, marker=marker, markersize=5, label=loss)
         shown = scales[scales >= 1]
         at_one = values.mean(-1)[scales >= 1][0] if shown.size else np.nan
@@ -117,7 +117,7 @@ def _by_time(ax, rows: pandas.DataFrame) -> None:
     for width, color, marker in zip(
         widths[:: max(1, len(widths) // 4)], COLORS, MARKERS, strict=False
     ):
-        times, values = against(shallow[shallow.width == width], "time", "kernel_distance")
+        times, values = against(shallow[shallow.width == width], "time", "prediction_distance")
         style = dict(color=color, marker=marker, markersize=5)
         with_interval(ax, times, values, label=f"width {width}", **style)
     flow = shallow[shallow.width == widths[0]].groupby("time").flow_distance.mean()
