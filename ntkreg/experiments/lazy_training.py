@@ -53,7 +53,7 @@ class Config:
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048, 4096)
     deep_widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     losses: tuple[str, ...] = LOSSES
-    output_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+    output_scales: tuple[float, ...] = (0.25, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
     scale_width: int = 256
     num_seeds: int = 10
     learning_rate: float = 1.0

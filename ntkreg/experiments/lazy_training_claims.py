@@ -27,7 +27,10 @@ SCALE = Claim(
     statement="At any width a large output scale makes training the kernel method of the network's "
     "own features at the start",
     source=f"{SOURCE}; Chizat, Oyallon, Bach 2019",
-    predicted="distance from the linearised network below 1 %, ∝ 1/α",
+    # Neurons cross samples in proportion to 1/α. Where few do, the distance follows their number;
+    # where many do, at random, its root. A smooth activation has 1/α throughout.
+    predicted="distance from the linearised network below 1 % at the largest α, falling like "
+    "α^−½ to α^−1",
 )
 POWER = Claim(
     statement="The linearised network descends as its empirical kernel does",
