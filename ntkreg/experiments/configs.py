@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ntkreg import sweeps
@@ -19,9 +19,9 @@ def check_field(name: str, value: Any, good: Callable[[Any], bool], wanted: str)
             raise ValueError(f"{name} must be {wanted}, got {entry}")
 
 
-def one_of(names: Sequence[str]) -> tuple[Callable[[Any], bool], str]:
-    """The check, and its words, that a value is one of `names`."""
-    return (lambda value: value in names), f"one of {', '.join(names)}"
+def one_of(values: Collection) -> tuple[Callable[[Any], bool], str]:
+    """The check, and its words, that a value is one of `values`."""
+    return (lambda value: value in values), f"one of {', '.join(map(str, values))}"
 
 
 def preset(presets: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""What the phase diagram shows: regimes by test error, and the published baseline on it."""
+
+import dataclasses
+
+import numpy as np
+import pandas
+
+from ntkreg.claims import Claim
+from ntkreg.experiments import configs, phase_diagram, statistics
+from ntkreg.experiments.phase_diagram import AXIS, PUBLISHED, PUBLISHED_SCALE, PUBLISHED_WIDTH
+from ntkreg.records import Record
+
+COLUMNS = ("dataset", *AXIS, *phase_diagram.KEPT, "diverged")
+LEARNED, FAILED, LEVEL = 0.05, 0.25, 0.4
+TRANSITION = 1 / 16  # on D the minimizer of F_λ is Θ = 0 from here on
+REGIMES = Claim(
+    statement="Initial scale and λ make regimes: a small start learns D without λ, a large one "
+    "only with it, and too large a λ nothing",
+    source="Wei et al. 2019, Theorem 2.1 and Section 5; Chizat, Oyallon, Bach 2019; derived here "
+    "for λ ≥ 1/16",
+    predicted="mean test errors ≤ 5 %, ≥ 25 % at λ = 0 but ≤ 5 % with the best λ, and ≥ 25 %",
+)
+BASELINE = Claim(
+    statement="The published baseline without λ (width 10, r = 0.1) reaches 60 % accuracy at the "
+    "published n",
+    source="Smith's report on neural networks in kernel and rich regimes",
+    predicted=", ".join(f"n = {n} at d = {d}" for d, n in PUBLISHED.items()) + "; within 25 %",
+)
+CLAIMS = (REGIMES, BASELINE)
+
+
+def table(record: Record) -> pandas.DataFrame:
+    """One row for every network, at the end of its training."""
+    ((_, rows),) = record.axes.items()
+    found = pandas.DataFrame(rows, columns=list(AXIS))
+    found["dataset"] = "D"
+    for name in (*phase_diagram.KEPT, "diverged"):
+        found[name] = record.arrays[name]
+    return found[list(COLUMNS)]
+
+
+def claims(record: Record) -> list[Claim]:
+    """The two claims."""
+    config, rows = configs.restored(phase_diagram.Config, record), table(record)
+    return [regimes_claim(diagram(rows, config)), baseline_claim(baseline(rows, config))]
+
+
+def diagram(rows: pandas.DataFrame, config) -> pandas.DataFrame:
+    """The diagram's rows, without the baseline's that are no part of it."""
+    n = config.size_over_d * config.dim
+    part = rows[(rows.dim == config.dim) & (rows.num_samples == n)]
+    return part[(part.seed < config.num_seeds) & part.width.isin(config.widths)]
+
+
+def baseline(rows: pandas.DataFrame, config) -> pandas.DataFrame:
+    """The baseline's rows."""
+    sizes = {d: phase_diagram.baseline_sizes(config, d) for d in config.baseline_dims}
+    wanted = [n in sizes.get(d, ()) for d, n in zip(rows.dim, rows.num_samples, strict=True)]
+    part = rows[np.array(wanted) & (rows.width == PUBLISHED_WIDTH) & (rows.lam == 0)]
+    return part[part.init_scale == PUBLISHED_SCALE]
+
+
+def regimes_claim(rows: pandas.DataFrame) -> Claim:
+    """Of the widest networks; all three must be there."""
+    widest = rows[rows.width == rows.width.max()]
+    errors = widest.pivot_table(index="init_scale", columns="lam", values="test_error")
+    if 0.0 not in errors or not (errors.columns >= TRANSITION).any():
+        return REGIMES
+    plain, small = errors[0.0], errors.columns[(errors.columns > 0) & (errors.columns < TRANSITION)]
+    best = errors[small].min(axis=1)
+    alone = plain.index[plain <= LEARNED]
+    needed = plain.index[(plain >= FAILED) & (best <= LEARNED)]
+    neither = plain.index[(plain >= FAILED) & (best >= FAILED)]
+    collapsed = errors.loc[:, errors.columns >= TRANSITION]
+    listed = lambda scales: ", ".join(f"{s:g}" for s in scales) or "none"
+    which = lambda s: errors.loc[s, small].idxmin()
+    return dataclasses.replace(
+        REGIMES,
+        measured=f"width {widest.width.iloc[0]}, n = {widest.num_samples.iloc[0]}: learned without "
+        f"λ from r = {listed(alone)}; with λ alone from r = {listed(needed)} (at λ = "
+        f"{listed(which(s) for s in needed)}); with none of them from r = {listed(neither)}; at "
+        f"λ ≥ 1/16 the least error is {collapsed.to_numpy().min():.2f}; errors at λ = 0: "
+        f"{', '.join(f'{e:.2f}' for e in plain)}",
+        interval=f"means of {widest.seed.nunique()} seeds",
+        status="holds"
+        if len(alone) and len(needed) and collapsed.to_numpy().min() >= FAILED
+        else "fails",
+    )
+
+
+def crossing_of(rows: pandas.DataFrame, dim: int) -> tuple[float, tuple[float, float]]:
+    """The n at which the baseline's mean accuracy is 60 % for good, and its bootstrap interval."""
+    by_size = rows[rows.dim == dim].pivot(index="num_samples", columns="seed", values="test_error")
+    n, errors = by_size.index.to_numpy(float), by_size.to_numpy()
+    draws = statistics.resampled_means(errors, 2000, np.random.default_rng(0))
+    at = float(statistics.crossing(n, errors.mean(-1), LEVEL))
+    return at, statistics.interval(statistics.crossing(n, draws, LEVEL))
+
+
+def baseline_claim(rows: pandas.DataFrame) -> Claim:
+    """The crossing of 60 % accuracy within a quarter of the published n, or that n inside."""
+    told, ends, good = [], [], True
+    for dim in sorted(rows.dim.unique()):
+        if rows[rows.dim == dim].num_samples.nunique() < 2:
+            return BASELINE
+        at, (low, high) = crossing_of(rows, dim)
+        wanted = PUBLISHED[dim]
+        good &= bool(abs(at / wanted - 1) <= 0.25 or low <= wanted <= high)
+        told.append(f"n = {at:.0f} at d = {dim}, published {wanted}")
+        ends.append(f"[{low:.0f}, {high:.0f}]")
+    return dataclasses.replace(
+        BASELINE,
+        measured="; ".join(told),
+        interval=f"{', '.join(ends)}: 95 %, bootstrap over seeds",
+        status="holds" if good else "fails",
+    )
