@@ -1,0 +1,104 @@
+"""Lazy training: a small run, and claims that can fail."""
+
+import itertools
+
+import numpy as np
+import pandas
+import pytest
+
+from ntkreg.experiments import lazy_training
+from ntkreg.experiments.lazy_training import Config
+from ntkreg.experiments.lazy_training_claims import (
+    COLUMNS,
+    at_end,
+    claims,
+    power_claim,
+    scale_claim,
+    table,
+    width_claim,
+)
+from ntkreg.experiments.lazy_training_figure import figure
+
+CONFIG = Config.preset("smoke")
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return lazy_training.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+
+
+def all_rows():
+    """Rows at one time that follow theory, with some scatter over seeds."""
+    rows = []
+    cells = [(d, w, loss, 1.0) for d in (2, 3) for w in (64, 256, 1024) for loss in ("squared",)]
+    cells += [(2, 64, "squared", scale) for scale in (4.0, 64.0, 1024.0)]
+    for (depth, width, loss, scale), seed in itertools.product(cells, range(4)):
+        wave = 1 + 0.02 * (-1) ** seed
+        row = dict.fromkeys(COLUMNS, 0.0) | dict(
+            depth=depth, width=width, loss=loss, output_scale=scale, seed=seed, time=10.0,
+            prediction_distance=wave * width**-0.5, linearised_distance=0.3 * wave / scale,
+            kernel_distance=wave / width, linearised_error=1e-12, diverged=False,
+        )  # fmt: skip
+        rows.append(row)
+    return pandas.DataFrame(rows)[list(COLUMNS)]
+
+
+def test_the_claims_hold_on_rows_that_follow_theory():
+    for claim in (width_claim, scale_claim, power_claim):
+        assert claim(all_rows()).status == "holds", claim(all_rows())
+
+
+@pytest.mark.parametrize(
+    ("claim", "column", "change"),
+    [
+        (width_claim, "prediction_distance", lambda rows: rows.prediction_distance**1.5),
+        (width_claim, "diverged", lambda rows: rows.seed == 0),
+        (scale_claim, "linearised_distance", lambda rows: rows.linearised_distance + 0.02),
+        (power_claim, "linearised_error", lambda rows: 1e-5 * (rows.seed == 0)),
+    ],
+)
+def test_each_claim_fails_where_its_rows_break_it(claim, column, change):
+    rows = all_rows()
+    rows[column] = change(rows)
+    assert claim(rows).status == "fails"
+
+
+def test_one_depth_off_its_slope_is_enough():
+    rows = all_rows()
+    deep = rows.depth == 3
+    rows.loc[deep, "prediction_distance"] = rows.prediction_distance * (rows.width / 64) ** 0.2
+    assert width_claim(rows).status == "fails"
+
+
+def test_a_small_run_has_the_linearised_networks_at_their_kernels_power(record):
+    rows = table(record)
+    assert list(rows.columns) == list(COLUMNS) and len(rows) == 8 * CONFIG.num_times
+    end = at_end(rows)
+    assert end.linearised_error.max() < 1e-12
+    assert rows[rows.time < rows.time.max()].linearised_error.isna().all()
+    by_width = end[(end.depth == 2) & (end.output_scale == 1)].groupby("width")
+    assert by_width.kernel_distance.mean().is_monotonic_decreasing
+    scaled = end[end.width == 16].groupby("output_scale").linearised_distance.mean()
+    assert scaled[64.0] < scaled[1.0]
+    flow = rows.groupby("time").flow_distance.mean()
+    assert flow.iloc[-1] < flow.iloc[0]
+    assert len(claims(record)) == 3 and len(figure(record).axes) == 6
+
+
+def test_times_are_the_same_for_all_and_end_at_the_end():
+    steps = lazy_training.look_steps(Config())
+    assert steps[0] == 1 and steps[-1] == Config().num_steps and (np.diff(steps) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(widths=(0,)), "widths must be at least 1, got 0"),
+        (dict(losses=("hinge",)), "losses must be one of squared, logistic, got hinge"),
+        (dict(output_scales=(0.0,)), "output_scales must be positive and finite, got 0.0"),
+        (dict(num_steps=5), "num_times must be from 1 to num_steps, got 9"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)

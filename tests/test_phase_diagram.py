@@ -1,0 +1,106 @@
+"""The phase diagram: a small run, and claims that can fail."""
+
+import itertools
+
+import pandas
+import pytest
+
+from ntkreg.experiments import phase_diagram
+from ntkreg.experiments.phase_diagram import PUBLISHED, Config
+from ntkreg.experiments.phase_diagram_claims import (
+    COLUMNS,
+    baseline,
+    baseline_claim,
+    claims,
+    crossing_of,
+    diagram,
+    regimes_claim,
+    table,
+)
+from ntkreg.experiments.phase_diagram_figure import figure
+
+CONFIG = Config.preset("smoke")
+SCALES, LAMS = (1e-2, 1.0, 100.0), (0.0, 1e-4, 1e-2, 1e-1)
+
+
+def row(width, dim, n, scale, lam, seed, error):
+    return dict.fromkeys(COLUMNS, 0.0) | dict(
+        dataset="D", width=width, dim=dim, num_samples=n, init_scale=scale, lam=lam, seed=seed,
+        test_error=error, diverged=False,
+    )  # fmt: skip
+
+
+def map_rows():
+    """A small start learns without λ, a large one with 1e-2 alone, nothing with 1e-1."""
+    error = lambda scale, lam: 0.5 if lam == 1e-1 else 0.0 if scale == 1e-2 or lam == 1e-2 else 0.4
+    grid = itertools.product(SCALES, LAMS, range(3))
+    return pandas.DataFrame([row(100, 20, 160, r, lam, s, error(r, lam)) for r, lam, s in grid])
+
+
+def baseline_rows(factor=1.0):
+    """Errors that fall through 40 % at `factor` times the published n."""
+    errors = {0.5: 0.5, 0.75: 0.45, 1.0: 0.4, 1.5: 0.2}
+    return pandas.DataFrame(
+        [
+            row(10, dim, round(factor * PUBLISHED[dim] * size), 0.1, 0.0, s, e + 0.02 * (-1) ** s)
+            for dim in (20, 40)
+            for size, e in errors.items()
+            for s in range(4)
+        ]
+    )
+
+
+def test_the_claims_hold_on_rows_that_follow_theory():
+    assert regimes_claim(map_rows()).status == "holds", regimes_claim(map_rows())
+    assert baseline_claim(baseline_rows()).status == "holds", baseline_claim(baseline_rows())
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ({"lam": 0.0}, 0.4),  # nobody learns without λ
+        ({"lam": 0.0}, 0.0),  # everybody does
+        ({"lam": 1e-2}, 0.3),  # λ does not help
+        ({"lam": 1e-1}, 0.1),  # a large λ does no harm
+    ],
+)
+def test_without_one_of_its_regimes_the_first_claim_fails(where, value):
+    rows = map_rows()
+    ((name, wanted),) = where.items()
+    rows.loc[rows[name] == wanted, "test_error"] = value
+    assert regimes_claim(rows).status == "fails"
+
+
+def test_the_baseline_fails_far_from_the_published_size():
+    for factor in (0.5, 2.0):
+        assert baseline_claim(baseline_rows(factor)).status == "fails"
+    at, (low, high) = crossing_of(baseline_rows(), 20)
+    assert low <= at <= high and at == pytest.approx(PUBLISHED[20], rel=0.01)
+
+
+def test_a_small_run_needs_lam_only_from_a_large_start(tmp_path):
+    record = phase_diagram.run(CONFIG, tmp_path)
+    rows = table(record)
+    assert list(rows.columns) == list(COLUMNS)
+    errors = diagram(rows, CONFIG).pivot_table(
+        index="init_scale", columns="lam", values="test_error"
+    )
+    assert errors.loc[1e-2, 0.0] < 0.05 < errors.loc[10.0, 0.0]
+    assert errors.loc[10.0, 1e-2] < 0.05 < errors.loc[10.0, 1e-1]
+    assert len(baseline(rows, CONFIG)) == CONFIG.baseline_seeds
+    assert len(claims(record)) == 2
+    maps = figure(record).axes
+    assert len(maps) == 3 and len(maps[0].texts) == errors.size
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(baseline_dims=(30,)), "baseline_dims must be one of 20, 40, .*, got 30"),
+        (dict(init_scales=(0.0,)), "init_scales must be positive and finite, got 0.0"),
+        (dict(lams=(float("nan"),)), "lams must be finite and at least 0, got nan"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)

@@ -1,0 +1,104 @@
+"""What λ breaks: a small run, and claims that can fail."""
+
+import itertools
+
+import numpy as np
+import pandas
+import pytest
+
+from ntkreg.experiments import regularization
+from ntkreg.experiments.regularization import Config
+from ntkreg.experiments.regularization_claims import (
+    COLUMNS,
+    FIT,
+    better_claim,
+    claims,
+    leaves_claim,
+    table,
+)
+from ntkreg.experiments.regularization_figure import figure
+
+CONFIG = Config.preset("smoke")
+WIDTH = 256
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return regularization.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+
+
+def all_rows():
+    """Rows as the claims predict them, with some scatter over seeds."""
+    rows = []
+    cells = [(WIDTH, lam, look) for lam in (0.0, 1e-2) for look in (FIT, "end")]
+    cells += [(4096, 0.0, look) for look in (FIT, "end")]
+    for dataset, (width, lam, look), seed in itertools.product(("D", "teacher"), cells, range(4)):
+        wave, ends_with_lam = 0.01 * (-1) ** seed, look == "end" and lam > 0
+        row = dict.fromkeys(COLUMNS, 0.0) | dict(
+            dataset=dataset, num_samples=160, width=width, lam=lam, look=look, seed=seed,
+            normalized_margin=(0.1 if ends_with_lam else 0.03) + wave,
+            test_error=(0.05 if ends_with_lam else 0.2) + wave,
+            activation_change=(0.3 if ends_with_lam else 0.02) + wave,
+            kernel_distance=(0.8 if ends_with_lam else 0.1) + wave, diverged=False,
+        )  # fmt: skip
+        rows.append(row)
+    return pandas.DataFrame(rows)[list(COLUMNS)]
+
+
+def test_the_claims_hold_on_rows_that_follow_theory():
+    for claim in (better_claim, leaves_claim):
+        assert claim(all_rows(), WIDTH).status == "holds", claim(all_rows(), WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("claim", "where", "column", "value"),
+    [
+        (better_claim, dict(dataset="teacher", lam=1e-2), "normalized_margin", 0.03),
+        (better_claim, dict(dataset="D", lam=1e-2), "test_error", 0.2),
+        (better_claim, dict(dataset="D", lam=0.0), "activation_change", 0.4),
+        (better_claim, dict(width=WIDTH, lam=0.0, seed=1), "diverged", True),
+        (leaves_claim, dict(lam=1e-2), "activation_change", 0.19),
+        (leaves_claim, dict(lam=1e-2), "kernel_distance", 0.49),
+        (leaves_claim, dict(width=4096), "activation_change", 0.06),
+        (leaves_claim, dict(width=4096, seed=0), "train_error", 0.1),
+    ],
+)
+def test_each_claim_fails_where_its_rows_break_it(claim, where, column, value):
+    rows = all_rows()
+    chosen = np.logical_and.reduce([rows[name] == wanted for name, wanted in where.items()])
+    rows.loc[chosen, column] = value
+    assert claim(rows, WIDTH).status == "fails"
+
+
+def test_a_small_run_is_taken_out_of_the_kernel_regime_by_lam(record):
+    rows = table(record)
+    assert list(rows.columns) == list(COLUMNS)
+    assert len(rows) == 3 * CONFIG.num_seeds * (1 + CONFIG.num_looks)
+    end = rows[(rows.look == "end") & (rows.width == CONFIG.width)].groupby("lam")
+    assert end.activation_change.mean()[1e-2] > end.activation_change.mean()[0.0]
+    fit = rows[rows.look == FIT]
+    assert (fit.train_error == 0).all()
+    by_width = fit[fit.lam == 0].groupby("width").activation_change.mean()
+    assert by_width[256] < by_width[CONFIG.width]
+    assert len(claims(record)) == 2 and all(ax.lines for ax in figure(record).axes)
+
+
+def test_the_same_seed_has_the_same_start_with_and_without_lam(record):
+    rows = table(record)
+    first = rows[(rows.step == 1) & (rows.width == CONFIG.width)]
+    margins = first.pivot(index="seed", columns="lam", values="normalized_margin")
+    np.testing.assert_allclose(margins[0.0], margins[1e-2], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(datasets=("spiral",)), "datasets must be one of D, teacher, got spiral"),
+        (dict(lams=(-1.0,)), "lams must be finite and at least 0, got -1.0"),
+        (dict(output_scale=0.0), "output_scale must be positive and finite, got 0.0"),
+        (dict(wide_widths=(0,)), "wide_widths must be at least 1, got 0"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
