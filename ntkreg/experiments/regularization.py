@@ -45,11 +45,11 @@ class Config:
     dim: int = 20
     sizes: tuple[int, ...] = (40, 80, 160)
     width: int = 256
-    lams: tuple[float, ...] = (0.0, 1e-2)
+    lams: tuple[float, ...] = (0.0, 3e-3, 1e-2)
     wide_widths: tuple[int, ...] = (64, 1024, 4096)
     output_scale: float = 1.0
     num_seeds: int = 20
-    learning_rate: float = 5.0
+    learning_rate: float = 10.0
     num_steps: int = 3000
     wide_steps: int = 600
     num_looks: int = 7
@@ -75,7 +75,8 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        datasets=("D",), dim=5, sizes=(40,), width=32, wide_widths=(256,), num_seeds=3,
+        datasets=("D",), dim=5, sizes=(40,), width=32, lams=(0.0, 1e-2), wide_widths=(256,),
+        num_seeds=3, learning_rate=5.0,
         num_steps=2000, wide_steps=600, num_looks=3, num_test=200,
     ),
     "laptop": {},
