@@ -15,8 +15,11 @@ from ntkreg.experiments import (
     command,
     finite_width_claims,
     lambda_path_claims,
+    lazy_training_claims,
     noisy_flow_claims,
     path_law_claims,
+    phase_diagram_claims,
+    regularization_claims,
     separation,
     transition,
     width_claims,
@@ -33,6 +36,9 @@ EXPERIMENTS = {
     "width": width_claims.CLAIMS,
     "noisy_flow": noisy_flow_claims.CLAIMS,
     "finite_width": finite_width_claims.CLAIMS,
+    "lazy_training": lazy_training_claims.CLAIMS,
+    "regularization": regularization_claims.CLAIMS,
+    "phase_diagram": phase_diagram_claims.CLAIMS,
 }
 
 

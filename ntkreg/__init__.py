@@ -3,7 +3,8 @@
 The chain, in which every module knows only those before it:
 
     data -> networks -> kernels -> kernel_machines        what is learned, and by which kernel
-         -> l1_machines -> objectives -> margins          what a network is measured by
+         -> l1_machines -> objectives -> kernel_regime    and when training is that kernel's
+         -> margins                                       what a network is measured by
          -> trainers -> mean_field -> flows               how it is trained, at any width
          -> stationarity -> paths                         and followed to λ = 0
          -> closed_forms -> bounds -> path_law            what theory says of it
@@ -24,6 +25,7 @@ from ntkreg import (
     flows,
     global_training,
     kernel_machines,
+    kernel_regime,
     kernels,
     l1_machines,
     margins,
@@ -52,6 +54,7 @@ __all__ = [
     "fully_connected",
     "global_training",
     "kernel_machines",
+    "kernel_regime",
     "kernels",
     "l1_machines",
     "margins",
