@@ -41,7 +41,7 @@ def _map(ax, rows: pandas.DataFrame):
         place = (errors.columns.get_loc(PUBLISHED_SCALE), errors.index.get_loc(0.0))
         ax.scatter(*place, s=900, marker="s", facecolors="none", edgecolors="red", linewidths=2)
         ax.scatter([], [], s=60, marker="s", facecolors="none", edgecolors="red", label="published")
-        ax.legend(loc="upper left", fontsize=8)
+        ax.legend(loc="upper left", bbox_to_anchor=(0.0, -0.1), fontsize=8, frameon=False)
     ax.set(xlabel="initial standard deviation r", ylabel="λ")
     ax.set_title(f"D, d = {rows.dim.iloc[0]}, n = {n}, width {width}, {rows.seed.nunique()} seeds")
     return image
