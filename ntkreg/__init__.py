@@ -2,7 +2,8 @@
 
 The chain, in which every module knows only those before it:
 
-    data -> networks -> kernels -> kernel_machines        what is learned, and by which kernel
+    data -> image_data -> networks -> flax_networks       what is learned,
+         -> convolutional -> kernels -> kernel_machines   and by which kernel
          -> l1_machines -> objectives -> kernel_regime    and when training is that kernel's
          -> margins                                       what a network is measured by
          -> trainers -> mean_field -> flows               how it is trained, at any width
@@ -21,9 +22,12 @@ from ntkreg import (
     certificates,
     claims,
     closed_forms,
+    convolutional,
     data,
+    flax_networks,
     flows,
     global_training,
+    image_data,
     kernel_machines,
     kernel_regime,
     kernels,
@@ -49,10 +53,13 @@ __all__ = [
     "certificates",
     "claims",
     "closed_forms",
+    "convolutional",
     "data",
+    "flax_networks",
     "flows",
     "fully_connected",
     "global_training",
+    "image_data",
     "kernel_machines",
     "kernel_regime",
     "kernels",
