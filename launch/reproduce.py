@@ -19,8 +19,11 @@ from ntkreg.experiments import (
     noisy_flow_claims,
     path_law_claims,
     phase_diagram_claims,
+    practice_claims,
+    regression_claims,
     regularization_claims,
     separation,
+    teacher_claims,
     transition,
     width_claims,
 )
@@ -39,6 +42,9 @@ EXPERIMENTS = {
     "lazy_training": lazy_training_claims.CLAIMS,
     "regularization": regularization_claims.CLAIMS,
     "phase_diagram": phase_diagram_claims.CLAIMS,
+    "regression": regression_claims.CLAIMS,
+    "teacher": teacher_claims.CLAIMS,
+    "practice": practice_claims.CLAIMS,
 }
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 MARGIN_FACTOR = 4.0  # of the Rademacher complexity, for all margins at once
+TWO_LAYER_FACTOR = 6.0  # of the two-layer bound, as its authors have it
 THEOREM_FACTOR = 10.0  # of the theorem on approximate minimizers
 SHARES = 100_001  # points of the search for the worst split of the objective
 
@@ -36,22 +37,97 @@ def generalization_bound(
       ValueError: where num_samples or depth is below 1, largest_norm is not positive and finite, or
         δ does not lie between 0 and 1.
     """
-    if np.min(num_samples) < 1:
-        raise ValueError(f"num_samples must be at least 1, got {np.min(num_samples)}")
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}")
-    if not 0 < largest_norm < math.inf:
-        raise ValueError(f"largest_norm must be positive and finite, got {largest_norm}")
+    _check_positive("largest_norm", largest_norm)
+    largest_output = largest_norm * depth ** (-depth / 2)
+    factor = MARGIN_FACTOR * largest_output * (math.sqrt(2 * depth * math.log(2)) + 1)
+    return _margin_bound(factor, normalized_margin, num_samples, largest_output, delta)
+
+
+def two_layer_bound(
+    normalized_margin: float | np.ndarray,
+    num_samples: int | np.ndarray,
+    mean_square_norm: float | np.ndarray,
+    largest_norm: float | np.ndarray,
+    delta: float = 0.05,
+) -> np.ndarray:
+    """A bound of a two-layer ReLU network's test error, with probability 1 − δ.
+
+    With the normalized margin γ > 0 on n samples and D = ‖X‖_F²/n, the error is at most
+
+        (6/γ)√(D/n) + ε(γ),   ε(γ) = √(log log₂(4C/γ)/n) + √(log(1/δ)/(2n)),   C = sup ‖x‖.
+
+    Above 1 it is vacuous; +∞ where γ ≤ 0. The networks with ‖Θ‖ ≤ 1 have a Rademacher complexity of
+    at most √(D/n), of which the factor is 4 in Corollary 4 of Kakade, Sridharan, Tewari (NeurIPS
+    2008): 6 is not tight. Where inputs have no bounded norm, as Gaussian ones, the sample's largest
+    has to stand for C; it enters through log log only.
+
+    Args:
+      mean_square_norm: D.
+      largest_norm: C.
+
+    Source: Wei, Lee, Liu, Ma (ICLR 2019 submission), Theorem 3.1.
+
+    Raises:
+      ValueError: where num_samples is below 1, a norm is not positive and finite, or δ does not lie
+        between 0 and 1.
+    """
+    _check_positive("mean_square_norm", mean_square_norm)
+    _check_positive("largest_norm", largest_norm)
+    factor = TWO_LAYER_FACTOR * np.sqrt(mean_square_norm)
+    return _margin_bound(factor, normalized_margin, num_samples, largest_norm, delta)
+
+
+def kernel_bound(
+    normalized_margin: float | np.ndarray,
+    num_samples: int | np.ndarray,
+    mean_diagonal: float | np.ndarray,
+    largest_diagonal: float | np.ndarray,
+    delta: float = 0.05,
+) -> np.ndarray:
+    """A bound of a kernel classifier's test error, with probability 1 − δ.
+
+    The unit ball of the kernel's space has a Rademacher complexity of at most √(tr K)/n on n
+    samples. So a function with the margin γ = minᵢ yᵢf(xᵢ)/‖f‖_H > 0 errs with probability at most
+    4√(tr K/n)/(γ√n) + ε(γ), ε as in `two_layer_bound` with C = sup √K(x, x). Above 1 it is vacuous;
+    +∞ where γ ≤ 0.
+
+    Args:
+      mean_diagonal: tr K/n.
+      largest_diagonal: C², or the sample's largest K(x, x) where that has no bound.
+
+    Source: Bartlett and Mendelson (JMLR 2002), Lemma 22, for the complexity; Kakade, Sridharan,
+    Tewari (NeurIPS 2008), Corollary 4, for the factor 4 and ε.
+
+    Raises:
+      ValueError: as `two_layer_bound`.
+    """
+    _check_positive("mean_diagonal", mean_diagonal)
+    _check_positive("largest_diagonal", largest_diagonal)
+    factor = MARGIN_FACTOR * np.sqrt(mean_diagonal)
+    largest = np.sqrt(largest_diagonal)
+    return _margin_bound(factor, normalized_margin, num_samples, largest, delta)
+
+
+def _margin_bound(factor, margin, num_samples, largest_output, delta: float) -> np.ndarray:
+    """factor/(γ√n) + √(log log₂(4 largest_output/γ)/n) + √(log(1/δ)/(2n)); +∞ where γ ≤ 0."""
+    if np.min(num_samples) < 1:
+        raise ValueError(f"num_samples must be at least 1, got {np.min(num_samples)}")
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, got {delta}")
-    margin, n = np.asarray(normalized_margin, float), np.asarray(num_samples, float)
-    largest_output = largest_norm * depth ** (-depth / 2)
+    margin, n = np.asarray(margin, float), np.asarray(num_samples, float)
     safe = np.where(margin > 0, margin, largest_output)
-    complexity = largest_output * (math.sqrt(2 * depth * math.log(2)) + 1) / np.sqrt(n)
     # Margins above the largest output do not occur; 4 keeps the inner logarithm at 2 and above.
     scales = np.log(np.log2(np.maximum(4 * largest_output / safe, 4.0)))
     rest = np.sqrt(scales / n) + np.sqrt(math.log(1 / delta) / (2 * n))
-    return np.where(margin > 0, MARGIN_FACTOR * complexity / safe + rest, np.inf)
+    return np.where(margin > 0, factor / (np.sqrt(n) * safe) + rest, np.inf)
+
+
+def _check_positive(name: str, values: float | np.ndarray) -> None:
+    bad = np.extract(~((np.asarray(values) > 0) & (np.asarray(values) < math.inf)), values)
+    if bad.size:
+        raise ValueError(f"{name} must be positive and finite, got {bad[0]}")
 
 
 def theorem_margin(

@@ -1,7 +1,7 @@
 """One run of an experiment as a cell in stages."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -46,6 +46,19 @@ def as_cell(function: Callable[..., dict[str, Array]] | Cell) -> Cell:
         advance=lambda point, context, state, num_steps: (state, jnp.asarray(True)),
         finish=lambda point, context, state: state,
         num_steps=lambda point: 1,
+    )
+
+
+def chosen(coordinate: str, options: Mapping[str, Callable[..., dict[str, Array]] | Cell]) -> Cell:
+    """The cell that a point names in this static coordinate; all finish with the same arrays."""
+    cells = {name: as_cell(option) for name, option in options.items()}
+    of = lambda point: cells[point[coordinate]]
+    return Cell(
+        prepare=lambda point: of(point).prepare(point),
+        advance=lambda point, *rest: of(point).advance(point, *rest),
+        finish=lambda point, *rest: of(point).finish(point, *rest),
+        stage_steps=max(cell.stage_steps for cell in cells.values()),
+        num_steps=lambda point: of(point).num_steps(point),
     )
 
 

@@ -1,4 +1,4 @@
-"""Datasets: the seed's distribution D, and scikit-learn's digits as the first real data."""
+"""Datasets: distribution D and other synthetic ones, and scikit-learn's digits."""
 
 import itertools
 from collections.abc import Callable
@@ -84,6 +84,43 @@ def halfspace(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
     return Dataset(drawn.x.at[:, 0].set(drawn.y * jnp.abs(drawn.x[:, 0])), drawn.y)
 
 
+def gaussian_parity(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
+    """Two uniform signs among standard Gaussian coordinates, labelled by their product x₁x₂.
+
+    Source: Wei, Lee, Liu, Ma (ICLR 2019 submission), the construction on which the bounds of
+    network and kernel differ.
+
+    Raises:
+      ValueError: for num_samples < 1 or dim < 2.
+    """
+    _check_sizes(num_samples, dim, least_dim=2)
+    sign_key, noise_key = jax.random.split(key)
+    signs = jax.random.rademacher(sign_key, (num_samples, 2), float)
+    noise = jax.random.normal(noise_key, (num_samples, dim - 2))
+    return Dataset(jnp.concatenate([signs, noise], axis=1), signs[:, 0] * signs[:, 1])
+
+
+def relu_feature(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
+    """Standard Gaussian points x with y = relu(wᵀx), w uniform on the unit sphere; E y² = 1/2.
+
+    Source: Wei, Lee, Liu, Ma (ICLR 2019 submission), the construction for the squared loss.
+
+    Raises:
+      ValueError: for num_samples < 1 or dim < 1.
+    """
+    _check_sizes(num_samples, dim)
+    drawn = jax.random.normal(key, (num_samples + 1, dim))  # one draw: half the time to compile
+    direction, x = drawn[0] / jnp.linalg.norm(drawn[0]), drawn[1:]
+    return Dataset(x, jnp.maximum(x @ direction, 0.0))
+
+
+def _check_sizes(num_samples: int, dim: int, least_dim: int = 1) -> None:
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if dim < least_dim:
+        raise ValueError(f"dim must be at least {least_dim}, got {dim}")
+
+
 def teacher(
     key: PRNGKey,
     function: Callable[[Array], Array],
@@ -104,10 +141,7 @@ def teacher(
     Raises:
       ValueError: for num_samples < 1, dim < 1, or a negative least_margin.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    if dim < 1:
-        raise ValueError(f"dim must be at least 1, got {dim}")
+    _check_sizes(num_samples, dim)
     if not least_margin >= 0:
         raise ValueError(f"least_margin must be at least 0, got {least_margin}")
     x = jax.random.normal(key, (2 * num_samples, dim))

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ntkreg import two_layer
-from ntkreg.bounds import generalization_bound, least_margin, theorem_margin
+from ntkreg.bounds import (
+    generalization_bound,
+    kernel_bound,
+    least_margin,
+    theorem_margin,
+    two_layer_bound,
+)
 from ntkreg.certificates import global_minimum, max_margin
 from ntkreg.data import random_labels
 
@@ -87,6 +93,37 @@ def test_without_a_margin_it_says_nothing():
     )
     assert np.isinf(found[:2]).all() and (found[:2] > 0).all()
     assert np.isfinite(found[2:]).all() and 0 < found[3] < 1 < found[2]
+
+
+def test_the_two_layer_and_the_kernel_s_bound_by_hand():
+    """γ = ½, n = 10⁴, mean square 4, largest 9 = 3²: (6/½)·2/100 and (4/½)·2/100."""
+    rest = math.sqrt(math.log(math.log2(4 * 3 / 0.5)) / 1e4) + math.sqrt(math.log(20) / 2e4)
+    assert float(two_layer_bound(0.5, 10_000, 4.0, 3.0)) == pytest.approx(0.24 + rest, rel=1e-12)
+    assert float(kernel_bound(0.5, 10_000, 4.0, 9.0)) == pytest.approx(0.16 + rest, rel=1e-12)
+
+
+@given(st.integers(0, 1000))
+def test_the_complexities_behind_both_bounds_are_those_of_random_signs(seed):
+    """Networks of unit norm are at most ½ max over ‖u‖ ≤ 1 of |Σ sᵢ relu(uᵀxᵢ)|, kernels √(sᵀKs):
+    means over signs s, at dimension 1, where u = ±1."""
+    rng = np.random.default_rng(seed)
+    x, signs = rng.normal(size=40), rng.choice((-1.0, 1.0), size=(4000, 40))
+    sides = np.stack([signs @ np.maximum(x, 0), signs @ np.maximum(-x, 0)])
+    network = 0.5 * np.abs(sides).max(0).mean() / 40
+    kernel = np.abs(signs @ x).mean() / 40  # K = xxᵀ
+    bound = math.sqrt(x @ x) / 40  # √(D/n) = √(tr K)/n
+    assert network < bound and kernel < bound
+    n = 10**12  # ε is little of it: what is left is the factor times the complexity
+    terms = [of(1e-6, n, x @ x / 40, 1.0) * 1e-6 * math.sqrt(n) for of in
+             (two_layer_bound, kernel_bound)]  # fmt: skip
+    np.testing.assert_allclose(terms, np.array([6, 4]) * math.sqrt(x @ x / 40), rtol=1e-5)
+
+
+def test_bounds_of_many_margins_are_vacuous_without_one():
+    margins, sizes = np.array([0.5, 0.0, -1.0]), np.array([10**6, 10, 10])
+    for of in (two_layer_bound, kernel_bound):
+        found = of(margins, sizes, np.ones(3), np.ones(3))
+        assert found[0] < 1 and np.isinf(found[1:]).all()
 
 
 # Approximate minimizers --------------------------------------------------------------------------
@@ -194,6 +231,15 @@ def test_it_is_positive_where_n_times_the_objective_is_below_log_two(beta):
         ),
         (lambda: generalization_bound(0.1, 9, 1.0, 2, 1.0), "delta.*got 1.0"),
         (lambda: generalization_bound(0.1, 9, 1.0, 2, math.nan), "delta.*got nan"),
+        (lambda: two_layer_bound(0.1, 0, 1.0, 1.0), "num_samples must be at least 1, got 0"),
+        (lambda: two_layer_bound(0.1, 9, 0.0, 1.0), "mean_square_norm must be positive.*got 0.0"),
+        (lambda: two_layer_bound(0.1, 9, 1.0, math.inf), "largest_norm must be.*finite, got inf"),
+        (
+            lambda: kernel_bound(0.1, 9, np.array([1.0, -2.0]), 1.0),
+            "mean_diagonal must be positive and finite, got -2.0",
+        ),
+        (lambda: kernel_bound(0.1, 9, 1.0, math.nan), "largest_diagonal must be.*got nan"),
+        (lambda: kernel_bound(0.1, 9, 1.0, 1.0, 1.5), "delta.*got 1.5"),
         (lambda: theorem_margin(0.1, 0.9), r"beta must lie in \[1, 2\], got 0.9"),
         (lambda: theorem_margin(0.1, 2.1), r"beta.*got 2.1"),
         (lambda: theorem_margin(0.1, np.array([1.0, 3.0])), r"beta.*got \[1. 3.\]"),

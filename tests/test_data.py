@@ -11,8 +11,10 @@ from ntkreg.data import (
     Dataset,
     check_dataset,
     digits,
+    gaussian_parity,
     noisy_xor,
     random_labels,
+    relu_feature,
     split,
     unseen,
 )
@@ -150,3 +152,33 @@ def test_random_labels_hold_both_classes_and_tell_nothing_of_the_points():
         random_labels(jax.random.key(0), 1, 3)
     with pytest.raises(ValueError, match="dim must be at least 1, got 0"):
         random_labels(jax.random.key(0), 2, 0)
+
+
+def test_gaussian_parity_is_the_product_of_two_signs_among_gaussians():
+    x, y = map(np.asarray, gaussian_parity(jax.random.key(0), 20_000, 5))
+    assert np.isin(x[:, :2], (-1, 1)).all() and np.array_equal(y, x[:, 0] * x[:, 1])
+    corners = np.unique(x[:, :2], axis=0, return_counts=True)[1]
+    assert len(corners) == 4 and np.abs(corners - 5000).max() < 5 * np.sqrt(20_000 * 3 / 16)
+    np.testing.assert_allclose(x[:, 2:].T @ x[:, 2:] / 20_000, np.eye(3), atol=0.06)
+    assert np.abs(y @ x[:, 2:] / 20_000).max() < 0.04
+
+
+def test_relu_feature_has_one_unit_direction():
+    x, y = map(np.asarray, relu_feature(jax.random.key(0), 50, 4))
+    direction = np.linalg.lstsq(x[y > 0], y[y > 0], rcond=None)[0]
+    assert np.linalg.norm(direction) == pytest.approx(1.0)
+    np.testing.assert_allclose(np.maximum(x @ direction, 0), y, atol=1e-12)
+    other = np.asarray(relu_feature(jax.random.key(1), 50, 4).y)
+    assert (y >= 0).all() and not np.array_equal(y, other)
+
+
+@pytest.mark.parametrize(
+    ("law", "least", "said"),
+    [(gaussian_parity, 2, "dim must be at least 2, got 1"), (relu_feature, 1, "dim.*1, got 0")],
+)
+def test_gaussian_laws_refuse_empty_sizes(law, least, said):
+    assert law(KEY, 1, least).x.shape == (1, least)
+    with pytest.raises(ValueError, match=said):
+        law(KEY, 4, least - 1)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        law(KEY, 0, 5)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ntkreg import lanes, records, sweeps
+from ntkreg.cells import chosen
 
 
 def scaled(lam, seed, n):
@@ -33,6 +34,16 @@ def test_arrays_have_the_grid_s_shape_whatever_the_batches(batch_size, num_worke
     )
     np.testing.assert_allclose(record.arrays["value"], expected())
     assert record.arrays["row"].shape == (2, 2, 3, 3)
+
+
+def test_a_static_coordinate_chooses_the_cell():
+    options = {
+        "sum": lambda kind, x: {"value": x + 1.0},
+        "product": lambda kind, x: {"value": 2 * x},
+    }
+    grid = {"kind": list(options), "x": [3.0, 5.0]}
+    record = sweeps.sweep(chosen("kind", options), grid, batch_size=1)
+    np.testing.assert_array_equal(record.arrays["value"], [[4.0, 6.0], [6.0, 10.0]])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 
 from ntkreg import kernel_machines, kernels, timing
 from ntkreg.claims import Claim
-from ntkreg.experiments import configs, separation_cell, statistics
+from ntkreg.experiments import configs, separation_cell, statistics, training
 from ntkreg.experiments.separation_cell import KERNELS, NETS, PREDICTORS, TUNED
 from ntkreg.records import Record
 
@@ -118,8 +118,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def cells(config: Config) -> list[tuple[str, int, int, int]]:
     """(predictor, dim, num_samples, num_rows) of every cell, each to be run with every seed.
 
-    The samples are repeated to fill num_rows rows, which changes neither a mean nor a minimum nor
-    a kernel predictor, so that neighbouring sizes share one compiled program.
+    The samples are repeated to fill num_rows rows (`training.num_rows`).
     """
     found = []
     for predictor in config.predictors:
@@ -132,15 +131,8 @@ def cells(config: Config) -> list[tuple[str, int, int, int]]:
                 sizes = linear | squared
             else:
                 sizes = linear
-            found += [(predictor, dim, n, _num_rows(n, linear)) for n in sorted(sizes)]
+            found += [(predictor, dim, n, training.num_rows(n, linear)) for n in sorted(sizes)]
     return found
-
-
-def _num_rows(num_samples: int, linear: set[int]) -> int:
-    """The largest multiple of num_samples, up to the fourfold, among the sizes that follow d."""
-    if num_samples not in linear:
-        return num_samples
-    return max(n for n in linear if n % num_samples == 0 and n <= 4 * num_samples)
 
 
 def memory_needed(config: Config) -> int:

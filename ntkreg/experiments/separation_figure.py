@@ -49,12 +49,11 @@ def _collapse(ax, record: Record, predictor: str, power: int) -> None:
     for dim, shade, marker in zip(dims, shades, MARKERS, strict=False):
         n, errors = separation.curve(record, predictor, dim, "test_error")
         if n.size:
-            color = (*_rgb(STYLES[predictor][0]), shade)
+            color = shaded(STYLES[predictor][0], shade)
             style = dict(color=color, marker=marker, markersize=5, label=f"d = {dim}")
             with_interval(ax, n / dim**power, errors, **style)
     ax.axhline(separation.LEVEL, color="0.5", linewidth=0.8, linestyle=":")
-    ax.set_xscale("log")
-    _plain_ticks(ax)
+    plain_ticks(ax)
     ax.set_ylim(-0.02, 0.56)
     ratio = "n / d" if power == 1 else f"n / d$^{power}$"
     ax.set(xlabel=f"samples {ratio}", ylabel="test error", title=STYLES[predictor][2])
@@ -66,15 +65,17 @@ def _legend(ax, **style) -> None:
         ax.legend(frameon=False, **style)
 
 
-def _plain_ticks(ax) -> None:
-    """1, 2, 5, 10, … in plain numbers: powers of ten are too few on these axes."""
+def plain_ticks(ax) -> None:
+    """A logarithmic axis with 1, 2, 5, 10, … in plain numbers: powers of ten are too few."""
+    ax.set_xscale("log")
     ax.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
-def _rgb(color: str) -> tuple[float, ...]:
-    return tuple(int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+def shaded(color: str, opacity: float) -> tuple[float, ...]:
+    """A colour given as #RRGGBB, with that opacity."""
+    return (*(int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)), opacity)
 
 
 def _scalings(ax, record: Record) -> None:
@@ -120,9 +121,9 @@ def _signal(ax, record: Record, dim: int) -> None:
         _, errors = separation.curve(record, predictor, dim, "train_error")
         style |= dict(linestyle=":", linewidth=1, markerfacecolor="white", markersize=4)
         with_interval(ax, n, errors, label="its training error", **style)
-    ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel="samples n")
+    ax.set(ylim=(-0.04, 1.04), xlabel="samples n")
     ax.set_ylabel("Var E[f | x₁, x₂] / Var f on fresh points")
-    _plain_ticks(ax)
+    plain_ticks(ax)
     ax.set_title(f"share of signal, d = {dim}")
     _legend(ax, fontsize=8, loc="center right")
 

@@ -1,6 +1,6 @@
-"""Cells that train one network along a path of λ, and then look at it."""
+"""Cells that train one network along a path of λ, and then look at it; what else they share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -45,15 +45,17 @@ def cell(
     config: Training,
     draw: Callable[[Point], tuple[PRNGKey, Dataset, Any]],
     measure: Callable[[Point, Dataset, Any, Params], dict[str, Array]],
+    loss: str = "logistic",
 ) -> Cell:
     """The cell that draws samples, trains a network on them in float32, and measures it.
 
     Args:
       draw: point -> (key of the start, samples, whatever else `measure` wants).
       measure: (point, samples, what else was drawn, parameters in the samples' dtype) -> results.
+      loss: a name of `objectives.LOSSES`.
     """
     network = networks.fully_connected(2, config.width)
-    trainer = trainers.Trainer(network, num_steps=config.num_steps)
+    trainer = trainers.Trainer(network, loss=loss, num_steps=config.num_steps)
     knobs = lambda: trainers.knobs(config.lams, config.learning_rate, NET_DTYPE)
 
     def prepare(point: Point) -> tuple[PyTree, PyTree]:
@@ -72,3 +74,22 @@ def cell(
 
     steps = config.num_steps * len(config.lams)
     return Cell(prepare, advance, finish, config.num_steps, lambda point: steps)
+
+
+def random_teacher(
+    key: PRNGKey, dim: int, num_units: int
+) -> tuple[Params, Callable[[Array], Array]]:
+    """Standard normal weights of a two-layer ReLU network, and the function that they make."""
+    first, last = networks.fully_connected(2, num_units, scaling="ntk").init(key, dim)
+    return (first, last), lambda x: jnp.maximum(x @ first, 0.0) @ last[:, 0]
+
+
+def num_rows(num_samples: int, sizes: Collection[int]) -> int:
+    """The largest multiple of num_samples, up to the fourfold, among `sizes`, if itself is there.
+
+    Samples that are repeated to fill that many rows have the same means, minima and kernel
+    predictors, and neighbouring sizes then share one compiled program.
+    """
+    if num_samples not in sizes:
+        return num_samples
+    return max(n for n in sizes if n % num_samples == 0 and n <= 4 * num_samples)

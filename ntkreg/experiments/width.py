@@ -20,7 +20,7 @@ import numpy as np
 from ntkreg import certificates, data, networks, paths, timing, trainers
 from ntkreg._types import Array, PRNGKey, PyTree
 from ntkreg.data import Dataset
-from ntkreg.experiments import configs
+from ntkreg.experiments import configs, training
 from ntkreg.kernel_machines import NotSeparable
 from ntkreg.margins import margins, normalized_margin
 from ntkreg.records import Record
@@ -173,9 +173,7 @@ def samples_of(
         both = data.noisy_xor(data_key, n + num_test, source.sizes[0])
     else:
         function_key, data_key = jax.random.split(data_key)
-        network = networks.fully_connected(2, TEACHER_UNITS, scaling="ntk")
-        weights = network.init(function_key, source.sizes[0])  # standard normal
-        function = lambda x: jnp.maximum(x @ weights[0], 0.0) @ weights[1][:, 0]
+        _, function = training.random_teacher(function_key, source.sizes[0], TEACHER_UNITS)
         both = data.teacher(data_key, function, n + num_test, source.sizes[0], TEACHER_MARGIN)
     return key, jax.tree.map(lambda a: a[:n], both), jax.tree.map(lambda a: a[n:], both)
 

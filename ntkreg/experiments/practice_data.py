@@ -1,0 +1,98 @@
+"""Real data by name: digits, MNIST and CIFAR-10, whole or a pair of classes, split by seed."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkreg import data, image_data
+from ntkreg._types import Array
+from ntkreg.data import Dataset
+
+SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+WANTED = f"{', '.join(SHAPES)}, or two classes of one as digits:3:8"
+OPENML = "openml"
+
+
+class Source(NamedTuple):
+    """A data set, whole where `classes` is empty, and the shape of its images."""
+
+    name: str
+    classes: tuple[int, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return SHAPES[self.name]
+
+    @property
+    def num_outputs(self) -> int:
+        return 1 if self.classes else 10
+
+    @property
+    def loss(self) -> str:
+        return "logistic" if self.classes else "cross_entropy"
+
+
+def parsed(text: str) -> Source:
+    """The data set that "name" or "name:class:class" names.
+
+    Raises:
+      ValueError: where it names none.
+    """
+    name, *classes = text.split(":")
+    is_pair = len(set(classes)) == len(classes) == 2 and set(classes) <= set("0123456789")
+    if name not in SHAPES or not (is_pair or not classes):
+        raise ValueError(f"dataset must be {WANTED}, got {text!r}")
+    return Source(name, tuple(map(int, classes)))
+
+
+@functools.cache
+def pool(source: Source, folder: str) -> Dataset:
+    """All images of a data set on the host, pairs of classes with labels ±1.
+
+    Args:
+      folder: where mnist.npz and cifar10.npz lie, or "openml" to fetch them.
+
+    Raises:
+      ValueError: for MNIST and CIFAR-10 without a folder, or one with foreign files.
+    """
+    if source.name == "digits":
+        everything = data.digits()
+    elif folder == OPENML:
+        everything = image_data.images(source.name, download=True)
+    elif folder:
+        everything = image_data.images(source.name, folder)
+    else:
+        raise ValueError(
+            f"folder must be one with {source.name}.npz, or {OPENML} to fetch it from there, got "
+            f"{folder!r}"
+        )
+    x, y = map(np.asarray, everything)
+    if not source.classes:
+        return Dataset(x, y)
+    kept = np.isin(y, source.classes)
+    return Dataset(x[kept], np.where(y[kept] == source.classes[0], 1, -1).astype(x.dtype))
+
+
+def split(
+    source: Source, folder: str, num_train: int, num_test: int, seed: Array
+) -> tuple[Dataset, Dataset]:
+    """The first images of a random order for training, the last ones for the test.
+
+    The order is the seed's: smaller training sets are parts of larger ones, and all have the same
+    test points. It is made on the host, so that no compiled program holds the images.
+    """
+    images = pool(source, folder)
+
+    def on_host(seed) -> tuple[Dataset, Dataset]:
+        order = np.random.default_rng(int(seed)).permutation(len(images.y))
+        rows = order[:num_train], order[len(order) - num_test :]
+        return tuple(Dataset(images.x[r], images.y[r]) for r in rows)
+
+    shaped = lambda n: jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((n, *a.shape[1:]), jnp.asarray(a[:1]).dtype), images
+    )
+    shapes = shaped(num_train), shaped(num_test)
+    return jax.pure_callback(on_host, shapes, seed, vmap_method="sequential")

@@ -1,0 +1,140 @@
+"""What the experiment on teachers shows: errors side by side, and the bounds beside them."""
+
+import dataclasses
+
+import numpy as np
+import pandas
+
+from ntkreg import bounds
+from ntkreg.claims import Claim
+from ntkreg.experiments import statistics
+from ntkreg.experiments.teacher import AXIS, PREDICTORS, TASKS, UNKNOWN
+from ntkreg.records import Record
+
+COLUMNS = (
+    "task", "dim", "num_samples", "predictor", "seed", "lam", "normalized_margin", "train_error",
+    "test_error", "bound", "residual", "solved",
+)  # fmt: skip
+KERNELS = PREDICTORS[1:]
+SOURCE = "Wei et al., ICLR 2019 submission, the experiment on network and kernel with varying n"
+ERRORS = Claim(
+    statement="On a teacher with six hidden units, its signs and its outputs, and on the parity of "
+    "two signs, the network errs less than the ReLU-feature kernel and the NTK",
+    source=SOURCE,
+    predicted="network's test error below both kernels' at the largest n",
+)
+BOUNDS = Claim(
+    statement="Test errors stay below the margin bounds, 6√D/(γ√n) + ε for the network and "
+    "4√(tr K/n)/(γ√n) + ε for the kernels; above 1 a bound is vacuous",
+    source=SOURCE + "; Kakade, Sridharan, Tewari 2008",
+    predicted="no error above its bound",
+)
+CLAIMS = (ERRORS, BOUNDS)
+
+
+def table(record: Record) -> pandas.DataFrame:
+    """One row for every predictor in every cell.
+
+    test_error: the share of wrong signs, in the regression the mean square over Var y; bound: of
+    that share, with probability 0.95. Margins and bounds are empty in the regression.
+    """
+    config = record.identity["config"]
+    ((_, cells),) = record.axes.items()
+    rows = pandas.DataFrame(cells, columns=list(AXIS))
+    parts = []
+    for number, predictor in enumerate(PREDICTORS):
+        part = rows.assign(predictor=predictor, dim=config["dim"])
+        for name, values in record.arrays.items():
+            if values.ndim == 2:
+                part[name] = values[:, number]
+        is_network = predictor == "network"
+        part["lam"] = config["lams"][-1] if is_network else 0.0
+        part["bound"] = _bound(part, is_network)
+        parts.append(part)
+    found = pandas.concat(parts, ignore_index=True).replace(UNKNOWN, np.nan)
+    return found[list(COLUMNS)]
+
+
+def _bound(rows: pandas.DataFrame, is_network: bool) -> np.ndarray:
+    columns = ("normalized_margin", "num_samples", "mean_square", "largest_square")
+    margin, n, mean, largest = (rows[name].to_numpy() for name in columns)
+    if is_network:
+        found = bounds.two_layer_bound(margin, n, mean, np.sqrt(largest))
+    else:
+        found = bounds.kernel_bound(margin, n, mean, largest)
+    return np.where(margin == UNKNOWN, np.nan, found)
+
+
+def claims(record: Record) -> list[Claim]:
+    """Both claims."""
+    rows = table(record)
+    return [error_claim(rows), bound_claim(rows)]
+
+
+def values_of(
+    rows: pandas.DataFrame, task: str, predictor: str, column: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(sizes, values of shape (sizes, trials)) of one predictor on one task."""
+    of = rows[(rows.task == task) & (rows.predictor == predictor)]
+    found = of.pivot(index="num_samples", columns="seed", values=column)
+    return found.index.to_numpy(), found.to_numpy()
+
+
+def tasks_of(rows: pandas.DataFrame) -> list[str]:
+    """The tasks that were run."""
+    return [task for task in TASKS if (rows.task == task).any()]
+
+
+def error_claim(rows: pandas.DataFrame) -> Claim:
+    """Differences trial by trial, since all predictors have the same samples.
+
+    It holds where the intervals of all of them are below 0 and all kernel predictors were solved. A
+    network that is provably not at its optimum is no better for it, so that these are counted only.
+    """
+    told, good = [], bool(rows.solved[rows.predictor != "network"].all())
+    for task in tasks_of(rows):
+        sizes, network = values_of(rows, task, "network", "test_error")
+        shown = [f"{network[-1].mean():.4f} (network)"]
+        for kernel in KERNELS:
+            errors = values_of(rows, task, kernel, "test_error")[1][-1]
+            low, high = _interval(network[-1] - errors)
+            shown.append(f"{errors.mean():.4f} ({kernel}; difference [{low:.4f}, {high:.4f}])")
+            good &= high < 0
+        told.append(f"{task}, n = {sizes[-1]}: {', '.join(shown)}")
+    solved = rows.groupby("predictor").solved.mean()
+    shares = ", ".join(f"{solved[name]:.1%} ({name})" for name in PREDICTORS)
+    return dataclasses.replace(
+        ERRORS,
+        measured=f"{'; '.join(told)}; solved: {shares}",
+        interval="of the mean difference: 95 %, bootstrap over trials, paired",
+        status="holds" if good else "fails",
+    )
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    """A bootstrap interval of the mean over trials."""
+    draws = statistics.resampled_means(differences, 2000, np.random.default_rng(0))
+    return statistics.interval(draws)
+
+
+def bound_claim(rows: pandas.DataFrame) -> Claim:
+    """No error above its bound. That tells little where bounds are vacuous: they are counted."""
+    told = rows[rows.bound.notna()]
+    if not len(told):
+        return BOUNDS
+    broken = int((told.test_error > told.bound).sum())
+    vacuous = told.assign(vacuous=told.bound > 1).groupby("predictor").vacuous.mean()
+    largest = told[told.num_samples == told.num_samples.max()]
+    means = largest.groupby(["task", "predictor"]).bound.mean()
+    shown = "; ".join(
+        f"{task}: " + ", ".join(f"{means[task, name]:.2f} ({name})" for name in PREDICTORS)
+        for task in tasks_of(told)
+    )
+    return dataclasses.replace(
+        BOUNDS,
+        measured=f"{broken} of {len(told)} errors above their bound; vacuous are "
+        + ", ".join(f"{vacuous[name]:.0%} ({name})" for name in PREDICTORS)
+        + f"; mean bound at n = {told.num_samples.max()}, {shown}",
+        interval="all trials and sizes",
+        status="holds" if not broken else "fails",
+    )

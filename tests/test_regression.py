@@ -1,0 +1,170 @@
+"""Regression: the laws' closed forms, a small run, and claims that can fail."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas
+import pytest
+from scipy.integrate import quad
+
+from ntkreg.data import relu_feature
+from ntkreg.experiments import regression
+from ntkreg.experiments.regression import (
+    ENERGIES,
+    FLOOR,
+    LAWS,
+    PLATEAU,
+    Config,
+    planted_objective,
+    plateau_size,
+)
+from ntkreg.experiments.regression_claims import CLAIMS, claims, plateau_claim, scaling_claim
+from ntkreg.experiments.regression_figure import figure
+
+CONFIG = Config.preset("smoke")
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return regression.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+
+
+# The laws ----------------------------------------------------------------------------------------
+
+
+def test_the_energies_are_those_of_the_hermite_coefficients():
+    density = lambda z: math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    hermite = (lambda z: 1.0, lambda z: z, lambda z: (z**2 - 1) / math.sqrt(2))
+    for energy, polynomial in zip(ENERGIES, hermite, strict=True):
+        coefficient = quad(lambda z, h=polynomial: z * h(z) * density(z), 0, 12)[0]
+        assert coefficient**2 == pytest.approx(energy, rel=1e-8)
+    assert FLOOR < LAWS["relu_feature"].level < PLATEAU
+
+
+def test_the_best_linear_predictor_of_the_feature_leaves_the_plateau():
+    x, y = map(np.asarray, relu_feature(jax.random.key(0), 40_000, 4))
+    design = np.column_stack([np.ones(len(y)), x])
+    rest = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    assert np.mean(y**2) == pytest.approx(0.5, rel=0.03)
+    assert np.mean(rest**2) == pytest.approx(PLATEAU, rel=0.03)
+
+
+@pytest.mark.parametrize(("law", "weights"), [("D", 4 * [(1.0, 1.0)]), ("relu_feature", [(1, 1)])])
+@pytest.mark.parametrize("lam", [1e-5, 1e-2, 10.0])
+def test_the_planted_network_s_objective_is_its_least_over_scales(law, weights, lam):
+    """Scales on a fine grid; D has the four neurons ±e₁, ±e₂ with output weights ±1."""
+    norm = np.square(weights).sum()
+    assert norm == LAWS[law].planted_norm
+    y = np.random.default_rng(0).normal(size=30) if law == "relu_feature" else np.ones(30)
+    scales = 1 - np.concatenate([np.linspace(0, 1, 2001), np.geomspace(1e-7, 1, 2001)])
+    values = np.mean(y**2) * (1 - scales) ** 2 + lam * norm * scales
+    found = planted_objective(lam, LAWS[law].planted_norm, jnp.mean(y**2))
+    assert float(found) == pytest.approx(values.min(), rel=1e-5)
+
+
+# The run -----------------------------------------------------------------------------------------
+
+
+def test_both_predictors_fit_their_samples(record):
+    rows = record.table()
+    assert len(rows) == 2 * 2 * 2 * CONFIG.num_seeds
+    ntk = rows[rows.predictor == "ntk"]
+    assert ntk.solved.all() and (ntk.train_loss < 1e-20).all()
+    assert (rows[rows.predictor == "network"].train_loss < 1e-4).all()
+    assert (rows.test_error > 0).all() and (rows[rows.law == "D"].test_error <= 1).all()
+
+
+def test_samples_do_not_ask_for_the_predictor_and_fill_their_rows():
+    point = dict(law="D", dim=9, num_samples=9, num_rows=27)
+    draw = jax.jit(lambda seed: regression._drawn(CONFIG.num_test, dict(point, seed=seed)))
+    _, train, (test, is_fresh) = draw(0)
+    assert np.array_equal(train.x[:9], train.x[18:]) and len(np.unique(train.x, axis=0)) == 9
+    seen = (np.asarray(test.x)[:, None] == np.asarray(train.x)[None]).all(-1).any(1)
+    assert np.array_equal(is_fresh, ~seen) and seen.any()
+
+
+def test_more_samples_teach_the_network(record):
+    rows = record.table()
+    means = rows.groupby(["law", "predictor", "num_samples"]).test_error.mean()
+    for law in LAWS:
+        assert means[law, "network", 27] < 0.7 * means[law, "network", 9]
+
+
+def test_a_small_run_s_claims_fail_and_its_figure_has_three_panels_for_each_law(record):
+    assert [claim.status for claim in claims(record)][:2] == ["fails", "fails"]  # one dimension
+    axes = figure(record).axes
+    assert len(axes) == 6 and all(ax.lines for ax in axes)
+
+
+# The claims --------------------------------------------------------------------------------------
+
+
+def rows_of(net_power=1.0, ntk_power=2.0, solved=True, plateau=PLATEAU, early=0.0):
+    """Errors that fall through the level like a power of n, and the plateau at n = d^1.5."""
+    config, rng = Config(), np.random.default_rng(0)
+    rows = []
+    for law, predictor, dim, n, _ in regression.cells(config):
+        level = LAWS[law].level
+        power, ratio = (net_power, 2.2) if predictor == "network" else (ntk_power, 0.55)
+        threshold = ratio * 10**power * (dim / 10) ** power
+        for seed in range(config.num_seeds):
+            error = level * (threshold / n) ** 0.5 * (1 + 0.01 * rng.normal())
+            if predictor == "ntk" and n == plateau_size(dim) and law == "relu_feature":
+                error = plateau * (1 + 0.01 * rng.normal())
+            error -= early * (law == "D" and predictor == "ntk" and n <= 0.3 * dim**2)
+            rows.append((law, predictor, dim, n, seed, error, solved))
+    names = ("law", "predictor", "dim", "num_samples", "seed", "test_error", "solved")
+    return pandas.DataFrame(rows, columns=list(names))
+
+
+def test_the_claims_hold_on_rows_that_follow_theory():
+    rows = rows_of()
+    for law in LAWS:
+        assert scaling_claim(rows, law).status == "holds", scaling_claim(rows, law)
+    assert plateau_claim(rows).status == "holds"
+
+
+@pytest.mark.parametrize("broken", [dict(net_power=1.3), dict(ntk_power=1.7), dict(solved=False)])
+@pytest.mark.parametrize("law", list(LAWS))
+def test_the_exponents_fail_on_rows_that_break_them(law, broken):
+    assert scaling_claim(rows_of(**broken), law).status == "fails"
+
+
+def test_a_kernel_that_learns_d_early_fails():
+    claim = scaling_claim(rows_of(early=0.3), "D")
+    assert claim.status == "fails"
+
+
+@pytest.mark.parametrize("plateau", [0.5 * PLATEAU, 1.5 * PLATEAU])
+def test_another_plateau_fails(plateau):
+    assert plateau_claim(rows_of(plateau=plateau)).status == "fails"
+
+
+def test_claims_of_a_law_that_was_left_out_are_not_run():
+    rows = rows_of()
+    assert plateau_claim(rows[rows.law == "D"]) == CLAIMS[2]
+    assert scaling_claim(rows[rows.law == "D"], "relu_feature") == CLAIMS[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(laws=("E",)), "laws must be one of D, relu_feature, got E"),
+        (dict(dims=(2,)), "dims must be at least 3, got 2"),
+        (dict(sizes_over_d2=(0.0,)), "sizes_over_d2 must be positive and finite, got 0.0"),
+        (dict(lams=(1e-3, 0.0)), "lams must be positive and finite, got 0.0"),
+        (dict(num_test=0), "num_test must be at least 1, got 0"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
+
+
+def test_a_device_too_small_is_told_before_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(regression.timing, "memory_available", lambda: 2**20)
+    with pytest.raises(ValueError, match=r"dims to 40 need .* GiB are missing"):
+        regression.run(Config(), tmp_path / "record")
+    assert not (tmp_path / "record").exists()

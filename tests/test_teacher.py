@@ -1,0 +1,163 @@
+"""Teachers: the samples and what is planted in them, a small run, and claims that can fail."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas
+import pytest
+from scipy.optimize import minimize_scalar
+
+from ntkreg.bounds import kernel_bound, two_layer_bound
+from ntkreg.experiments import teacher
+from ntkreg.experiments.teacher import PREDICTORS, TASKS, Config, planted_objective, samples_of
+from ntkreg.experiments.teacher_claims import (
+    BOUNDS,
+    COLUMNS,
+    bound_claim,
+    claims,
+    error_claim,
+    table,
+)
+from ntkreg.experiments.teacher_figure import figure
+from ntkreg.objectives import get_loss
+
+# Two of the tasks, one of each loss: the third would only be compiled again.
+CONFIG = dataclasses.replace(Config.preset("smoke"), tasks=("classification", "regression"))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def drawn(task, seed):
+    return samples_of(CONFIG, {"task": task, "num_samples": 30, "seed": seed})
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return teacher.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_planted_network_gives_the_labels(task):
+    _, train, (test, planted) = drawn(task, 3)
+    assert train.x.shape == (30, CONFIG.dim) and test.y.shape == (CONFIG.num_test,)
+    first, last = map(np.asarray, planted)
+    for samples in (train, test):
+        outputs = np.maximum(samples.x @ first, 0) @ last[:, 0]
+        if task == "classification":
+            assert (outputs * samples.y >= CONFIG.teacher_margin).all()
+        else:
+            np.testing.assert_allclose(outputs, samples.y, atol=1e-12)
+    if task == "regression":
+        assert np.std(np.concatenate([train.y, test.y])) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared"])
+def test_the_planted_objective_is_that_of_the_best_scale_of_balanced_neurons(loss):
+    _, train, (_, planted) = drawn("parity", 3)
+    lam, stretched = 1e-6, (3.0 * planted[0], planted[1] / 3.0)
+    value = np.log1p(np.exp(-1.0)) if loss == "logistic" else 0.0  # all outputs are y
+    of = lambda c: (
+        (np.log1p(np.exp(-c)) if loss == "logistic" else (1 - c) ** 2) + lam * c * 4 * np.sqrt(2)
+    )
+    best = minimize_scalar(of, bounds=(0.01, 50.0), method="bounded", options={"xatol": 1e-10}).fun
+    found = float(planted_objective(get_loss(loss), stretched, train, lam))
+    assert best * (1 - 1e-9) <= found <= min(value + lam * 4 * np.sqrt(2), best * 1.01)
+
+
+def test_the_predictors_fit_the_samples_and_are_solved(record):
+    rows = table(record)
+    assert len(rows) == 2 * CONFIG.num_trials * len(PREDICTORS)
+    assert list(rows.columns) == list(COLUMNS)
+    kernels = rows[rows.predictor != "network"]
+    assert kernels.solved.all() and (kernels.train_error < 1e-12).all()
+    assert (rows.train_error < 1e-3).all() and (rows.test_error < 0.3).all()
+    assert (rows.lam[rows.predictor == "network"] == CONFIG.lams[-1]).all()
+
+
+def test_bounds_are_computed_for_shares_of_wrong_signs(record):
+    rows = table(record)
+    assert rows.bound[rows.task == "regression"].isna().all()
+    told = rows[rows.task == "classification"]
+    assert (told.normalized_margin > 0).all() and (told.test_error <= told.bound).all()
+    first = {name: record.arrays[name][0] for name in ("mean_square", "largest_square")}
+    mean, largest = first["mean_square"], first["largest_square"]
+    margin = [told[(told.predictor == p) & (told.seed == 0)].iloc[0] for p in PREDICTORS]
+    expected = two_layer_bound(margin[0].normalized_margin, 40, mean[0], np.sqrt(largest[0]))
+    assert margin[0].bound == pytest.approx(float(expected))
+    expected = kernel_bound(margin[2].normalized_margin, 40, mean[2], largest[2])
+    assert margin[2].bound == pytest.approx(float(expected))
+    # K(x, x) is ‖x‖² over 2d for ReLU features, over d for the NTK.
+    np.testing.assert_allclose(mean[1:] * [2 * CONFIG.dim, CONFIG.dim], mean[0], rtol=1e-6)
+
+
+def test_a_small_run_has_claims_and_two_panels_for_each_task(record):
+    assert len(claims(record)) == 2
+    axes = figure(record).axes
+    assert len(axes) == 4 and all(ax.lines or ax.texts for ax in axes)
+
+
+def rows_of(network=0.05, kernel=0.1, bound=0.5, kernels_solved=True):
+    rng = np.random.default_rng(0)
+    rows = []
+    for task in TASKS:
+        for n in (20, 640):
+            for seed in range(8):
+                noise = 0.01 * rng.normal()  # of the samples, the same for all
+                for name in PREDICTORS:
+                    error = (network if name == "network" else kernel) + noise
+                    limit = np.nan if task == "regression" else bound * (640 / n) ** 0.5
+                    solved = name == "network" or kernels_solved
+                    values = (1e-8, 0.1, 0.0, error, limit, 0.0, solved)
+                    rows.append((task, 20, n, name, seed, *values))
+    return pandas.DataFrame(rows, columns=list(COLUMNS))
+
+
+def test_the_claims_hold_on_rows_that_follow_theory():
+    assert error_claim(rows_of()).status == "holds"
+    found = bound_claim(rows_of())
+    assert found.status == "holds"
+    assert "0 of 96 errors" in found.measured and "50% (network)" in found.measured  # at n = 20
+
+
+@pytest.mark.parametrize("broken", [dict(network=0.11), dict(kernels_solved=False)])
+def test_the_claim_on_errors_fails_on_rows_that_break_it(broken):
+    assert error_claim(rows_of(**broken)).status == "fails"
+
+
+def test_one_task_on_which_a_kernel_is_as_good_breaks_the_claim():
+    rows = rows_of()
+    tied = (rows.task == "parity") & (rows.predictor == "ntk")
+    rows.loc[tied, "test_error"] = rows.test_error[
+        (rows.task == "parity") & (rows.predictor == "network")
+    ].to_numpy()
+    assert error_claim(rows).status == "fails"
+
+
+def test_an_error_above_its_bound_breaks_the_claim_and_without_bounds_it_is_not_run():
+    rows = rows_of()
+    rows.loc[rows.index[0], "test_error"] = 0.5 * 32**0.5 + 1e-6
+    assert bound_claim(rows).status == "fails"
+    assert bound_claim(rows[rows.task == "regression"]) == BOUNDS
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(tasks=("ranking",)), "tasks must be one of classification.*got ranking"),
+        (dict(dim=1), "dim must be at least 2, got 1"),
+        (dict(sizes=(20, 1)), "sizes must be at least 2, got 1"),
+        (dict(teacher_margin=-0.1), "teacher_margin must be at least 0 and finite, got -0.1"),
+        (dict(teacher_units=0), "teacher_units must be at least 1, got 0"),
+        (dict(learning_rate=0.0), "learning_rate must be positive and finite, got 0.0"),
+    ],
+)
+def test_a_bad_config_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
+
+
+def test_trials_have_teachers_of_their_own():
+    (_, samples, (_, first)), (_, others, (_, second)) = (drawn("regression", s) for s in (0, 1))
+    assert not jnp.allclose(first[0], second[0]) and not jnp.allclose(samples.x, others.x)
