@@ -78,10 +78,11 @@ def _annealing(ax, rows: pandas.DataFrame) -> None:
         names = [f"{data}\n{STYLES[model][2]}, n = {n}" for data, model, n in differences.index]
         ax.set_yticks(range(len(names)), names, fontsize=8 if len(names) < 9 else 6)
     ax.axvline(0.0, color="0.35", linewidth=0.8, linestyle=":")
-    ax.invert_yaxis()
+    low, high = ax.get_ylim()
+    ax.set_ylim(high, low - 0.12 * (high - low))  # first row on top, room for the legend above
     ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
     ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=None))
     ax.set(xlabel="difference of test errors (left of 0: annealed is better)")
     ax.set_title("annealed λ against fixed λ")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
