@@ -18,6 +18,7 @@ from ntkreg.experiments.teacher_claims import (
     COLUMNS,
     bound_claim,
     claims,
+    compared_size,
     error_claim,
     table,
 )
@@ -133,6 +134,14 @@ def test_one_task_on_which_a_kernel_is_as_good_breaks_the_claim():
         (rows.task == "parity") & (rows.predictor == "network")
     ].to_numpy()
     assert error_claim(rows).status == "fails"
+
+
+def test_parity_is_compared_where_kernels_cannot_have_learned_it():
+    rows = rows_of()
+    assert [compared_size(rows, task) for task in TASKS] == [640, 640, 20]  # d² = 400
+    late = (rows.task == "parity") & (rows.num_samples == 640)
+    assert error_claim(rows.assign(test_error=rows.test_error.mask(late, 0.0))).status == "holds"
+    assert error_claim(rows.assign(test_error=rows.test_error.mask(~late, 0.0))).status == "fails"
 
 
 def test_an_error_above_its_bound_breaks_the_claim_and_without_bounds_it_is_not_run():

@@ -54,7 +54,8 @@ class Config:
       teacher_units, teacher_margin: hidden units of the teacher, and the least |f(x)| of the points
         that are classified.
       width: of the network.
-      lams: the path of λ that the network follows to its end.
+      lams: the path of λ that the network follows to its end. From 1e-2 a network can begin with
+        nearly all neurons gone, and not come back to fit the rarer class.
       num_steps: Adam steps at each λ of the path.
       learning_rate: of Adam, small: at larger ones the squared loss ends far from its optimum.
       num_test: fresh test points.
@@ -67,7 +68,7 @@ class Config:
     teacher_units: int = 6
     teacher_margin: float = 0.1
     width: int = 100
-    lams: tuple[float, ...] = (1e-2, 1e-4, 1e-6, 1e-8)
+    lams: tuple[float, ...] = (1e-3, 1e-5, 1e-8)
     num_steps: int = 4000
     learning_rate: float = 0.001
     num_test: int = 4096

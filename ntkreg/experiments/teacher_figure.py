@@ -9,6 +9,7 @@ from ntkreg.experiments.teacher import PREDICTORS
 from ntkreg.experiments.teacher_claims import table, tasks_of, values_of
 from ntkreg.records import Record
 
+LEAST, TOP = 1e-4, 200.0  # of the axis of bounds
 STYLES = {
     "network": ("#0072B2", "o", "network, λ = {lam:.0e}"),
     "nngp": ("#009E73", "^", "ReLU features (NNGP)"),
@@ -62,22 +63,21 @@ def _size_axis(ax, sizes: np.ndarray) -> None:
 def _bounds(ax, rows: pandas.DataFrame, task: str) -> None:
     """Bounds (dotted) and errors (white) on one logarithmic axis, what is vacuous in grey."""
     if rows[rows.task == task].bound.isna().all():
-        ax.text(0.5, 0.5, "margins bound shares of wrong signs only", ha="center", va="center")
+        ax.text(
+            0.5, 0.5, "no bound: margins bound the share of wrong signs", ha="center", va="center"
+        )
         ax.set_axis_off()
         return
-    top = 1.0
     for predictor in PREDICTORS:
         style = _style(rows, predictor) | dict(linestyle=":")
         sizes, bound = values_of(rows, task, predictor, "bound")
         with_interval(ax, sizes, bound, **style)
         style |= dict(linestyle="-", markerfacecolor="white", linewidth=0.9, label=None)
         errors = values_of(rows, task, predictor, "test_error")[1]
-        with_interval(ax, sizes, np.maximum(errors, 1e-4), **style)
-        top = max(top, bound.mean(-1).max())
-    ax.axhspan(1.0, 4 * top, color="0.9", zorder=0)
+        with_interval(ax, sizes, np.maximum(errors, LEAST), **style)
+    ax.axhspan(1.0, TOP, color="0.9", zorder=0)
     style = dict(fontsize=8, color="0.25", va="bottom", transform=ax.get_yaxis_transform())
     ax.text(0.02, 1.1, "vacuous above 1", **style)
     _size_axis(ax, sizes)
-    ax.set(yscale="log", ylim=(None, 4 * top), ylabel="probability, at least 1e-4")
+    ax.set(yscale="log", ylim=(LEAST / 2, TOP), ylabel=f"probability, at least {LEAST:g}")
     ax.set_title(f"{TITLES[task]}: bounds (dotted), errors (white)", fontsize=10)
-    ax.legend(frameon=False, fontsize=8, loc="lower left")
