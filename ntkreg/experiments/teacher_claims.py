@@ -134,7 +134,7 @@ def bound_claim(rows: pandas.DataFrame) -> Claim:
     if not len(told):
         return BOUNDS
     broken = int((told.test_error > told.bound).sum())
-    vacuous = told.assign(vacuous=told.bound > 1).groupby("predictor").vacuous.mean()
+    vacuous = (told.bound > 1).groupby(told.predictor).agg(["sum", "size"])
     largest = told[told.num_samples == told.num_samples.max()]
     means = largest.groupby(["task", "predictor"]).bound.mean()
     shown = "; ".join(
@@ -144,7 +144,7 @@ def bound_claim(rows: pandas.DataFrame) -> Claim:
     return dataclasses.replace(
         BOUNDS,
         measured=f"{broken} of {len(told)} errors above their bound; vacuous are "
-        + ", ".join(f"{vacuous[name]:.0%} ({name})" for name in PREDICTORS)
+        + ", ".join("{} of {} ({})".format(*vacuous.loc[name], name) for name in PREDICTORS)
         + f"; mean bound at n = {told.num_samples.max()}, {shown}",
         interval="all trials and sizes",
         status="holds" if not broken else "fails",
