@@ -77,7 +77,8 @@ class Config:
       num_seeds: seeds 0 … num_seeds − 1, each with samples, test points and start of its own.
       width: of the network.
       lams: the path of λ that the network follows to its end. At 1e-5 Adam still comes to the
-        planted network's objective; at 1e-8 it stays some per cent above, with the same errors.
+        planted network's objective; at 1e-8 it stays some per cent above, with the same errors but
+        for D near the transition, where they move by some hundredths with any setting.
       num_steps: Adam steps at each λ of the path.
       learning_rate: of Adam.
       num_test: fresh test points drawn; those among the training samples are left out.
