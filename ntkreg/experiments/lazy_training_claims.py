@@ -125,8 +125,7 @@ def scale_claim(rows: pandas.DataFrame) -> Claim:
         )
         last, first = (part[part.output_scale == s] for s in (scales[-1], scales[0]))
         distances = last.linearised_distance.to_numpy()
-        draws = statistics.resampled_means(distances, 2000, np.random.default_rng(0))
-        low, high = statistics.interval(draws)
+        low, high = statistics.mean_interval(distances)
         told.append(
             f"{loss}: {first.linearised_distance.mean():.1%} at α = {scales[0]:g}, "
             f"{distances.mean():.2%} [{low:.2%}, {high:.2%}] at {scales[-1]:g} (one start at "

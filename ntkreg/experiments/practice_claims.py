@@ -78,12 +78,6 @@ def _errors(rows: pandas.DataFrame, column: str) -> pandas.DataFrame:
     return rows.pivot(index=[*GROUP, "seed"], columns=column, values="test_error")
 
 
-def interval(differences: np.ndarray) -> tuple[float, float]:
-    """The 95 % bootstrap interval of a mean over seeds."""
-    draws = statistics.resampled_means(differences, 2000, np.random.default_rng(0))
-    return statistics.interval(draws)
-
-
 def networks_claim(rows: pandas.DataFrame) -> Claim:
     """Holds where the mean difference is below 0, with all kernels solved and no network diverged.
 
@@ -92,8 +86,8 @@ def networks_claim(rows: pandas.DataFrame) -> Claim:
     differences = against_kernels(rows)
     if differences.shape[1] < 2:
         return NETWORKS
-    ends = np.array([interval(row) for row in differences.to_numpy()])
-    low, high = interval(differences.mean().to_numpy())
+    ends = np.array([statistics.mean_interval(row) for row in differences.to_numpy()])
+    low, high = statistics.mean_interval(differences.mean().to_numpy())
     unsolved = int((rows.residual > SOLVED).sum())
     unfit = int((rows[rows.predictor == "network"].train_error > 0).sum())
     largest = differences.groupby(GROUP[:2], sort=False).tail(1).mean(axis=1)
@@ -123,7 +117,7 @@ def annealing_claim(rows: pandas.DataFrame) -> Claim:
         differences = against_fixed(rows, schedule)
         if differences.shape[1] < 2:
             return ANNEALING
-        low, high = interval(differences.mean().to_numpy())
+        low, high = statistics.mean_interval(differences.mean().to_numpy())
         told.append(
             f"λ {SCHEDULES[schedule]}: {differences.mean(axis=None):+.2%} [{low:+.2%}, {high:+.2%}]"
         )

@@ -7,8 +7,9 @@ import matplotlib.ticker
 import numpy as np
 import pandas
 
+from ntkreg.experiments import statistics
 from ntkreg.experiments.practice import FINAL, INITIAL
-from ntkreg.experiments.practice_claims import SCHEDULES, against_fixed, interval, table
+from ntkreg.experiments.practice_claims import SCHEDULES, against_fixed, table
 from ntkreg.experiments.separation_figure import with_interval
 from ntkreg.records import Record
 
@@ -70,7 +71,7 @@ def _annealing(ax, rows: pandas.DataFrame) -> None:
         if not len(differences):
             continue
         means = differences.mean(axis=1).to_numpy()
-        ends = np.array([interval(row) for row in differences.to_numpy()]).T
+        ends = np.array([statistics.mean_interval(row) for row in differences.to_numpy()]).T
         style = dict(color=color, marker=marker, markersize=6, linestyle="none", capsize=2)
         places = np.arange(len(means)) + 0.24 * (number - 0.5)
         label = f"annealed − {SCHEDULES[schedule]}"

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pandas
 
 from ntkreg.claims import Claim
@@ -76,7 +75,7 @@ def _difference(part: pandas.DataFrame, column: str, lam: float) -> tuple[float,
     """The bootstrap interval of the mean over seeds of the value at λ less that at 0."""
     by_lam = part.pivot(index="seed", columns="lam", values=column)
     values = (by_lam[lam] - by_lam[0.0]).to_numpy()
-    return statistics.interval(statistics.resampled_means(values, 2000, np.random.default_rng(0)))
+    return statistics.mean_interval(values)
 
 
 def better_claim(rows: pandas.DataFrame, width: int, dataset: str) -> Claim:
@@ -132,5 +131,4 @@ def leaves_claim(rows: pandas.DataFrame, width: int) -> Claim:
 
 def _mean(values: pandas.Series) -> tuple[float, float, float]:
     """The mean over seeds and the ends of its bootstrap interval."""
-    draws = statistics.resampled_means(values.to_numpy(), 2000, np.random.default_rng(0))
-    return float(values.mean()), *statistics.interval(draws)
+    return float(values.mean()), *statistics.mean_interval(values.to_numpy())

@@ -63,6 +63,11 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def mean_interval(values: np.ndarray, num_resamples: int = 2000) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of one number a seed."""
+    return interval(resampled_means(values, num_resamples, np.random.default_rng(0)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Scaling:
     """How the size at which a falling quantity crosses a level grows with the dimension.

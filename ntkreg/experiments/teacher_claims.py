@@ -108,7 +108,7 @@ def error_claim(rows: pandas.DataFrame) -> Claim:
         errors = part.pivot(index="seed", columns="predictor", values="test_error")
         shown = [f"{errors.network.mean():.4f} (network)"]
         for name in KERNELS:
-            low, high = _interval((errors.network - errors[name]).to_numpy())
+            low, high = statistics.mean_interval((errors.network - errors[name]).to_numpy())
             shown.append(f"{errors[name].mean():.4f} ({name}; difference [{low:.4f}, {high:.4f}])")
             good &= high < 0
         told.append(f"{task}, n = {at}: {', '.join(shown)}")
@@ -120,12 +120,6 @@ def error_claim(rows: pandas.DataFrame) -> Claim:
         interval="of the mean difference: 95 %, bootstrap over trials, paired",
         status="holds" if good else "fails",
     )
-
-
-def _interval(differences: np.ndarray) -> tuple[float, float]:
-    """A bootstrap interval of the mean over trials."""
-    draws = statistics.resampled_means(differences, 2000, np.random.default_rng(0))
-    return statistics.interval(draws)
 
 
 def bound_claim(rows: pandas.DataFrame) -> Claim:

@@ -129,8 +129,8 @@ def error_claim(rows: pandas.DataFrame) -> Claim:
         if not fits.any() or widths[0] == widths[1]:
             good = False
             continue
-        gain = _interval(np.diff(margin)[:, 0])
-        fall = _interval(np.diff(error)[:, 0])
+        gain = statistics.mean_interval(np.diff(margin)[:, 0])
+        fall = statistics.mean_interval(np.diff(error)[:, 0])
         told.append(
             f"{dataset}, width {widths[0]} → {widths[1]}, {fits.sum()} of {len(fits)} trials fit: "
             f"margin {margin[:, 0].mean():.5f} → {margin[:, 1].mean():.5f}, error "
@@ -146,12 +146,6 @@ def error_claim(rows: pandas.DataFrame) -> Claim:
         interval="95 %, bootstrap over trials, paired",
         status="holds" if good else "fails",
     )
-
-
-def _interval(differences: np.ndarray) -> tuple[float, float]:
-    """A bootstrap interval of the mean over trials."""
-    draws = statistics.resampled_means(differences, 2000, np.random.default_rng(0))
-    return statistics.interval(draws)
 
 
 def bound_claim(rows: pandas.DataFrame) -> Claim:
