@@ -1,7 +1,6 @@
 """Where numbers come from: configuration, code, versions, hardware, command."""
 
 import functools
-import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -12,29 +11,25 @@ from typing import Any
 
 import jax
 
+from ntkreg import sources
+
 PACKAGES = ("ntkreg", "jax", "jaxlib", "optax", "flax", "neural-tangents", "numpy", "scipy")
 
 
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record's numbers depend on. Records are resumed only under an equal identity."""
+def identity(config: Mapping[str, Any], code: Any) -> dict[str, Any]:
+    """What a record's numbers depend on. Records are resumed only under an equal identity.
+
+    Args:
+      code: the functions that compute them (`sources.digest`).
+    """
     device = jax.devices()[0]
     return {
         "config": dict(config),
-        "code": code_hash(),
+        "code": sources.digest(code),
         "jax": jax.__version__,
         "device": f"{device.platform}: {device.device_kind}",
         "x64": bool(jax.config.jax_enable_x64),
     }
-
-
-@functools.cache
-def code_hash() -> str:
-    """A hash of the package's sources."""
-    root = pathlib.Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def provenance() -> dict[str, Any]:

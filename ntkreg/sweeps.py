@@ -38,8 +38,8 @@ def sweep(
     """The results of `function` at every point of the grid, as arrays with named axes.
 
     Cells that agree in their static coordinates share one compilation. With a folder every
-    finished chunk of cells is kept there, and a call with the same grid, config and code goes on
-    where the last one ended, to the same bits; without one everything stays in memory. Beside the
+    finished chunk of cells is kept there, and a call with the same grid, config and code (that of
+    `function` and of what it imports of ntkreg) goes on where the last one ended, to the same bits; without one everything stays in memory. Beside the
     arrays of `function` the record has `diverged`, which marks cells that met NaN.
 
     On a CPU the workers are threads. Where single cells take milliseconds, switch JAX's config
@@ -71,7 +71,7 @@ def sweep(
     grid = _grid(function, axes, static, batch_size, num_workers, devices)
     folder = pathlib.Path(folder)
     with records.locked(folder):
-        identity = provenance.identity(config or {})
+        identity = _identity(grid, config or {})
         plan = records.open_record(folder, grid.axes, identity, lambda: _plan(grid, batch_size))
         keep = lambda chunk, result: records.write_chunk(folder, chunk, *result)
         rewrite = lambda plan: records.rewrite_plan(folder, plan)
@@ -102,7 +102,7 @@ def prepared(
         _run(_Sweep(grid, plan, found.__setitem__), range(len(plan["chunks"])))
         chunks = [(chunk["lanes"], found[i][0]) for i, chunk in enumerate(plan["chunks"])]
         arrays = records.gathered(chunks, grid.axes)
-        return Record(grid.axes, arrays, provenance.identity({}), time.time() - begun)
+        return Record(grid.axes, arrays, _identity(grid, {}), time.time() - begun)
 
     return compute
 
@@ -144,6 +144,10 @@ def _grid(function, axes, static, batch_size, num_workers, devices) -> _Grid:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     programs = Programs(as_cell(function), _static_names(static, cells), devices)
     return _Grid(named, cells, programs, num_workers)
+
+
+def _identity(grid: _Grid, config: Mapping[str, Any]) -> dict[str, Any]:
+    return provenance.identity(config, (grid.programs.cell, run_lanes))
 
 
 def _num_workers(asked: int | None, devices: Sequence[jax.Device]) -> int:

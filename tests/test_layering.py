@@ -1,11 +1,11 @@
 """Data flows down: a module imports only from the modules above it."""
 
-import ast
 from pathlib import Path
 
 import pytest
 
 import ntkreg
+from ntkreg import sources
 
 ROOMS = (
     "_types",
@@ -48,6 +48,7 @@ ROOMS = (
     "lanes",
     "timing",
     "plans",
+    "sources",
     "provenance",
     "records",
     "sweeps",
@@ -65,16 +66,7 @@ def room(file: Path) -> str:
 def imported_rooms(source: str, file: Path) -> set[str]:
     """The rooms that `source` imports from; a name that is no room counts as one of its own."""
     package = ("ntkreg", *file.parts[:-1])
-    names = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            kept = package[: len(package) + 1 - node.level] if node.level else ()
-            base = ".".join([*kept, *([node.module] if node.module else [])])
-            names += [f"{base}.{alias.name}" for alias in node.names]
-    paths = [name.split(".") for name in names]
-    return {path[1] if len(path) > 1 else "ntkreg" for path in paths if path[0] == "ntkreg"}
+    return {[*name.split("."), "ntkreg"][1] for name in sources.imports(source, package)}
 
 
 def above(name: str) -> set[str]:

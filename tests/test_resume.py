@@ -25,14 +25,21 @@ def test_a_resumed_sweep_computes_only_what_is_missing_and_equals_the_whole(tmp_
     assert records.chunk_path(tmp_path / "cut", 0).stat().st_mtime_ns == kept
 
 
-def test_a_complete_record_runs_nothing(tmp_path):
+def test_a_complete_record_runs_nothing(tmp_path, monkeypatch):
     sweeps.sweep(scaled, GRID, static=["n"], folder=tmp_path)
 
-    def never(**point):
+    def never(*args):
         raise AssertionError("computed again")
 
-    record = sweeps.sweep(never, GRID, static=["n"], folder=tmp_path)
+    monkeypatch.setattr(sweeps._Sweep, "__call__", never)
+    record = sweeps.sweep(scaled, GRID, static=["n"], folder=tmp_path)
     np.testing.assert_allclose(record.arrays["value"], expected())
+
+
+def test_the_record_of_another_function_is_refused(tmp_path):
+    sweeps.sweep(scaled, GRID, static=["n"], folder=tmp_path)
+    with pytest.raises(ValueError, match=r"its code is \w+, this one's \w+"):
+        sweeps.sweep(kill_sweeps.kill_and_resume, GRID, static=["n"], folder=tmp_path)
 
 
 def test_sweeps_killed_at_random_moments_resume_to_the_same_bits(tmp_path):
