@@ -38,9 +38,10 @@ def sweep(
     """The results of `function` at every point of the grid, as arrays with named axes.
 
     Cells that agree in their static coordinates share one compilation. With a folder every
-    finished chunk of cells is kept there, and a call with the same grid, config and code (that of
-    `function` and of what it imports of ntkreg) goes on where the last one ended, to the same bits; without one everything stays in memory. Beside the
-    arrays of `function` the record has `diverged`, which marks cells that met NaN.
+    finished chunk of cells is kept there, and a call with the same grid, config and code
+    (`sources.digest`) goes on where the last one ended, to the same bits; without one everything
+    stays in memory. Beside the arrays of `function` the record has `diverged`, which marks cells
+    that met NaN.
 
     On a CPU the workers are threads. Where single cells take milliseconds, switch JAX's config
     `jax_cpu_enable_async_dispatch` off at the start, as the launchers do: programs then run in
