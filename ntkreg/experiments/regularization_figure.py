@@ -32,7 +32,8 @@ def figure(record: Record) -> matplotlib.figure.Figure:
         _by_time(ax, main, column)
     _by_width(axes[0, 4], rows, "activation_change")
     _by_width(axes[1, 4], rows, "kernel_distance")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    lines = axes[0, 0].get_legend_handles_labels()
+    fig.legend(*lines, loc="outside upper center", ncols=len(lines[0]), frameon=False, fontsize=9)
     axes[1, 0].legend(frameon=False, fontsize=8)
     return fig
 
