@@ -15,7 +15,6 @@ SCALINGS = ("standard", "ntk")
 Shape = tuple[int, int, int]
 
 
-@functools.cache
 def convolutional(
     image_shape: Shape,
     channels: int,
@@ -57,6 +56,7 @@ def convolutional(
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if scaling not in SCALINGS:
         raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+    image_shape = tuple(image_shape)
     module = _module_class()(image_shape, channels, depth, num_outputs, scaling == "ntk")
     kernel = _infinite_width_kernel(image_shape, depth)
     return from_flax(module, kernel, input_dim=math.prod(image_shape), order=depth)

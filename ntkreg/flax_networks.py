@@ -1,5 +1,6 @@
 """Any homogeneous Flax module as a Network: linen and nnx, checked and with its order measured."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -40,7 +41,6 @@ class _Trial(NamedTuple):
     of: Callable[[_Named], tuple[np.ndarray, _Named]]
 
 
-@functools.cache
 def from_flax(
     module: Any,
     kernel: Callable[[Array, Array | None], Kernels] | None = None,
@@ -66,10 +66,36 @@ def from_flax(
       order: the degree of homogeneity where it is proved, which saves the seconds of the check.
 
     Raises:
-      ValueError: for a module that is none; one with state beside its parameters, as batch
-        normalisation has; outputs of another shape; or parameters that do not enter homogeneously,
-        as biases after the first layer: the error names them.
+      ValueError: for a module that is none, or has fields that cannot be hashed; one with state
+        beside its parameters, as batch normalisation has; outputs of another shape; or parameters
+        that do not enter homogeneously, as biases after the first layer: the error names them. For
+        input_dim or order < 1.
     """
+    for name, value in (("input_dim", input_dim), ("order", 1 if order is None else order)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    _check_hashable(module)
+    return _from_flax(module, kernel, input_dim, order)
+
+
+def _check_hashable(module: Any) -> None:
+    for name, value in vars(module).items() if dataclasses.is_dataclass(module) else ():
+        try:
+            hash(value)
+        except TypeError:
+            if not name.startswith("_"):
+                raise ValueError(
+                    f"module must have fields that can be hashed, as tuples, got {name}={value}"
+                ) from None
+
+
+@functools.cache
+def _from_flax(
+    module: Any,
+    kernel: Callable[[Array, Array | None], Kernels] | None,
+    input_dim: int,
+    order: int | None,
+) -> Network:
     functions = _functions_of(module, input_dim)
     shapes = jax.eval_shape(lambda: functions.init(jax.random.key(0)))
     if not jax.tree.leaves(shapes):
@@ -93,7 +119,7 @@ def from_flax(
 
     if order is None:
         order = _checked_order(functions.apply, shapes, input_dim)
-    return Network(init, apply, kernel, order)
+    return Network(init, apply, kernel, int(order))
 
 
 def _functions_of(module: Any, input_dim: int) -> _Functions:
@@ -201,19 +227,27 @@ def _breaking(trial: _Trial) -> list[str]:
     """The names of parameters that keep the network from being homogeneous.
 
     Vectors are added one by one to the matrices alone, and those which break it are told: a bias
-    is, the layer that it is added to is not. Where the matrices alone break it already, what is
-    told is all that is not homogeneous of its own, with the others fixed.
+    is, the layer that it is added to is not. Where vectors are factors too, without which no
+    output depends on x, it is the one without which the rest is homogeneous. Where neither tells, it is
+    all that is not homogeneous of its own, with the others fixed.
     """
     params = trial.params
     only = lambda names: {n: array * (n in names) for n, array in params.items()}
     fits = lambda names: _is_homogeneous(trial, only(names), params)
     kept = [name for name, array in params.items() if array[0].ndim >= 2]
-    if not fits(kept):
-        return [name for name in params if not _is_homogeneous(trial, params, [name])]
-    broken = []
-    for name in (name for name in params if name not in kept):
-        (kept if fits([*kept, name]) else broken).append(name)
-    return broken
+    vectors = [name for name in params if name not in kept]
+    without = lambda name: [other for other in params if other != name]
+    varies = lambda names: np.ptp(trial.of(only(names))[0], axis=1).any()  # over inputs
+    if not varies(kept):
+        found = [name for name in vectors if varies(without(name)) and fits(without(name))]
+        if found:
+            return found
+    elif fits(kept):
+        broken = []
+        for name in vectors:
+            (kept if fits([*kept, name]) else broken).append(name)
+        return broken
+    return [name for name in params if not _is_homogeneous(trial, params, [name])]
 
 
 def _is_homogeneous(trial: _Trial, params: _Named, scaled: Iterable[str]) -> bool:

@@ -85,7 +85,7 @@ def test_patches_hold_the_pixels_around_each_row_by_row():
 
 
 def test_equal_arguments_give_the_same_object():
-    assert convolutional(SHAPE, 1) is convolutional(SHAPE, 1)
+    assert convolutional(SHAPE, 1) is convolutional(list(SHAPE), 1)
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,20 @@ def test_equal_modules_give_the_same_object():
     assert from_flax(Layers, input_dim=4) is from_flax(Layers, input_dim=4)
 
 
+class Scaled(linen.Module):
+    """A learned factor for each hidden unit, and a bias at the end."""
+
+    @linen.compact
+    def __call__(self, x):
+        h = linen.Dense(6, use_bias=False)(x)
+        h = h * self.param("scale", linen.initializers.ones, (6,))
+        return linen.Dense(1)(linen.relu(h))
+
+
 @pytest.mark.parametrize(
     ("module", "names"),
     [
+        (Scaled(), "Dense_1/bias"),
         (Dense((False, True)), "Dense_1/bias"),
         (Dense((True, True, True)), "Dense_1/bias, Dense_2/bias"),
         (functools.partial(Layers, bias=True), "hidden/1/bias"),
@@ -163,6 +174,19 @@ class Pixels(linen.Module):
 def test_what_is_no_module_of_flat_inputs_is_refused(module, said):
     with pytest.raises(ValueError, match=said):
         from_flax(module, input_dim=4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (dict(module=Dense(biases=[False, False])), r"hashed, as tuples, got biases=\[False, Fal"),
+        (dict(module=Dense(), input_dim=0), "input_dim must be at least 1, got 0"),
+        (dict(module=Dense(), order=0), "order must be at least 1, got 0"),
+    ],
+)
+def test_a_bad_argument_is_named(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        from_flax(**{"input_dim": 4, **arguments})
 
 
 def test_another_input_dimension_is_named():

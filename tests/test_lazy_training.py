@@ -14,12 +14,14 @@ from ntkreg.experiments.lazy_training_claims import (
     claims,
     power_claim,
     scale_claim,
+    slope,
     table,
     width_claim,
 )
 from ntkreg.experiments.lazy_training_figure import figure
 
 CONFIG = Config.preset("smoke")
+AXES = ("width", "prediction_distance")
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +56,29 @@ def test_the_claims_hold_on_rows_that_follow_theory():
         (width_claim, "prediction_distance", lambda rows: rows.prediction_distance**1.5),
         (width_claim, "diverged", lambda rows: rows.seed == 0),
         (scale_claim, "linearised_distance", lambda rows: rows.linearised_distance + 0.02),
+        (scale_claim, "linearised_distance", lambda rows: 1e-3 * rows.output_scale**-0.1),
         (power_claim, "linearised_error", lambda rows: 1e-5 * (rows.seed == 0)),
+        (power_claim, "linearised_error", lambda rows: (rows.seed == 0) * np.nan),
     ],
 )
 def test_each_claim_fails_where_its_rows_break_it(claim, column, change):
     rows = all_rows()
     rows[column] = change(rows)
     assert claim(rows).status == "fails"
+
+
+def test_the_width_is_not_judged_without_the_squared_loss_at_both_depths():
+    rows = all_rows()
+    assert width_claim(rows.assign(loss="logistic")).status == "not run"
+    assert width_claim(rows[rows.depth == 2]).status == "not run"
+
+
+def test_slopes_resample_whole_seeds():
+    """A factor of the seed's own moves all widths alike, and the slope not at all."""
+    rows = all_rows()
+    rows["prediction_distance"] = (1 + rows.seed) * rows.width**-0.5
+    found, (low, high) = slope(rows[rows.output_scale == 1].query("depth == 2"), *AXES)
+    np.testing.assert_allclose([found, low, high], -0.5, atol=1e-9)
 
 
 def test_one_depth_off_its_slope_is_enough():
@@ -72,7 +90,7 @@ def test_one_depth_off_its_slope_is_enough():
 
 def test_a_small_run_has_the_linearised_networks_at_their_kernels_power(record):
     rows = table(record)
-    assert list(rows.columns) == list(COLUMNS) and len(rows) == 8 * CONFIG.num_times
+    assert list(rows.columns) == list(COLUMNS) and len(rows) == 8 * CONFIG.num_looks
     end = at_end(rows)
     assert end.linearised_error.max() < 1e-12
     assert rows[rows.time < rows.time.max()].linearised_error.isna().all()
@@ -96,7 +114,9 @@ def test_times_are_the_same_for_all_and_end_at_the_end():
         (dict(widths=(0,)), "widths must be at least 1, got 0"),
         (dict(losses=("hinge",)), "losses must be one of squared, logistic, got hinge"),
         (dict(output_scales=(0.0,)), "output_scales must be positive and finite, got 0.0"),
-        (dict(num_steps=5), "num_times must be from 1 to num_steps, got 9"),
+        (dict(num_steps=20), "num_looks must be at least 2, and so few .* 1 to 20, .*, got 9"),
+        (dict(num_looks=1), "num_looks must be at least 2, .*, got 1"),
+        (dict(widths=(64, 64)), "widths must have each value once, got 64 twice"),
     ],
 )
 def test_a_bad_config_is_named(fields, message):

@@ -34,7 +34,8 @@ def map_rows():
     """A small start learns without λ, a large one with 1e-2 alone, nothing with 1e-1."""
     error = lambda scale, lam: 0.5 if lam == 1e-1 else 0.0 if scale == 1e-2 or lam == 1e-2 else 0.4
     grid = itertools.product(SCALES, LAMS, range(3))
-    return pandas.DataFrame([row(100, 20, 160, r, lam, s, error(r, lam)) for r, lam, s in grid])
+    rows = pandas.DataFrame([row(100, 20, 160, r, lam, s, error(r, lam)) for r, lam, s in grid])
+    return rows.assign(normalized_margin=0.1 - rows.test_error / 10)
 
 
 def baseline_rows(factor=1.0):
@@ -69,6 +70,18 @@ def test_without_one_of_its_regimes_the_first_claim_fails(where, value):
     ((name, wanted),) = where.items()
     rows.loc[rows[name] == wanted, "test_error"] = value
     assert regimes_claim(rows).status == "fails"
+
+
+@pytest.mark.parametrize(("column", "value"), [("diverged", True), ("train_error", 0.1)])
+def test_errors_of_networks_that_failed_to_train_are_no_regime(column, value):
+    rows = map_rows()
+    rows.loc[(rows.init_scale == 100.0) & (rows.lam == 0) & (rows.seed == 0), column] = value
+    assert regimes_claim(rows).status == "fails"
+
+
+def test_regimes_the_other_way_round_fail():
+    rows = map_rows()
+    assert regimes_claim(rows.assign(init_scale=1 / rows.init_scale)).status == "fails"
 
 
 def test_the_baseline_fails_far_from_the_published_size():

@@ -1,5 +1,7 @@
 """Practice: a small run, paired splits, predictors by other means, claims that can fail."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pandas
@@ -33,7 +35,7 @@ def rows_of(predictor, schedule, error, residual=np.nan):
     """Errors that lie around `error` in the same way for all predictors."""
     return [
         ("digits", model, predictor, 50, schedule, seed, 1e-5, 0.1, 0.0, error + 0.01 * seed, 100,
-         residual, False)
+         1e-3, residual, False)
         for model in practice.MODELS
         for seed in SEEDS
     ]  # fmt: skip
@@ -145,11 +147,27 @@ def test_images_of_a_folder_are_read_and_others_asked_for(tmp_path):
         pool(parsed("cifar10"), "")
 
 
+def test_a_record_is_refused_for_other_images_in_the_same_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    config = dataclasses.replace(
+        CONFIG, datasets=("mnist:0:4",), folder=str(tmp_path), models=("fully_connected",),
+        sizes=(12,), annealing_sizes=(12,), num_seeds=1,
+    )  # fmt: skip
+    for number in range(2):
+        images = dict(x=rng.integers(0, 256, (100, 28, 28)), y=np.arange(100) % 10)
+        np.savez(tmp_path / "mnist.npz", **images)
+        pool.cache_clear()
+        if number == 0:
+            practice.run(config, tmp_path / "record")
+    with pytest.raises(ValueError, match="its mnist:0:4 is"):
+        practice.run(config, tmp_path / "record")
+
+
 def test_sizes_leave_an_eighth_for_the_test():
     assert practice.sizes_of(Config(), "digits:3:8") == ([50, 250], 107)
     assert practice.sizes_of(Config(num_test=100), "digits") == ([50, 250, 1400], 100)
     with pytest.raises(ValueError, match=r"sizes must have one of at most 312 on digits:3:8"):
-        practice.sizes_of(Config(sizes=(400,)), "digits:3:8")
+        practice.sizes_of(Config(sizes=(400,), annealing_sizes=(400,)), "digits:3:8")
 
 
 @pytest.mark.parametrize("text", ["digits:3", "digits:3:3", "digits:3:8:9:1", "svhn", "mnist:a:b"])
@@ -163,8 +181,10 @@ def test_a_data_set_that_is_none_is_named(text):
     [
         (dict(models=("transformer",)), "models must be one of fully_connected.*transformer"),
         (dict(sizes=(1,)), "sizes must be at least 2, got 1"),
+        (dict(sizes=(50, 50, 250)), "sizes must have each value once, got 50 twice"),
         (dict(factors=(0.5, 1.0)), "factors must be between 0 and 1, got 1.0"),
         (dict(lam=0.0), "lam must be positive and finite, got 0.0"),
+        (dict(annealing_sizes=(60,)), "annealing_sizes must be one of 50, 250, 1400, got 60"),
         (dict(num_seeds=0), "num_seeds must be at least 1, got 0"),
     ],
 )

@@ -66,6 +66,10 @@ def test_the_claims_hold_on_rows_that_follow_theory():
         (leaves_claim, dict(lam=1e-2), "kernel_distance", 0.49),
         (leaves_claim, dict(width=4096), "activation_change", 0.06),
         (leaves_claim, dict(width=4096, seed=0), "train_error", 0.1),
+        (leaves_claim, dict(width=WIDTH, lam=1e-2, seed=0), "train_error", 0.1),
+        (leaves_claim, dict(width=WIDTH, lam=1e-2, seed=0), "diverged", True),
+        (leaves_claim, dict(width=WIDTH, lam=1e-2, seed=0), "kernel_distance", np.nan),
+        (better_on("D"), dict(width=WIDTH, lam=0.0, seed=0), "train_error", 0.1),
     ],
 )
 def test_each_claim_fails_where_its_rows_break_it(claim, where, column, value):
@@ -102,6 +106,9 @@ def test_the_same_seed_has_the_same_start_with_and_without_lam(record):
         (dict(datasets=("spiral",)), "datasets must be one of D, teacher, got spiral"),
         (dict(lams=(-1.0,)), "lams must be finite and at least 0, got -1.0"),
         (dict(output_scale=0.0), "output_scale must be positive and finite, got 0.0"),
+        (dict(width=1024), "wide_widths must differ from width=1024, has it too"),
+        (dict(lams=(0.0, 0.0)), "lams must have each value once, got 0.0 twice"),
+        (dict(num_steps=5), "num_looks must be at least 2, and so few .* 1 to 5, .*, got 7"),
         (dict(wide_widths=(0,)), "wide_widths must be at least 1, got 0"),
     ],
 )

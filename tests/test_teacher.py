@@ -110,7 +110,7 @@ def rows_of(network=0.05, kernel=0.1, bound=0.5, kernels_solved=True):
                     error = (network if name == "network" else kernel) + noise
                     limit = np.nan if task == "regression" else bound * (640 / n) ** 0.5
                     solved = name == "network" or kernels_solved
-                    values = (1e-8, 0.1, 0.0, error, limit, 0.0, solved)
+                    values = (1e-8, 0.1, 0.0, error, limit, 0.0, solved, False)
                     rows.append((task, 20, n, name, seed, *values))
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
@@ -119,14 +119,20 @@ def test_the_claims_hold_on_rows_that_follow_theory():
     assert error_claim(rows_of()).status == "holds"
     found = bound_claim(rows_of())
     assert found.status == "holds"
-    assert (
-        "0 of 96 errors" in found.measured and "16 of 32 (network)" in found.measured
-    )  # at n = 20
+    assert "0 errors above one of the 48 bounds up to 1" in found.measured
+    assert "16 of 32 (network)" in found.measured  # those at n = 20
 
 
 @pytest.mark.parametrize("broken", [dict(network=0.11), dict(kernels_solved=False)])
 def test_the_claim_on_errors_fails_on_rows_that_break_it(broken):
     assert error_claim(rows_of(**broken)).status == "fails"
+
+
+def test_networks_that_diverged_break_the_claim():
+    rows = rows_of()
+    one = (rows.task == "regression") & (rows.predictor == "network") & (rows.seed == 0)
+    assert error_claim(rows.assign(diverged=one)).status == "fails"
+    assert error_claim(rows.assign(test_error=rows.test_error.mask(one))).status == "fails"
 
 
 def test_one_task_on_which_a_kernel_is_as_good_breaks_the_claim():
@@ -148,9 +154,14 @@ def test_parity_is_compared_where_kernels_cannot_have_learned_it():
 
 def test_an_error_above_its_bound_breaks_the_claim_and_without_bounds_it_is_not_run():
     rows = rows_of()
-    rows.loc[rows.index[0], "test_error"] = 0.5 * 32**0.5 + 1e-6
+    late = rows.index[(rows.num_samples == 640) & (rows.task == "parity")][0]
+    rows.loc[late, "test_error"] = 0.5 + 1e-6
     assert bound_claim(rows).status == "fails"
     assert bound_claim(rows[rows.task == "regression"]) == BOUNDS
+
+
+def test_bounds_that_are_all_vacuous_say_nothing():
+    assert bound_claim(rows_of(bound=2.0)).status == "not run"
 
 
 @pytest.mark.parametrize(
@@ -161,6 +172,8 @@ def test_an_error_above_its_bound_breaks_the_claim_and_without_bounds_it_is_not_
         (dict(sizes=(20, 1)), "sizes must be at least 2, got 1"),
         (dict(teacher_margin=-0.1), "teacher_margin must be at least 0 and finite, got -0.1"),
         (dict(teacher_units=0), "teacher_units must be at least 1, got 0"),
+        (dict(width=5), "width must be at least that of what is planted, 6, got 5"),
+        (dict(sizes=(20, 20)), "sizes must have each value once, got 20 twice"),
         (dict(learning_rate=0.0), "learning_rate must be positive and finite, got 0.0"),
     ],
 )

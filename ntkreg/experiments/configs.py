@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable, Collection
 from typing import Any
 
+import jax
+
 from ntkreg import sweeps
 from ntkreg.records import Record
 
@@ -17,6 +19,15 @@ def check_field(name: str, value: Any, good: Callable[[Any], bool], wanted: str)
     for entry in values:
         if not good(entry):
             raise ValueError(f"{name} must be {wanted}, got {entry}")
+
+
+def check_distinct(config: Any, *names: str) -> None:
+    """Raises ValueError where a field of these names has a value twice: it would be run twice."""
+    for name in names:
+        values = getattr(config, name)
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{name} must have each value once, got {value} twice")
 
 
 def one_of(values: Collection) -> tuple[Callable[[Any], bool], str]:
@@ -37,21 +48,24 @@ def preset(presets: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
 
 def restored(kind: type, record: Record) -> Any:
     """The Config of class `kind` under which `record` was made; JSON has lists for its tuples."""
-    fields = record.identity["config"].items()
-    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields})
+    known = record.identity["config"]
+    found = {field.name: known[field.name] for field in dataclasses.fields(kind)}
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
 
 
-def swept(
-    config: Any, grid: dict[str, Any], folder: str | os.PathLike, batch_size: int | None = None
-) -> Record:
+def swept(config: Any, grid: dict[str, Any], folder: str | os.PathLike, **inputs: Any) -> Record:
     """The record of all cells of a Config's grid in `folder`, resumed where it was begun.
+
+    On a CPU cells run one at a time, which is fastest there where it is not all the same, so that
+    the same command gives the same bytes; an accelerator takes them in batches, as planned.
 
     Args:
       grid: function, axes and static of `sweeps.sweep`.
+      inputs: what else the results depend on, beside the fields of the Config.
 
     Raises:
       ValueError: where the folder cannot be written or holds another run.
     """
-    return sweeps.sweep(
-        **grid, folder=folder, config=dataclasses.asdict(config), batch_size=batch_size
-    )
+    batch_size = 1 if jax.default_backend() == "cpu" else None
+    known = {**dataclasses.asdict(config), **inputs}
+    return sweeps.sweep(**grid, folder=folder, config=known, batch_size=batch_size)

@@ -34,8 +34,18 @@ def init_scale(output_scale: Scalar, width: int, dim: int) -> Scalar:
 
 
 def look_steps(num_steps: int, num_looks: int) -> tuple[int, ...]:
-    """Steps equally far apart in log time; the last is the end."""
-    return tuple(int(step) for step in np.geomspace(1, num_steps, num_looks).round())
+    """Steps equally far apart in log time, from the first to the last.
+
+    Raises:
+      ValueError: for fewer than two looks, or more than there are steps so far apart.
+    """
+    steps = tuple(int(step) for step in np.geomspace(1, num_steps, num_looks).round())
+    if num_looks < 2 or len(set(steps)) < num_looks:
+        raise ValueError(
+            f"num_looks must be at least 2, and so few that steps from 1 to {num_steps}, equally "
+            f"far apart in log time, differ, got {num_looks}"
+        )
+    return steps
 
 
 def start_of(key: PRNGKey, width: int, dim: int, scale: Scalar) -> Params:
@@ -60,16 +70,18 @@ def descended(
     lam: Scalar,
     learning_rate: Scalar,
     steps: Sequence[int],
+    with_fit: bool = True,
 ) -> dict[str, Array]:
-    """Arrays of COLUMNS: entry 0 where the training error is first 0, then one for every look.
+    """Arrays of COLUMNS: entry 0 where the training error is first 0, then one for every step.
 
     - kernel_distance: relative change of the empirical NTK on the samples since the start.
     - prediction_distance: of the outputs on test points from those of the exact NTK, which starts
       at the same function and descends the loss without λ for as many steps at the same rate.
     - activation_change: the share of pairs of a neuron and a sample that changed sides.
 
-    Where the training error never is 0, entry 0 is the end, as its `step` tells. Training runs in
-    float32; margins, errors and kernels are of the samples' dtype.
+    Where the training error never is 0, entry 0 is the end, as its `step` tells. It takes a descent
+    of its own, and is left out unless `with_fit`. Training runs in float32; margins, errors and
+    kernels are of the samples' dtype.
     """
     network = networks.fully_connected(2, width)
     trainer = Trainer(
@@ -98,10 +110,12 @@ def descended(
         state = trainers.advance(trainer, small, knobs, state, last - state.step)
         return (state, beta), (state.step, state.params, beta)
 
-    fitted = _until_fit(trainer, small, knobs, begun)
-    at_fit = (fitted.step, fitted.params, follow(num_steps=fitted.step))
-    _, looks = jax.lax.scan(go_on, (begun, jnp.zeros_like(train.y)), jnp.asarray(steps))
-    entries = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), at_fit, looks)
+    _, entries = jax.lax.scan(go_on, (begun, jnp.zeros_like(train.y)), jnp.asarray(steps))
+    if with_fit:
+        fitted = _until_fit(trainer, small, knobs, begun)
+        first_fit = (fitted.step, fitted.params, follow(num_steps=fitted.step))
+        join = lambda one, more: jnp.concatenate([one[None], more])
+        entries = jax.tree.map(join, first_fit, entries)
     before = kernels.empirical_ntk(network, start, train.x)
     patterns = activation_patterns(start[0], train.x)
     test_start = network.apply(start, test.x)

@@ -20,7 +20,7 @@ import optax
 from ntkreg import data, kernel_regime, kernels, networks, objectives, timing, trainers
 from ntkreg._types import Array, Float, Params, Scalar
 from ntkreg.data import Dataset
-from ntkreg.experiments import configs
+from ntkreg.experiments import configs, descents
 from ntkreg.kernel_regime import FromStart, relative_change
 from ntkreg.records import Record
 
@@ -44,7 +44,7 @@ class Config:
       num_seeds: samples and starts, drawn anew for each.
       learning_rate, num_steps: of gradient descent; their product is the time at which it stops,
         whatever the loss.
-      num_times: looks at the predictions, equally far apart in log time.
+      num_looks: at the predictions, equally far apart in log time.
     """
 
     dim: int = 10
@@ -58,7 +58,7 @@ class Config:
     num_seeds: int = 10
     learning_rate: float = 1.0
     num_steps: int = 200
-    num_times: int = 9
+    num_looks: int = 9
 
     def __post_init__(self):
         check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
@@ -70,7 +70,8 @@ class Config:
         for name in ("output_scales", "learning_rate"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         check("losses", *configs.one_of(LOSSES))
-        check("num_times", lambda v: 1 <= v <= self.num_steps, "from 1 to num_steps")
+        configs.check_distinct(self, "widths", "deep_widths", "losses", "output_scales")
+        descents.look_steps(self.num_steps, self.num_looks)
 
     @classmethod
     def preset(cls, name: str) -> "Config":
@@ -82,7 +83,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         dim=4, num_samples=8, num_test=16, widths=(16, 64), deep_widths=(16,),
         losses=("squared",), output_scales=(1.0, 64.0), scale_width=16, num_seeds=2, num_steps=50,
-        num_times=3,
+        num_looks=3,
     ),
     "laptop": {},
     "full": dict(
@@ -105,8 +106,7 @@ def cells(config: Config) -> list[tuple[int, int, str, float]]:
 
 def look_steps(config: Config) -> np.ndarray:
     """The steps at which predictions are compared; the last is the end."""
-    steps = np.geomspace(1, config.num_steps, config.num_times).round()
-    return np.maximum.accumulate(steps).astype(int)
+    return np.array(descents.look_steps(config.num_steps, config.num_looks))
 
 
 def cell(config: Config):

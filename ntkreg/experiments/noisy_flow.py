@@ -260,4 +260,4 @@ def grid(config: Config) -> dict[str, Any]:
 def run(config: Config, folder: str | os.PathLike) -> Record:
     """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
     check_memory(config)
-    return configs.swept(config, grid(config), folder, batch_size=1)
+    return configs.swept(config, grid(config), folder)

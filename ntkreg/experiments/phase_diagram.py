@@ -64,6 +64,9 @@ class Config:
             check(name, lambda v: v >= 1, "at least 1")
         check("num_test", lambda v: v >= 1, "at least 1")
         check("baseline_dims", *configs.one_of(PUBLISHED))
+        configs.check_distinct(
+            self, "widths", "init_scales", "lams", "baseline_dims", "baseline_sizes"
+        )
 
     @classmethod
     def preset(cls, name: str) -> "Config":
@@ -81,7 +84,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         widths=(10, 100, 1000),
         init_scales=(1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
         lams=(0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1), num_seeds=10,
-        baseline_dims=(20, 40, 80, 160, 320), num_steps=20_000, num_test=10_000,
+        baseline_dims=(20, 40, 80, 160, 320), num_test=10_000,
     ),
 }  # fmt: skip
 
@@ -125,6 +128,7 @@ def cell(config: Config):
             lam=lam,
             learning_rate=config.learning_rate,
             steps=(config.num_steps,),
+            with_fit=False,
         )
         return {name: found[name][-1] for name in KEPT}
 

@@ -18,7 +18,8 @@ REGIMES = Claim(
     "only with it, and too large a λ nothing",
     source="Wei et al. 2019, Theorem 2.1 and Section 5; Chizat, Oyallon, Bach 2019; derived here "
     "for λ ≥ 1/16",
-    predicted="mean test errors ≤ 5 %, ≥ 25 % at λ = 0 but ≤ 5 % with the best λ, and ≥ 25 %",
+    predicted="mean test errors ≤ 5 % at λ = 0 from small r, ≥ 25 % from larger r, where one λ < "
+    "1/16 makes it ≤ 5 %, and ≥ 25 % at λ ≥ 1/16",
 )
 BASELINE = Claim(
     statement="The published baseline without λ (width 10, r = 0.1) reaches 60 % accuracy at the "
@@ -61,30 +62,36 @@ def baseline(rows: pandas.DataFrame, config) -> pandas.DataFrame:
 
 
 def regimes_claim(rows: pandas.DataFrame) -> Claim:
-    """Of the widest networks; all three must be there."""
+    """Of the widest networks; all three must be there, and errors must not be failed fits.
+
+    The λ that large starts need is one for all of them, that of the largest mean training margin.
+    """
     widest = rows[rows.width == rows.width.max()]
     errors = widest.pivot_table(index="init_scale", columns="lam", values="test_error")
     if 0.0 not in errors or not (errors.columns >= TRANSITION).any():
         return REGIMES
     plain, small = errors[0.0], errors.columns[(errors.columns > 0) & (errors.columns < TRANSITION)]
-    best = errors[small].min(axis=1)
+    if small.empty:
+        return REGIMES
+    lam = widest[widest.lam.isin(small)].groupby("lam").normalized_margin.mean().idxmax()
     alone = plain.index[plain <= LEARNED]
-    needed = plain.index[(plain >= FAILED) & (best <= LEARNED)]
-    neither = plain.index[(plain >= FAILED) & (best >= FAILED)]
-    collapsed = errors.loc[:, errors.columns >= TRANSITION]
+    needed = plain.index[(plain >= FAILED) & (errors[lam] <= LEARNED)]
+    neither = plain.index[(plain >= FAILED) & (errors[lam] >= FAILED)]
+    collapsed = errors.loc[:, errors.columns >= TRANSITION].to_numpy().min()
     listed = lambda scales: ", ".join(f"{s:g}" for s in scales) or "none"
-    which = lambda s: errors.loc[s, small].idxmin()
+    judged = widest[(widest.lam == 0) & widest.init_scale.isin([*alone, *needed])]
+    unfit, diverged = int((judged.train_error > 0).sum()), int(widest.diverged.sum())
+    ordered = len(alone) > 0 and len(needed) > 0 and alone.max() < needed.min()
+    good = ordered and collapsed >= FAILED and not unfit and not diverged
     return dataclasses.replace(
         REGIMES,
         measured=f"width {widest.width.iloc[0]}, n = {widest.num_samples.iloc[0]}: learned without "
-        f"λ from r = {listed(alone)}; with λ alone from r = {listed(needed)} (at λ = "
-        f"{listed(which(s) for s in needed)}); with none of them from r = {listed(neither)}; at "
-        f"λ ≥ 1/16 the least error is {collapsed.to_numpy().min():.2f}; errors at λ = 0: "
-        f"{', '.join(f'{e:.2f}' for e in plain)}",
-        interval=f"means of {widest.seed.nunique()} seeds",
-        status="holds"
-        if len(alone) and len(needed) and collapsed.to_numpy().min() >= FAILED
-        else "fails",
+        f"λ from r = {listed(alone)}; with λ = {lam:g} but not without from r = {listed(needed)}; "
+        f"with neither from r = {listed(neither)}; at λ ≥ 1/16 the least error is "
+        f"{collapsed:.2f}; errors at λ = 0: {', '.join(f'{e:.2f}' for e in plain)}; of these "
+        f"networks {unfit} do not fit; {diverged} of {len(widest)} diverged",
+        interval=f"means of {widest.seed.nunique()} seeds; λ of the largest margin",
+        status="holds" if good else "fails",
     )
 
 
@@ -98,14 +105,14 @@ def crossing_of(rows: pandas.DataFrame, dim: int) -> tuple[float, tuple[float, f
 
 
 def baseline_claim(rows: pandas.DataFrame) -> Claim:
-    """The crossing of 60 % accuracy within a quarter of the published n, or that n inside."""
+    """The crossing of 60 % accuracy within a quarter of the published n, in every dimension."""
     told, ends, good = [], [], True
     for dim in sorted(rows.dim.unique()):
         if rows[rows.dim == dim].num_samples.nunique() < 2:
             return BASELINE
         at, (low, high) = crossing_of(rows, dim)
         wanted = PUBLISHED[dim]
-        good &= bool(abs(at / wanted - 1) <= 0.25 or low <= wanted <= high)
+        good &= bool(abs(at / wanted - 1) <= 0.25)
         told.append(f"n = {at:.0f} at d = {dim}, published {wanted}")
         ends.append(f"[{low:.0f}, {high:.0f}]")
     return dataclasses.replace(

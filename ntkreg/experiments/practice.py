@@ -33,10 +33,10 @@ from ntkreg.sweeps import Cell, Point
 
 STATIC = ("dataset", "model", "predictor", "num_samples")
 AXIS = (*STATIC, "schedule", "seed")
-COLUMNS = ("normalized_margin", "train_error", "test_error", "residual")
+COLUMNS = ("normalized_margin", "train_error", "test_error", "gradient_norm", "residual")
 MODELS = ("fully_connected", "convolutional")
 ANNEALED, FINAL, INITIAL = range(3)  # the schedules: λ comes down, or stays where it ends or begins
-UNKNOWN = np.inf  # the residual of a network
+UNKNOWN = np.inf  # the residual of a network, the gradient of a kernel
 LEAST_TEST = 1 / 8  # of a data set
 BLOCK = 256  # of convolutional kernels, which hold a number for every pixel and pair of images
 
@@ -87,10 +87,12 @@ class Config:
         for name in ("lam", "learning_rate", "ridge"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         check("factors", lambda v: 0 < v < 1, "between 0 and 1")
+        check("annealing_sizes", *configs.one_of(self.sizes))
+        configs.check_distinct(self, "datasets", "models", "sizes", "annealing_sizes")
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: some five minutes on two cores.
+        """smoke: seconds. laptop: some four minutes on two cores.
 
         full: hours on one accelerator, with MNIST and CIFAR-10 in a folder that the user names.
         """
@@ -193,10 +195,18 @@ def _network(config: Config) -> Cell:
         network, (train, test) = trainer_of(point).network, context
         params = optax.tree.cast(state.params, train.x.dtype)
         of = lambda images: margins(network, params, images)
-        return _measured(of(train), of(test), normalized_margin(network, params, train), UNKNOWN)
+        norm = jnp.exp(_log_gradient_norm(trainer_of(point), params, train, knobs(point)))
+        normalized = normalized_margin(network, params, train)
+        return _measured(of(train), of(test), normalized, norm, UNKNOWN)
 
     total = config.num_steps * paths.shape[1]
     return Cell(prepare, advance, finish, config.num_steps, lambda point: total)
+
+
+def _log_gradient_norm(trainer, params, train: Dataset, knobs: trainers.Knobs) -> Array:
+    """log ‖∇ log F‖ at the last λ."""
+    wide = trainers.Knobs(*(knob.astype(train.x.dtype) for knob in knobs))
+    return trainers.measure(trainer, train, wide, trainers.init(trainer, params)).log_gradient_norm
 
 
 def _kernel(config: Config):
@@ -211,7 +221,8 @@ def _kernel(config: Config):
         fitted = gram @ beta
         norm = jnp.sqrt(jnp.sum(beta * fitted))
         own = _margins_of(fitted, train.y)
-        return _measured(own, _margins_of(cross @ beta, test.y), jnp.min(own) / norm, residual)
+        tested = _margins_of(cross @ beta, test.y)
+        return _measured(own, tested, jnp.min(own) / norm, UNKNOWN, residual)
 
     return learned
 
@@ -238,10 +249,12 @@ def _margins_of(outputs: Float[Array, "n *k"], labels: Shaped[Array, " n"]) -> F
     return margins(Network(None, lambda found, x: found, None, 1), outputs, Dataset(None, labels))
 
 
-def _measured(train: Array, test: Array, normalized: Array, residual) -> dict[str, Array]:
-    wrong = lambda values: jnp.mean(~(values > 0), dtype=values.dtype)  # NaN is an error too
-    found = (normalized, wrong(train), wrong(test), jnp.asarray(residual, train.dtype))
-    return dict(zip(COLUMNS, found, strict=True))
+def _measured(train: Array, test: Array, *others: Array | float) -> dict[str, Array]:
+    """From margins, then the normalized margin, the gradient's norm and the residual."""
+    wrong = lambda values: jnp.mean(~(values > 0))  # NaN is an error too
+    normalized, *rest = others
+    found = (normalized, wrong(train), wrong(test), *rest)
+    return {n: jnp.asarray(v, train.dtype) for n, v in zip(COLUMNS, found, strict=True)}
 
 
 def memory_needed(config: Config) -> int:
@@ -274,6 +287,11 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
+    """The record of all cells, as `configs.swept`, after a look at the memory that they need.
+
+    It knows the images themselves: other files in the folder do not go into the same record.
+    """
     check_memory(config)
-    return configs.swept(config, grid(config), folder, batch_size=1)
+    named = {name: parsed(name) for name in config.datasets}
+    images = {name: practice_data.digest(of, config.folder) for name, of in named.items()}
+    return configs.swept(config, grid(config), folder, images=images)

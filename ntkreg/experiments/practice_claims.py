@@ -13,7 +13,7 @@ from ntkreg.records import Record
 
 COLUMNS = (
     "dataset", "model", "predictor", "num_samples", "schedule", "seed", "lam", "normalized_margin",
-    "train_error", "test_error", "num_test", "residual", "diverged",
+    "train_error", "test_error", "num_test", "gradient_norm", "residual", "diverged",
 )  # fmt: skip
 SCHEDULES = {ANNEALED: "annealed", FINAL: "fixed as it ends", INITIAL: "fixed as it begins"}
 GROUP = ["dataset", "model", "num_samples"]
@@ -34,15 +34,16 @@ CLAIMS = (NETWORKS, ANNEALING)
 def table(record: Record) -> pandas.DataFrame:
     """One row for every network and kernel.
 
-    lam: of the objective at the end; 0 for hard margins. residual: of the kernel's problem, empty
-    for networks.
+    lam: of the objective at the end; 0 for hard margins. gradient_norm: ‖∇ log F‖ of networks.
+    residual: of the kernel's problem.
     """
     config = configs.restored(practice.Config, record)
     ((_, rows),) = record.axes.items()
     found = pandas.DataFrame(rows, columns=AXIS)
     for name in (*practice.COLUMNS, "diverged"):
         found[name] = record.arrays[name]
-    found["residual"] = found.residual.replace(UNKNOWN, np.nan)
+    for name in ("gradient_norm", "residual"):
+        found[name] = found[name].replace(UNKNOWN, np.nan)
     ends = practice.lam_paths(config)[:, -1]
     is_pair = np.array([bool(parsed(dataset).classes) for dataset in found.dataset])
     of_kernel = np.where(is_pair, 0.0, config.ridge)
@@ -98,7 +99,8 @@ def networks_claim(rows: pandas.DataFrame) -> Claim:
         measured=f"mean difference {differences.mean(axis=None):+.2%}; of {len(ends)} data sets, "
         f"models and n the network wins in {(ends[:, 1] < 0).sum()}, the NTK in "
         f"{(ends[:, 0] > 0).sum()}; at the largest n: {shown}; {unfit} networks do not fit their "
-        f"samples, {unsolved} kernels are not solved",
+        f"samples, {unsolved} kernels are not solved; networks end at ‖∇ log F‖ = "
+        f"{rows.gradient_norm.median():.2g} (median), {rows.gradient_norm.max():.2g} (largest)",
         interval=f"[{low:+.2%}, {high:+.2%}]: 95 %, bootstrap over {differences.shape[1]} seeds, "
         "paired",
         status="holds" if good else "fails",

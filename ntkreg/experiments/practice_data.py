@@ -1,6 +1,7 @@
 """Real data by name: digits, MNIST and CIFAR-10, whole or a pair of classes, split by seed."""
 
 import functools
+import hashlib
 from typing import NamedTuple
 
 import jax
@@ -74,6 +75,14 @@ def pool(source: Source, folder: str) -> Dataset:
         return Dataset(x, y)
     kept = np.isin(y, source.classes)
     return Dataset(x[kept], np.where(y[kept] == source.classes[0], 1, -1).astype(x.dtype))
+
+
+def digest(source: Source, folder: str) -> str:
+    """A hash of a data set's images and labels, as `pool` has them."""
+    found = hashlib.sha256()
+    for array in pool(source, folder):
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
 
 
 def split(

@@ -61,6 +61,7 @@ PREDICTORS = ("network", "ntk")
 AXIS = ("law", "predictor", "dim", "num_samples", "num_rows")
 STATIC = ("law", "predictor", "dim", "num_rows")
 MAX_SAMPLES = 2**20  # keeps (dim, num_samples) apart in one 32-bit number
+PLANTED_WIDTH = 4  # neurons of |x₁| − |x₂|
 NET_SOLVED = 1e-2  # how far above the planted network's objective a solved network may end
 KERNEL_SOLVED = 1e-6  # the relative residual of an interpolant
 
@@ -103,7 +104,9 @@ class Config:
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("num_seeds", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
+        configs.check_distinct(self, "laws", "dims")
         training.check(self)
+        check("width", lambda v: v >= PLANTED_WIDTH, f"at least {PLANTED_WIDTH}, to plant D's")
 
     @classmethod
     def preset(cls, name: str) -> "Config":
@@ -251,4 +254,4 @@ def grid(config: Config) -> dict[str, Any]:
 def run(config: Config, folder: str | os.PathLike) -> Record:
     """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
     check_memory(config)
-    return configs.swept(config, grid(config), folder, batch_size=1)
+    return configs.swept(config, grid(config), folder)

@@ -1,7 +1,7 @@
 """What λ breaks: the same start trained with and without ℓ2, and how far from the kernel it goes.
 
-Two-layer networks descend F_λ itself on samples of D and of a teacher. Wider ones descend it
-without λ, until they first fit.
+Two-layer networks descend F_λ itself on samples of D and of a teacher. Networks of other widths
+descend it without λ, for the moment when they first fit.
 
 Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 5, the figure that compares regularisation and
 none from the same initialisation. Widths, λ and sizes there are not known; these are our own.
@@ -65,7 +65,11 @@ class Config:
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("width", "wide_widths", "num_seeds", "num_steps", "wide_steps", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
-        check("num_looks", lambda v: v >= 2, "at least 2")
+        configs.check_distinct(self, "datasets", "sizes", "lams", "wide_widths")
+        if self.width in self.wide_widths:
+            raise ValueError(f"wide_widths must differ from width={self.width}, has it too")
+        for steps in (self.num_steps, self.wide_steps):
+            descents.look_steps(steps, self.num_looks)
 
     @classmethod
     def preset(cls, name: str) -> "Config":
@@ -105,7 +109,8 @@ def cell(config: Config):
 
     def run(dataset, width, num_steps, lam, seed) -> dict[str, Array]:
         key, train, test = samples_of(parsed(dataset), seed, config.num_test)
-        # r²·width·dim times the kernel of `ntk` is α² of it at this rate over α√(width·dim).
+        # Steps of this rate on the paper's network, whose kernel is r²·width·dim = α√(width·dim)
+        # times the one of `ntk` scaling, are steps of `learning_rate` in that one.
         rate = config.learning_rate / (config.output_scale * np.sqrt(width * config.dim))
         return descents.descended(
             train,
@@ -143,4 +148,4 @@ def grid(config: Config) -> dict[str, Any]:
 def run(config: Config, folder: str | os.PathLike) -> Record:
     """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
     check_memory(config)
-    return configs.swept(config, grid(config), folder, batch_size=1)
+    return configs.swept(config, grid(config), folder)

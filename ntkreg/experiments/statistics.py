@@ -16,7 +16,7 @@ def crossing(sizes: np.ndarray, errors: np.ndarray, level: float) -> np.ndarray:
     Returns:
       Shape (...): NaN where the last error is above the level, or none is.
     """
-    above = errors > level
+    above = ~(errors <= level)  # NaN has not been learned
     last = sizes.size - 1 - np.argmax(above[..., ::-1], axis=-1)
     crosses = above.any(-1) & ~above[..., -1]
     left = np.where(crosses, last, 0)[..., None]
@@ -35,13 +35,17 @@ def log_slope(x: Sequence[float], y: np.ndarray) -> np.ndarray:
     return np.log(y) @ centred / (centred @ centred)
 
 
-def resampled_means(values: np.ndarray, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
+def resampled_means(
+    values: np.ndarray, num_resamples: int, rng: np.random.Generator, paired: bool = False
+) -> np.ndarray:
     """Means over the last axis (seeds) of bootstrap resamples: (..., s) -> (resamples, ...).
 
-    Seeds are drawn anew for every entry: different sizes have independent samples.
+    Seeds are drawn anew for every entry, as where different sizes have independent samples; where
+    a seed has the same samples in all entries (`paired`), once for all.
     """
     shape = (num_resamples, *values.shape)
-    drawn = rng.integers(values.shape[-1], size=shape)
+    own = (num_resamples, *np.ones(values.ndim - 1, int), values.shape[-1]) if paired else shape
+    drawn = np.broadcast_to(rng.integers(values.shape[-1], size=own), shape)
     return np.take_along_axis(np.broadcast_to(values, shape), drawn, -1).mean(-1)
 
 
@@ -64,7 +68,12 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 
 def mean_interval(values: np.ndarray, num_resamples: int = 2000) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of one number a seed."""
+    """The 95 % bootstrap interval of the mean of one number a seed; NaN where one is not finite.
+
+    A comparison with NaN is false: no claim holds by leaving out the runs that failed.
+    """
+    if not np.isfinite(values).all():
+        return float("nan"), float("nan")
     return interval(resampled_means(values, num_resamples, np.random.default_rng(0)))
 
 

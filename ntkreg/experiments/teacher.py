@@ -37,6 +37,7 @@ PREDICTORS = ("network", "nngp", "ntk")
 STATIC = ("task", "num_samples")
 AXIS = (*STATIC, "seed")
 UNKNOWN = np.inf  # margins in a regression
+PARITY_UNITS = 4  # hidden units of x₁x₂ on signs
 NET_SOLVED = 0.05  # how far above the teacher's objective a solved network may end
 KERNEL_SOLVED = 1e-6  # relative: duality gap of the machine, residual of the interpolant
 SCALES = (1.0, *np.geomspace(1e-2, 1e5, 200).tolist())  # of the teacher, to find its best
@@ -81,7 +82,13 @@ class Config:
         check("teacher_margin", lambda v: 0 <= v < np.inf, "at least 0 and finite")
         for name in ("num_trials", "teacher_units", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
+        configs.check_distinct(self, "tasks", "sizes")
         training.check(self)
+        check(
+            "width",
+            lambda v: v >= max(self.teacher_units, PARITY_UNITS),
+            f"at least that of what is planted, {max(self.teacher_units, PARITY_UNITS)}",
+        )
 
     @classmethod
     def preset(cls, name: str) -> "Config":
@@ -274,4 +281,4 @@ def grid(config: Config) -> dict[str, Any]:
 def run(config: Config, folder: str | os.PathLike) -> Record:
     """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
     check_memory(config)
-    return configs.swept(config, grid(config), folder, batch_size=1)
+    return configs.swept(config, grid(config), folder)
