@@ -228,8 +228,8 @@ def _breaking(trial: _Trial) -> list[str]:
 
     Vectors are added one by one to the matrices alone, and those which break it are told: a bias
     is, the layer that it is added to is not. Where vectors are factors too, without which no
-    output depends on x, it is the one without which the rest is homogeneous. Where neither tells, it is
-    all that is not homogeneous of its own, with the others fixed.
+    output depends on x, it is the one without which the rest is homogeneous. Where neither tells,
+    it is all that is not homogeneous of its own, with the others fixed.
     """
     params = trial.params
     only = lambda names: {n: array * (n in names) for n, array in params.items()}
