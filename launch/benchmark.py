@@ -22,7 +22,7 @@ def tell(config: Config, out) -> None:
     operations = sum(work.operations() for work in works)
     runs = (config.num_repeats + 1) * len(benchmark.available(config))
     print(f"{len(works)} sizes of training, {len(config.gram_samples)} of kernels; to {out}")
-    print(f"memory: {benchmark.memory_needed(config) / 2**30:.2f} GiB")
+    print(f"memory: {max(benchmark.memory(config).values()) / 2**30:.2f} GiB")
     print(f"time: {runs} runs of {operations:.1e} operations")
 
 
@@ -52,4 +52,4 @@ def execute(config: Config, out) -> None:
 
 if __name__ == "__main__":
     folder = lambda preset: f"results/benchmark/{benchmark.device_name()}"
-    command.launch("benchmark", benchmark, tell, execute, folder)
+    command.launch("benchmark", benchmark, tell, execute, folder, benchmark.memory)

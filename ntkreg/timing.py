@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,15 +16,26 @@ SAMPLE_SECONDS = 0.05
 GROWTH = 4
 
 
-def check_memory(needed: int, of_what: str) -> None:
-    """Raises ValueError, before anything runs, where the device has not so many bytes free."""
-    available = memory_available()
-    if needed > available:
-        gib = lambda size: f"{size / 2**30:.1f} GiB"
-        raise ValueError(
-            f"{of_what} need {gib(needed)} on {jax.devices()[0].device_kind}, which has "
-            f"{gib(available)} free: {gib(needed - available)} are missing"
-        )
+def check_memory(needed: Mapping[str, int]) -> None:
+    """Raises ValueError, before anything runs, where the device has not so many bytes free.
+
+    Args:
+      needed: what is to be run, in words -> bytes. The error tells the largest that does not fit,
+        and the largest that does.
+    """
+    available, gib = memory_available(), lambda size: f"{size / 2**30:.1f} GiB"
+    largest = max(needed, key=needed.__getitem__)
+    if needed[largest] <= available:
+        return
+    fitting = [name for name, size in needed.items() if size <= available]
+    told = f"of {len(needed)} shapes {len(fitting)} fit"
+    if fitting:
+        last = max(fitting, key=needed.__getitem__)
+        told += f", up to {last} with {gib(needed[last])}"
+    raise ValueError(
+        f"{largest} needs {gib(needed[largest])} on {jax.devices()[0].device_kind}, which has "
+        f"{gib(available)} free: {gib(needed[largest] - available)} are missing; {told}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pandas
 import pytest
 from scipy.integrate import quad
 
+from ntkreg import timing
 from ntkreg.data import relu_feature
 from ntkreg.experiments import regression
 from ntkreg.experiments.regression import (
@@ -177,7 +178,7 @@ def test_a_bad_config_is_named(fields, message):
 
 
 def test_a_device_too_small_is_told_before_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(regression.timing, "memory_available", lambda: 2**20)
-    with pytest.raises(ValueError, match=r"dims to 40 need .* GiB are missing"):
+    monkeypatch.setattr(timing, "memory_available", lambda: 2**20)
+    with pytest.raises(ValueError, match=r"dim=40, num_rows=1920 needs .* GiB are missing"):
         regression.run(Config(), tmp_path / "record")
     assert not (tmp_path / "record").exists()

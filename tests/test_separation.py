@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkreg import data, kernel_machines, kernels, networks, trainers
+from ntkreg import data, kernel_machines, kernels, networks, timing, trainers
 from ntkreg.experiments import separation, separation_cell, statistics
 from ntkreg.experiments.separation import Config
 from ntkreg.experiments.separation_figure import figure
@@ -142,7 +142,7 @@ def test_the_figure_has_a_line_for_every_curve():
 
 
 def test_cells_leave_out_what_is_too_large():
-    config = Config(max_ntk_dim=20, max_tuned_samples=100)
+    config = Config(max_ntk_samples=320, max_tuned_samples=100)
     rows = separation.cells(config)
     sizes = {(predictor, dim, n) for predictor, dim, n, _ in rows}
     assert ("ntk_svm", 20, 320) in sizes and ("ntk_svm", 40, 1280) not in sizes
@@ -198,8 +198,11 @@ def test_an_unknown_preset_is_named():
 
 
 def test_a_device_too_small_is_told_before_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(separation.timing, "memory_available", lambda: 2**30)
-    with pytest.raises(ValueError, match=r"max_ntk_dim=400 .* need .* GiB are missing"):
+    monkeypatch.setattr(timing, "memory_available", lambda: 2**30)
+    with pytest.raises(
+        ValueError,
+        match=r"ntk_svm, dim=400, num_rows=128000 needs .* GiB are missing; of .* fit, up to",
+    ):
         separation.run(Config.preset("full"), tmp_path / "record")
     assert not (tmp_path / "record").exists()
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import bounds, certificates, data, networks, timing
+from ntkreg import bounds, certificates, data, networks
 from ntkreg._types import Array, Float, Params
 from ntkreg.claims import Claim
 from ntkreg.data import Dataset
@@ -25,6 +25,7 @@ from ntkreg.kernel_machines import NotSeparable
 from ntkreg.margins import margins, normalized_margin
 from ntkreg.objectives import get_loss, log_objective
 from ntkreg.records import Record
+from ntkreg.sweeps import Point
 
 AXIS = ("dim", "num_samples")
 COLUMNS = ("max_margin", "log_minimum", "minimum_gap", "worst_found", "least_proved")
@@ -206,15 +207,10 @@ def _largest(is_feasible, top: float) -> Array:
     return jnp.where(is_feasible(top), top, low)
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once: a network and its moments for every sample."""
-    n, dim = max(config.sizes), max(config.dims)
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once: a network and its moments for every sample."""
+    n, dim = point["num_samples"], point["dim"]
     return 8 * n * (n + 1) * (dim + 1) * (8 + len(config.lams)) + 8 * n**2 * 4
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"sizes={config.sizes}")
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -225,9 +221,8 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)
 
 
 def table(record: Record):

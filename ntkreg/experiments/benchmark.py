@@ -16,7 +16,6 @@ import numpy as np
 import pandas
 import tqdm
 
-from ntkreg import timing
 from ntkreg.experiments import configs, contenders, kernel_contenders, repeats
 from ntkreg.experiments.contenders import CONTENDERS, Work
 
@@ -87,7 +86,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         num_lams=(1, 32, 1024),
         operations=2e12,
         most_operations=1e14,
-        gram_samples=(4000, 16_000, 64_000),
+        gram_samples=(4000, 16_000, 40_000),
     ),
 }
 
@@ -164,16 +163,11 @@ def device_name() -> str:
     return device.device_kind.lower().replace(" ", "-")
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest size holds at once, counted from its arrays."""
-    hidden = max(w.num_samples * w.width * w.num_lams for w in works(config))
-    return 4 * max(3 * hidden, 10 * max(config.gram_samples) ** 2)
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    sizes = f"num_samples to {max(config.num_samples)}, gram_samples to {max(config.gram_samples)}"
-    timing.check_memory(memory_needed(config), sizes)
+def memory(config: Config) -> dict[str, int]:
+    """Bytes that every size holds at once, counted from its arrays."""
+    told = lambda w: f"num_samples={w.num_samples}, width={w.width}, num_lams={w.num_lams}"
+    training = {told(w): 12 * w.num_samples * w.width * w.num_lams for w in works(config)}
+    return training | {f"gram_samples={n}": 40 * n**2 for n in config.gram_samples}
 
 
 def medians(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:

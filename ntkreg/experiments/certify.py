@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import certificates, data, oracles, timing, two_layer
+from ntkreg import certificates, data, oracles, two_layer
 from ntkreg._types import Array, Params, PRNGKey
 from ntkreg.claims import Claim
 from ntkreg.data import Dataset
@@ -213,16 +213,10 @@ def _proved(
     return min(found, better, key=lambda certificate: certificate.gap)
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once: open nodes, and rows of a cone programme."""
-    n, dim = (max(getattr(p, name) for p in cells(config)) for name in ("num_samples", "dim"))
-    nodes = config.max_nodes * (n * 5 + dim * 4)
-    return nodes + 8 * 300 * n * dim * 4
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"max_nodes={config.max_nodes}")
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once: open nodes, and rows of a cone programme."""
+    n, dim = point["num_samples"], point["dim"]
+    return config.max_nodes * (n * 5 + dim * 4) + 8 * 300 * n * dim * 4
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -232,9 +226,8 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)
 
 
 def table(record: Record):

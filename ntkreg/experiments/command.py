@@ -9,7 +9,7 @@ import pathlib
 import sys
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from absl import app, flags, logging
 
 from ntkreg import provenance, records, sweeps, timing
 from ntkreg.claims import Claim
+from ntkreg.experiments import configs
 from ntkreg.records import Record
 
 
@@ -29,7 +30,7 @@ def main(
     table=None,
     more=lambda config, out: None,
 ) -> None:
-    """Runs `experiment` (Config, check_memory, grid, run) as the command `name`.
+    """Runs `experiment` (Config, grid, memory, run) as the command `name`.
 
     Args:
       figure: record -> matplotlib figure.
@@ -57,7 +58,10 @@ def main(
         print(f"{record.seconds:.0f} s of computing, {now:.0f} s now: {out}/figure.png")
 
     folder = lambda preset: f"results/{name}/{preset}"
-    launch(name, experiment, functools.partial(_tell, experiment), execute, folder)
+    memory = lambda config: configs.memory_by_shape(
+        config, experiment.grid(config), experiment.memory
+    )
+    launch(name, experiment, functools.partial(_tell, experiment), execute, folder, memory)
 
 
 def launch(
@@ -66,12 +70,14 @@ def launch(
     tell: Callable[[Any, pathlib.Path], None],
     execute: Callable[[Any, pathlib.Path], None],
     folder: Callable[[str], str],
+    memory: Callable[[Any], Mapping[str, int]],
 ) -> None:
     """Makes flags from `experiment.Config` and calls `execute` with a Config and a folder.
 
     Args:
       tell: what --dry_run calls in its place.
       folder: preset -> where results go unless --out says otherwise.
+      memory: Config -> bytes that its parts need, as `timing.check_memory` takes them.
     """
     logging.set_verbosity(logging.WARNING)  # JAX reports every backend that it does not find
     jax.config.update("jax_enable_x64", True)
@@ -87,14 +93,14 @@ def launch(
         )
 
     def run(argv: list[str]) -> None:
-        sys.exit(_run(name, experiment, tell, execute, folder, argv))
+        sys.exit(_run(name, experiment, tell, execute, folder, memory, argv))
 
     app.run(run)
 
 
-def _run(name, experiment, tell, execute, folder, argv) -> int:
+def _run(name, experiment, tell, execute, folder, memory, argv) -> int:
     try:
-        config, out = _checked(experiment, folder, argv)
+        config, out = _checked(experiment, folder, memory, argv)
     except ValueError as error:
         return _refused(name, error)
     try:
@@ -113,13 +119,13 @@ def _refused(name: str, error: Exception) -> int:
     return 2
 
 
-def _checked(experiment: types.ModuleType, folder, argv: list[str]):
+def _checked(experiment: types.ModuleType, folder, memory, argv: list[str]):
     """The Config and the folder that the flags ask for; ValueError where they cannot be had."""
     if argv[1:]:
         raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
     config = _config(experiment)
     out = pathlib.Path(flags.FLAGS.out or folder(flags.FLAGS.preset))
-    experiment.check_memory(config)
+    timing.check_memory(memory(config))
     if not flags.FLAGS.dry_run:
         records.check_writable(out)
     return config, out
@@ -153,10 +159,14 @@ def _parsed(name: str, text: str, default):
 
 def _tell(experiment, config, out: pathlib.Path) -> None:
     """What the run would take."""
-    needed, available = experiment.memory_needed(config), timing.memory_available()
-    num_cells = _num_cells(experiment.grid(config)["axes"])
-    print(f"{num_cells} cells; results would go to {out}")
-    print(f"memory: {needed / 2**30:.2f} GiB of {available / 2**30:.2f} GiB free")
+    grid, available = experiment.grid(config), timing.memory_available()
+    needed = configs.memory_by_shape(config, grid, experiment.memory)
+    largest = max(needed, key=needed.__getitem__)
+    print(f"{_num_cells(grid['axes'])} cells; results would go to {out}")
+    print(
+        f"memory: {needed[largest] / 2**30:.2f} GiB of {available / 2**30:.2f} GiB free, for a "
+        f"cell of {largest}"
+    )
     found = sweeps.estimate(**experiment.grid(config))
     print(
         f"time: about {datetime.timedelta(seconds=round(found.seconds))} h:min:s, from one "

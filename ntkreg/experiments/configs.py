@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 
-from ntkreg import sweeps
+from ntkreg import records, sweeps, timing
 from ntkreg.records import Record
+from ntkreg.sweeps import Point
 
 
 def check_field(name: str, value: Any, good: Callable[[Any], bool], wanted: str) -> None:
@@ -53,7 +54,22 @@ def restored(kind: type, record: Record) -> Any:
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
 
 
-def swept(config: Any, grid: dict[str, Any], folder: str | os.PathLike, **inputs: Any) -> Record:
+def memory_by_shape(
+    config: Any, grid: dict[str, Any], memory: Callable[[Any, Point], int]
+) -> dict[str, int]:
+    """Bytes that a cell of each shape holds at once, by its static coordinates in words."""
+    points = records.points(records.named_axes(grid["axes"]))
+    told = lambda point: ", ".join(f"{name}={point[name]}" for name in grid["static"])
+    return {shape: memory(config, point) for shape, point in {told(p): p for p in points}.items()}
+
+
+def swept(
+    config: Any,
+    grid: dict[str, Any],
+    memory: Callable[[Any, Point], int],
+    folder: str | os.PathLike,
+    **inputs: Any,
+) -> Record:
     """The record of all cells of a Config's grid in `folder`, resumed where it was begun.
 
     On a CPU cells run one at a time, which is fastest there where it is not all the same, so that
@@ -61,11 +77,14 @@ def swept(config: Any, grid: dict[str, Any], folder: str | os.PathLike, **inputs
 
     Args:
       grid: function, axes and static of `sweeps.sweep`.
+      memory: (config, point) -> bytes that the point's cell holds at once.
       inputs: what else the results depend on, beside the fields of the Config.
 
     Raises:
-      ValueError: where the folder cannot be written or holds another run.
+      ValueError: before anything runs, where a shape needs more memory than the device has free;
+        where the folder cannot be written or holds another run.
     """
+    timing.check_memory(memory_by_shape(config, grid, memory))
     batch_size = 1 if jax.default_backend() == "cpu" else None
     known = {**dataclasses.asdict(config), **inputs}
     return sweeps.sweep(**grid, folder=folder, config=known, batch_size=batch_size)

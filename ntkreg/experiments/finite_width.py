@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import flows, mean_field, oracles, timing, trainers
+from ntkreg import flows, mean_field, oracles, trainers
 from ntkreg._types import Array, Float, PRNGKey, PyTree
 from ntkreg.experiments import configs
 from ntkreg.experiments.finite_width_runs import (
@@ -247,15 +247,10 @@ def _padded(config: Config, particles: Float[Array, "m p"]) -> Array:
     return jnp.pad(particles, [(0, number) for number in missing])
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once: a start's parameters and activations."""
-    width, rows = max(config.widths) + SPARE, max(config.sizes)
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once: a start's parameters and activations."""
+    width, rows = point["width"] + SPARE, max(config.sizes)
     return 8 * width * (math.prod((config.num_starts, 4, 5)) + 8 * rows + 100 * 5)
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"widths={config.widths}")
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -264,6 +259,5 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import paths, timing, trainers
+from ntkreg import paths, trainers
 from ntkreg._types import Array, PyTree
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, path_problems
@@ -186,21 +186,13 @@ def _own_laws_on_host(trainer, samples: Dataset, knobs, ends: PyTree, info) -> d
     return jax.pure_callback(on_host, results, *known, vmap_method="sequential")
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once: parameters at every λ, and activations."""
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once: parameters at every λ, and activations."""
+    problem = Problem(*(point[name] for name in Problem._fields))
+    dim = 64 if problem.name == "digits" else max(problem.sizes[0], problem.num_samples)
+    layers = problem.width * (dim + problem.width * problem.depth)
     copies = paths.copies_held(len(config.lams))
-
-    def of(problem: Problem) -> int:
-        dim = 64 if problem.name == "digits" else max(problem.sizes[0], problem.num_samples)
-        layers = problem.width * (dim + problem.width * problem.depth)
-        return 8 * (copies * layers + 8 * problem.num_samples * problem.width * problem.depth)
-
-    return max(map(of, problems(config)))
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"problems={','.join(config.problems)}")
+    return 8 * (copies * layers + 8 * problem.num_samples * problem.width * problem.depth)
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -209,6 +201,5 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import data, kernel_regime, kernels, networks, objectives, timing, trainers
+from ntkreg import data, kernel_regime, kernels, networks, objectives, trainers
 from ntkreg._types import Array, Float, Params, Scalar
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, descents
 from ntkreg.kernel_regime import FromStart, relative_change
 from ntkreg.records import Record
+from ntkreg.sweeps import Point
 
 STATIC = ("depth", "width", "loss")
 AXIS = (*STATIC, "output_scale")
@@ -227,20 +228,11 @@ def _power_error(config, gram, train: Dataset, outputs: Array) -> Array:
     return relative_change(outputs, train.y - vectors @ (shrunk * (vectors.T @ train.y)))
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once: two Jacobians on the samples, and activations."""
-
-    def of(depth: int, width: int) -> int:
-        size = width * (config.dim + 1) + (depth - 2) * width**2
-        points = config.num_samples + config.num_test
-        return 8 * (size * (2 * config.num_samples + 6) + 2 * depth * points * width)
-
-    return max(of(depth, width) for depth, width, *_ in cells(config))
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"deep_widths={config.deep_widths}")
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once: two Jacobians on the samples, and activations."""
+    depth, width, points = point["depth"], point["width"], config.num_samples + config.num_test
+    size = width * (config.dim + 1) + (depth - 2) * width**2
+    return 8 * (size * (2 * config.num_samples + 6) + 2 * depth * points * width)
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -250,6 +242,5 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import flows, mean_field, oracles, timing
+from ntkreg import flows, mean_field, oracles
 from ntkreg._types import Array, Float, Int
 from ntkreg.arrangements import MAX_RANK
 from ntkreg.data import Dataset
@@ -237,19 +237,10 @@ def traced_steps(num_steps: int) -> np.ndarray:
     return np.expm1((np.arange(NUM_TRACED) + 1) / NUM_TRACED * np.log1p(num_steps))
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once: activations and their gradients."""
-
-    def of(row: tuple) -> int:
-        problem, num_particles = parsed(row[0]), row[2]
-        return num_particles * (4 * 4 * problem.num_samples + 8 * 8 * (problem.dim + 1))
-
-    return max(map(of, set(cells(config))))
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"num_particles={config.num_particles}")
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once: activations and their gradients."""
+    problem = parsed(point["dataset"])
+    return point["num_particles"] * (4 * 4 * problem.num_samples + 8 * 8 * (problem.dim + 1))
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -258,6 +249,5 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ntkreg import timing
 from ntkreg._types import Array
 from ntkreg.experiments import configs, descents
 from ntkreg.experiments.width import parsed, samples_of
 from ntkreg.records import Record
+from ntkreg.sweeps import Point
 
 STATIC = ("width", "dim", "num_samples")
 AXIS = (*STATIC, "init_scale", "lam", "seed")
@@ -135,17 +135,10 @@ def cell(config: Config):
     return run
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once."""
-    return max(
-        descents.memory_needed(num_samples, config.num_test, dim, width)
-        for width, dim, num_samples, *_ in cells(config)
-    )
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"widths={config.widths}")
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once."""
+    sizes = point["num_samples"], config.num_test, point["dim"], point["width"]
+    return descents.memory_needed(*sizes)
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -154,6 +147,5 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from ntkreg import cells as stages
-from ntkreg import kernel_machines, kernels, networks, timing, trainers
+from ntkreg import kernel_machines, kernels, networks, trainers
 from ntkreg._types import Array, Float, PyTree, Shaped
 from ntkreg.convolutional import convolutional
 from ntkreg.data import Dataset
@@ -257,28 +257,18 @@ def _measured(train: Array, test: Array, *others: Array | float) -> dict[str, Ar
     return {n: jnp.asarray(v, train.dtype) for n, v in zip(COLUMNS, found, strict=True)}
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once: activations or Gram matrices."""
-
-    def of(row: tuple) -> int:
-        dataset, model, predictor, n = row[:4]
-        height, width, depth = parsed(dataset).image_shape
-        num_test = sizes_of(config, dataset)[1]
-        images = 8 * (n + num_test) * height * width * depth
-        is_conv = model == "convolutional"
-        if predictor == "kernel":
-            pairs = 6 * BLOCK**2 * height * width if is_conv else 0
-            return images + 8 * (4 * n**2 + n * num_test + pairs)
-        units = height * width * config.channels if is_conv else config.width
-        # As XLA counts them: patches, activations and their gradients; a forward pass in float64.
-        return images + max(4 * 30 * n, 8 * 18 * num_test) * units
-
-    return max(map(of, set(cells(config))))
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"sizes={config.sizes}")
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once: activations or Gram matrices."""
+    height, width, depth = parsed(point["dataset"]).image_shape
+    n, num_test = point["num_samples"], sizes_of(config, point["dataset"])[1]
+    images = 8 * (n + num_test) * height * width * depth
+    is_conv = point["model"] == "convolutional"
+    if point["predictor"] == "kernel":
+        pairs = 6 * BLOCK**2 * height * width if is_conv else 0
+        return images + 8 * (4 * n**2 + n * num_test + pairs)
+    units = height * width * config.channels if is_conv else config.width
+    # As XLA counts them: patches, activations and their gradients; a forward pass in float64.
+    return images + max(4 * 30 * n, 8 * 18 * num_test) * units
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -287,11 +277,10 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need.
+    """The record of all cells, as `configs.swept`.
 
     It knows the images themselves: other files in the folder do not go into the same record.
     """
-    check_memory(config)
     named = {name: parsed(name) for name in config.datasets}
     images = {name: practice_data.digest(of, config.folder) for name, of in named.items()}
-    return configs.swept(config, grid(config), folder, images=images)
+    return configs.swept(config, grid(config), memory, folder, images=images)

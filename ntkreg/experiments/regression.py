@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkreg import cells as stages
-from ntkreg import data, kernel_machines, kernels, networks, objectives, timing
+from ntkreg import data, kernel_machines, kernels, networks, objectives
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, training
@@ -227,19 +227,13 @@ def _above_planted(
     return reached / planted_objective(lam, planted_norm, jnp.mean(train.y**2)) - 1
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once, counted from its arrays."""
-    largest = lambda wanted: max(rows for _, p, _, _, rows in cells(config) if p == wanted)
-    n, points, dim = largest("ntk"), largest("network"), max(config.dims)
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once, counted from its arrays."""
+    n, dim, width = point["num_rows"], point["dim"], config.width
+    if point["predictor"] == "network":
+        return 4 * n * (6 * width + 2 * dim) + 8 * config.num_test * (width + dim)
     # The eigenvectors are factorised in two more matrices beside the Gram matrix.
-    kernel = 8 * (4 * n**2 + n * config.num_test + 12 * kernels.ACCELERATOR_BLOCK**2)
-    net = 4 * points * (6 * config.width + 2 * dim) + 8 * config.num_test * (config.width + dim)
-    return max(kernel, net)
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"dims to {max(config.dims)}")
+    return 8 * (4 * n**2 + n * config.num_test + 12 * kernels.ACCELERATOR_BLOCK**2)
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -252,6 +246,5 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ntkreg import timing
 from ntkreg._types import Array
 from ntkreg.experiments import configs, descents
 from ntkreg.experiments.width import parsed, samples_of
 from ntkreg.records import Record
+from ntkreg.sweeps import Point
 
 STATIC = ("dataset", "width", "num_steps")
 AXIS = (*STATIC, "lam")
@@ -126,17 +126,10 @@ def cell(config: Config):
     return run
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once."""
-    return max(
-        descents.memory_needed(max(config.sizes), config.num_test, config.dim, width)
-        for _, width, *_ in cells(config)
-    )
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"wide_widths={config.wide_widths}")
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once."""
+    dim, num_samples = parsed(point["dataset"]).sizes
+    return descents.memory_needed(num_samples, config.num_test, dim, point["width"])
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -146,6 +139,5 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ntkreg import kernel_machines, kernels, timing
+from ntkreg import kernel_machines, kernels
 from ntkreg.claims import Claim
 from ntkreg.experiments import configs, separation_cell, statistics, training
 from ntkreg.experiments.separation_cell import KERNELS, NETS, PREDICTORS, TUNED
 from ntkreg.records import Record
+from ntkreg.sweeps import Point
 
 LEVEL = 0.25
 CLAIM = Claim(
@@ -48,7 +49,7 @@ class Config:
       small_init: the factor on the initial weights of net_small_init.
       tuned_lams: the values from which the kernels' λ is chosen, on the test set.
       num_test: fresh test points drawn; those among the training samples are left out.
-      max_ntk_dim: the largest dimension for sizes over d² (the Gram matrix grows like d⁴).
+      max_ntk_samples: the largest n over d² (the Gram matrix grows like d⁴).
       max_tuned_samples: the largest n for the kernels whose λ is chosen; they take the sizes over
         d² alone.
       kernel_dtype: of the Gram matrices.
@@ -68,7 +69,7 @@ class Config:
     small_init: float = 0.1
     tuned_lams: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)
     num_test: int = 12_288
-    max_ntk_dim: int = 40
+    max_ntk_samples: int = 1280
     max_tuned_samples: int = 500
     kernel_dtype: str = "float64"
 
@@ -79,7 +80,7 @@ class Config:
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("learning_rate", "baseline_learning_rate", "small_init"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
-        for name in ("num_seeds", "width", "num_steps", "baseline_steps", "max_ntk_dim"):
+        for name in ("num_seeds", "width", "num_steps", "baseline_steps", "max_ntk_samples"):
             check(name, lambda v: v >= 1, "at least 1")
         check("num_test", lambda v: v >= MIN_TEST, f"at least {MIN_TEST}")
         check("predictors", *configs.one_of(PREDICTORS))
@@ -108,7 +109,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         dims=(10, 20, 40, 80, 160, 400, 800, 1600),
         sizes_over_d2=(0.3, 0.5, 0.65, 0.8, 1.0),
         num_seeds=20,
-        max_ntk_dim=400,
+        max_ntk_samples=128_000,
         max_tuned_samples=6_400,
         kernel_dtype="float32",
     ),
@@ -125,35 +126,25 @@ def cells(config: Config) -> list[tuple[str, int, int, int]]:
         for dim in config.dims:
             linear = {max(1, round(ratio * dim)) for ratio in config.sizes_over_d}
             squared = {max(1, round(ratio * dim**2)) for ratio in config.sizes_over_d2}
+            squared = {n for n in squared if n <= config.max_ntk_samples}
             if predictor in TUNED:
                 sizes = {n for n in squared if n <= config.max_tuned_samples}
-            elif predictor in KERNELS and dim <= config.max_ntk_dim:
-                sizes = linear | squared
             else:
-                sizes = linear
+                sizes = linear | squared if predictor in KERNELS else linear
             found += [(predictor, dim, n, training.num_rows(n, linear)) for n in sorted(sizes)]
     return found
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once, counted from its arrays."""
-    largest = lambda group: max((n for p, _, _, n in cells(config) if p in group), default=0)
-    itemsize = np.dtype(config.kernel_dtype).itemsize
-    n, factorised = largest(KERNELS), min(largest(KERNELS), kernel_machines.SMALL)
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once, counted from its arrays."""
+    n, dim, tests = point["num_rows"], point["dim"], config.num_test + separation_cell.PLANE_POINTS
+    if point["predictor"] in NETS:
+        return 4 * (n * (6 * config.width + 2 * dim) + tests * (config.width + n + 3 * dim))
     # Factorisations keep three n × n arrays beside the Gram matrix.
-    matrices = max(n**2, 4 * factorised**2, 4 * largest(TUNED) ** 2)
-    tests = config.num_test + separation_cell.PLANE_POINTS
+    is_factorised = point["predictor"] in TUNED or n <= kernel_machines.SMALL
+    matrices = (4 if is_factorised else 1) * n**2
     blocks = 12 * kernels.ACCELERATOR_BLOCK**2
-    kernel = (matrices + n * tests + blocks) * itemsize
-    points, dim = largest(NETS), max(config.dims)
-    net = 4 * (points * (6 * config.width + 2 * dim) + tests * (config.width + points + 3 * dim))
-    return max(kernel, net)
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    of_what = f"max_ntk_dim={config.max_ntk_dim} and dims to {max(config.dims)}"
-    timing.check_memory(memory_needed(config), of_what)
+    return (matrices + n * tests + blocks) * np.dtype(config.kernel_dtype).itemsize
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -166,9 +157,8 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)
 
 
 def curve(record: Record, predictor: str, dim: int, column: str) -> tuple[np.ndarray, np.ndarray]:

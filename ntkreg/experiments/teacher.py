@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkreg import cells as stages
-from ntkreg import data, kernel_machines, kernels, networks, timing
+from ntkreg import data, kernel_machines, kernels, networks
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, training
@@ -258,17 +258,12 @@ def _measured(loss: Loss, fit: Fit, train: Dataset, test: Dataset) -> dict[str, 
     }
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once, counted from its arrays."""
-    n = max(config.sizes)
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once, counted from its arrays."""
+    n = point["num_samples"]
     kernel = 6 * n**2 + n * config.num_test + 12 * kernels.ACCELERATOR_BLOCK**2
     network = (6 * n + config.num_test) * (config.dim + config.width)
     return 8 * (kernel + network)
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"sizes to {max(config.sizes)}")
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -279,6 +274,5 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)

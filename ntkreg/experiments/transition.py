@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import data, networks, planted, timing
+from ntkreg import data, networks, planted
 from ntkreg._types import Array, Params, PRNGKey
 from ntkreg.claims import Claim
 from ntkreg.data import Dataset
@@ -134,17 +134,11 @@ def _decided(config: Config, dim: int, train: Dataset) -> dict[str, Array]:
     return dict(zip(("local", "refuted", "optimal", "upper", "rounds"), found, strict=True))
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once, counted from its arrays."""
-    dim = max(config.dims)
-    n = max(num_samples for _, num_samples in cells(config))
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once, counted from its arrays."""
+    n, dim = point["num_samples"], point["dim"]
     programme = 8 * 3 * n * (4 * dim + 7 * n)  # rows of the conditions and some 2n cuts, dense
     return programme + 4 * (config.num_test + n) * (3 * dim + 2 * config.width)
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"dims to {max(config.dims)}")
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -154,9 +148,8 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)
 
 
 def table(record: Record):

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import certificates, data, networks, paths, timing, trainers
+from ntkreg import certificates, data, networks, paths, trainers
 from ntkreg._types import Array, PRNGKey, PyTree
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, training
@@ -257,23 +257,14 @@ def _max_margin_on_host(train: Dataset) -> Array:
     return jax.pure_callback(on_host, number, *train, vmap_method="sequential")
 
 
-def memory_needed(config: Config) -> int:
-    """Bytes that the largest cell holds at once: parameters at every λ, and activations."""
-
-    def of(row: tuple) -> int:
-        source, depth, width = parsed(row[0]), *row[1:3]
-        dim = 64 if source.name == "digits" else source.sizes[0]
-        layers = width * (dim + source.num_classes) + (depth - 2) * width**2
-        copies = paths.copies_held(len(lams_of(config, source)))
-        points = 8 * source.num_samples + config.num_test
-        return 8 * (copies * layers + points * (dim + width))
-
-    return max(map(of, set(cells(config))))
-
-
-def check_memory(config: Config) -> None:
-    """Raises ValueError, before anything runs, where the device is too small for the Config."""
-    timing.check_memory(memory_needed(config), f"error_widths={config.error_widths}")
+def memory(config: Config, point: Point) -> int:
+    """Bytes that a cell holds at once: parameters at every λ, and activations."""
+    source, depth, width = parsed(point["dataset"]), point["depth"], point["width"]
+    dim = 64 if source.name == "digits" else source.sizes[0]
+    layers = width * (dim + source.num_classes) + (depth - 2) * width**2
+    copies = paths.copies_held(len(lams_of(config, source)))
+    points = 8 * source.num_samples + config.num_test
+    return 8 * (copies * layers + points * (dim + width))
 
 
 def grid(config: Config) -> dict[str, Any]:
@@ -282,6 +273,5 @@ def grid(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`, after a look at the memory that they need."""
-    check_memory(config)
-    return configs.swept(config, grid(config), folder)
+    """The record of all cells, as `configs.swept`."""
+    return configs.swept(config, grid(config), memory, folder)
