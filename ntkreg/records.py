@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import filelock
 import jax
 import numpy as np
 
@@ -129,25 +128,6 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file atomically."""
     with written_atomically(path) as file:
         file.write(text.encode())
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path):
-    """Keeps other processes out of the record in `folder`; the end of the process frees it.
-
-    Raises:
-      Refused: where another process is at it, or the folder cannot be written.
-    """
-    check_writable(folder)
-    lock = filelock.FileLock(folder / "lock", blocking=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise Refused(f"{folder} is in use by another process; wait for it to end") from None
-    with lock:
-        for left in folder.glob("*.tmp"):  # by a process that was killed while it wrote
-            left.unlink()
-        yield
 
 
 def open_record(

@@ -1,25 +1,20 @@
 """Cells over a named grid: batched for the machine, in parallel, with progress and resume."""
 
-import concurrent.futures
 import os
 import pathlib
-import sys
-import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import tqdm
 
-from ntkreg import plans, provenance, records
+from ntkreg import plans, provenance, records, sharing
 from ntkreg._types import Array
 from ntkreg.cells import Cell, Point, as_cell, check_pure
+from ntkreg.chunks import Work, run_chunks
 from ntkreg.lanes import Programs, run_lanes
+from ntkreg.progress import Progress
 from ntkreg.records import Record
-
-LOG_SECONDS = 60.0
 
 __all__ = ["Cell", "Point", "as_cell", "estimate", "prepared", "sweep"]
 
@@ -33,7 +28,7 @@ def sweep(
     config: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
     num_workers: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | int | None = None,
 ) -> Record:
     """The results of `function` at every point of the grid, as arrays with named axes.
 
@@ -42,6 +37,10 @@ def sweep(
     (`sources.digest`) goes on where the last one ended, to the same bits; without one everything
     stays in memory. Beside the arrays of `function` the record has `diverged`, which marks cells
     that met NaN.
+
+    Processes that sweep into one folder share its work, on one host or on many that see the folder:
+    each takes chunks that nobody is at, all return the whole record, and one that dies costs no
+    more than what it was at.
 
     On a CPU the workers are threads. Where single cells take milliseconds, switch JAX's config
     `jax_cpu_enable_async_dispatch` off at the start, as the launchers do: programs then run in
@@ -57,11 +56,12 @@ def sweep(
         it is measured for every shape (`plans.plan`). Halved where a device's memory runs out.
       num_workers: chunks in flight at once; by default the number of cores on a CPU that is one
         device, else 1.
-      devices: over which cells are spread; by default all that this process has.
+      devices: over which cells are spread, or how many; by default all that this process has.
 
     Raises:
-      ValueError: for a bad grid, batch_size or num_workers, a function that is not pure or whose
-        arrays differ from point to point, or a folder that holds another run or cannot be written.
+      ValueError: for a bad grid, batch_size, num_workers or devices, a function that is not pure or
+        whose arrays differ from point to point, or a folder that holds another run or cannot be
+        written.
       OSError: where the folder's disk is full; what is there stays whole.
     """
     if folder is None:
@@ -71,14 +71,21 @@ def sweep(
         )()  # fmt: skip
     grid = _grid(function, axes, static, batch_size, num_workers, devices)
     folder = pathlib.Path(folder)
-    with records.locked(folder):
-        identity = _identity(grid, config or {})
+    identity = _identity(grid, config or {})
+    with sharing.alone(folder):
         plan = records.open_record(folder, grid.axes, identity, lambda: _plan(grid, batch_size))
-        keep = lambda chunk, result: records.write_chunk(folder, chunk, *result)
-        rewrite = lambda plan: records.rewrite_plan(folder, plan)
-        missing = records.missing_chunks(folder, plan)
-        _run(_Sweep(grid, plan, keep, rewrite), missing)
-        return records.load_record(folder)
+
+    def rewrite(plan: dict[str, Any]) -> None:
+        with sharing.alone(folder):
+            records.rewrite_plan(folder, plan)
+
+    keep = lambda chunk, result: records.write_chunk(folder, chunk, *result)
+    claim = lambda chunk: sharing.claimed(records.chunk_path(folder, chunk))
+    run_chunks(
+        Work(grid.programs, grid.cells, plan, grid.num_workers, keep, rewrite, claim),
+        lambda: records.missing_chunks(folder, plan),
+    )
+    return records.load_record(folder)
 
 
 def prepared(
@@ -88,7 +95,7 @@ def prepared(
     static: Sequence[str] = (),
     batch_size: int | None = None,
     num_workers: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | int | None = None,
 ) -> Callable[[], Record]:
     """A sweep kept in memory, planned and compiled: each call computes all cells anew.
 
@@ -100,7 +107,10 @@ def prepared(
     def compute() -> Record:
         begun = time.time()
         found: dict[int, tuple] = {}
-        _run(_Sweep(grid, plan, found.__setitem__), range(len(plan["chunks"])))
+        missing = lambda: [i for i in range(len(plan["chunks"])) if i not in found]
+        run_chunks(
+            Work(grid.programs, grid.cells, plan, grid.num_workers, found.__setitem__), missing
+        )
         chunks = [(chunk["lanes"], found[i][0]) for i, chunk in enumerate(plan["chunks"])]
         arrays = records.gathered(chunks, grid.axes)
         return Record(grid.axes, arrays, _identity(grid, {}), time.time() - begun)
@@ -117,7 +127,7 @@ def estimate(
 ) -> plans.Estimate:
     """What a sweep would take on this machine, from timing lanes for about `budget_seconds`."""
     grid = _grid(function, axes, static, None, None, None)
-    with _Progress("timing", "shape", grid.num_shapes) as progress:
+    with Progress("timing", "shape", grid.num_shapes) as progress:
         return plans.estimate(
             grid.programs, grid.cells, grid.num_workers, budget_seconds, progress.add
         )
@@ -139,7 +149,7 @@ class _Grid(NamedTuple):
 def _grid(function, axes, static, batch_size, num_workers, devices) -> _Grid:
     named = records.named_axes(axes)
     cells = records.points(named)
-    devices = list(devices or jax.local_devices())
+    devices = _devices(devices)
     num_workers = _num_workers(num_workers, devices)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -149,6 +159,15 @@ def _grid(function, axes, static, batch_size, num_workers, devices) -> _Grid:
 
 def _identity(grid: _Grid, config: Mapping[str, Any]) -> dict[str, Any]:
     return provenance.identity(config, (grid.programs.cell, run_lanes))
+
+
+def _devices(asked: Sequence[jax.Device] | int | None) -> list[jax.Device]:
+    own = jax.local_devices()
+    if not isinstance(asked, int):
+        return list(asked or own)
+    if not 1 <= asked <= len(own):
+        raise ValueError(f"devices must be from 1 to {len(own)}, which there are, got {asked}")
+    return own[:asked]
 
 
 def _num_workers(asked: int | None, devices: Sequence[jax.Device]) -> int:
@@ -170,131 +189,6 @@ def _static_names(static: Sequence[str], cells: list[Point]) -> tuple[str, ...]:
 def _plan(grid: _Grid, batch_size: int | None) -> dict[str, Any]:
     begun = time.time()
     check_pure(grid.programs.cell, grid.programs.static, grid.cells[0])
-    with _Progress("compiling", "shape", grid.num_shapes) as progress:
+    with Progress("compiling", "shape", grid.num_shapes) as progress:
         plan = plans.plan(grid.programs, grid.cells, batch_size, grid.num_workers, progress.add)
     return {**plan, "span": (begun, time.time())}
-
-
-class _Sweep:
-    """Computes chunks of a plan and gives each to `keep`; halves batches that are too large."""
-
-    def __init__(self, grid: _Grid, plan, keep, rewrite=lambda plan: None):
-        self.programs, self.cells, self.num_workers = grid.programs, grid.cells, grid.num_workers
-        self.plan = plan
-        self._keep, self._rewrite, self._lock = keep, rewrite, threading.Lock()
-
-    def groups(self, chunks: Sequence[int]) -> list[list[int]]:
-        """Chunks that run together: of one shape and batch, one for each device."""
-        waiting: dict[tuple, list[int]] = {}
-        groups = []
-        for chunk in chunks:
-            shape, batch = self._shape(chunk), self.plan["chunks"][chunk]["batch"]
-            group = waiting.setdefault((shape, batch), [])
-            if not group:
-                groups.append(group)
-            group.append(chunk)
-            if len(group) == self.programs.num_devices:
-                del waiting[shape, batch]
-        return groups
-
-    def _shape(self, chunk: int) -> tuple:
-        return self.programs.shape_of(self.cells[self.plan["chunks"][chunk]["lanes"][0]])
-
-    def __call__(self, group: list[int]) -> int:
-        """Computes and keeps a group of chunks; returns the number of cells."""
-        lanes = [self.plan["chunks"][chunk]["lanes"] for chunk in group]
-        queues = [[self.cells[lane] for lane in numbers] for numbers in lanes]
-        begun = time.time()
-        while True:
-            batch = self.plan["chunks"][group[0]]["batch"]
-            try:
-                found = run_lanes(self.programs, queues, batch)
-                break
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or batch == 1:
-                    raise
-            self._halve(self._shape(group[0]), batch)
-        span = (begun, time.time())
-        for chunk, arrays in zip(group, found, strict=True):
-            self._keep(chunk, (arrays, span))
-        return sum(map(len, lanes))
-
-    def _halve(self, shape: tuple, batch: int) -> None:
-        with self._lock:
-            same = [
-                chunk
-                for number, chunk in enumerate(self.plan["chunks"])
-                if self._shape(number) == shape and chunk["batch"] == batch
-            ]
-            if not same:  # another worker was here first
-                return
-            for chunk in same:
-                chunk["batch"] = batch // 2
-            self._rewrite(self.plan)
-        what = ", ".join(f"{name}={value}" for name, value in shape)
-        warnings.warn(
-            f"out of memory at {what or 'all cells'}: batches of {batch} become {batch // 2}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-
-def _run(work: _Sweep, chunks: Sequence[int]) -> None:
-    """Computes these chunks; the first error, or Ctrl-C, ends it after those in flight."""
-    total = sum(len(chunk["lanes"]) for chunk in work.plan["chunks"])
-    done = total - sum(len(work.plan["chunks"][chunk]["lanes"]) for chunk in chunks)
-    workers = lambda chunk: min(work.num_workers, work.plan["chunks"][chunk]["workers"])
-    with _Progress("running", "cell", total, done) as progress:
-        for number in sorted(set(map(workers, chunks)), reverse=True):
-            groups = work.groups([chunk for chunk in chunks if workers(chunk) == number])
-            _in_parallel(work, groups, number, progress)
-
-
-def _in_parallel(work: _Sweep, groups: Sequence, num_workers: int, progress: "_Progress") -> None:
-    if min(num_workers, len(groups)) == 1:  # a thread would only cost its start
-        for group in groups:
-            progress.add(work(group))
-        return
-    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
-        futures = [pool.submit(work, group) for group in groups]
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                progress.add(future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-class _Progress:
-    """A bar with rate and time left on a terminal; elsewhere a line a minute."""
-
-    def __init__(self, title: str, unit: str, total: int, done: int = 0):
-        self._bar = tqdm.tqdm(
-            desc=title, unit=unit, total=total, initial=done, dynamic_ncols=True,
-            disable=done == total or not sys.stderr.isatty(),
-        )  # fmt: skip
-        self._title, self._unit, self._total, self._first = title, unit, total, done
-        self._done, self._begun, self._said = done, time.time(), time.time()
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._bar.close()
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-            self._bar.update(count)
-            now = time.time()
-            if self._bar.disable and now - self._said > LOG_SECONDS:
-                rate = (self._done - self._first) / (now - self._begun)
-                left = (self._total - self._done) / rate
-                print(
-                    f"{self._title}: {self._done} of {self._total} {self._unit}s, "
-                    f"{rate:.3g} {self._unit}s/s, {left:.0f} s left",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                self._said = now

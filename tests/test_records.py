@@ -106,23 +106,6 @@ def test_a_truncated_file_is_named(tmp_path, file):
         records.load_record(tmp_path)
 
 
-def test_a_record_in_use_is_refused(tmp_path):
-    with (
-        records.locked(tmp_path),
-        pytest.raises(records.Refused, match="in use by another process"),
-        records.locked(tmp_path),
-    ):
-        pass
-    with records.locked(tmp_path):  # free again
-        pass
-
-
-def test_what_a_killed_writer_left_is_cleared(tmp_path):
-    (tmp_path / "chunk-000000.npzx.tmp").write_bytes(b"half")
-    with records.locked(tmp_path):
-        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
-
-
 def test_a_folder_without_a_record_is_named(tmp_path):
     with pytest.raises(ValueError, match="must hold a record"):
         records.load_record(tmp_path)

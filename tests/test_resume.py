@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_sweeps import GRID, expected, random_walk, scaled
 
-from ntkreg import records, sweeps
+from ntkreg import chunks, records, sweeps
 
 
 def test_a_resumed_sweep_computes_only_what_is_missing_and_equals_the_whole(tmp_path):
@@ -31,7 +31,7 @@ def test_a_complete_record_runs_nothing(tmp_path, monkeypatch):
     def never(*args):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(sweeps._Sweep, "__call__", never)
+    monkeypatch.setattr(chunks.Work, "__call__", never)
     record = sweeps.sweep(scaled, GRID, static=["n"], folder=tmp_path)
     np.testing.assert_allclose(record.arrays["value"], expected())
 
@@ -87,11 +87,3 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
     assert run(10**6).returncode == 0
     assert (tmp_path / records.MANIFEST).read_bytes() == manifest
     np.testing.assert_array_equal(records.load_record(tmp_path).arrays["a"][:, 0], range(3))
-
-
-def test_a_second_process_is_refused_while_the_first_runs(tmp_path):
-    with (
-        records.locked(tmp_path),
-        pytest.raises(records.Refused, match="in use by another process"),
-    ):
-        sweeps.sweep(scaled, GRID, static=["n"], folder=tmp_path)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkreg import lanes, records, sweeps
+from ntkreg import chunks, lanes, records, sweeps
 from ntkreg.cells import chosen
 
 
@@ -212,22 +212,22 @@ def test_four_devices_give_the_bits_of_one(tmp_path):
 
 
 def test_out_of_memory_halves_the_batch_once_and_says_so(tmp_path, monkeypatch):
-    run_lanes = sweeps.run_lanes
+    run_lanes = chunks.run_lanes
 
     def small_device(programs, queues, num_lanes):
         if num_lanes > 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
         return run_lanes(programs, queues, num_lanes)
 
-    monkeypatch.setattr(sweeps, "run_lanes", small_device)
+    monkeypatch.setattr(chunks, "run_lanes", small_device)
     with pytest.warns(RuntimeWarning, match="batches of 4 become 2") as warned:
         record = sweeps.sweep(
             random_walk(), {"seed": range(16)}, batch_size=4, num_workers=1, folder=tmp_path
         )
     assert len([w for w in warned if w.category is RuntimeWarning]) == 1
     assert (record.arrays["steps"] == 50 + np.arange(16)).all()
-    chunks = records.read_manifest(tmp_path)["plan"]["chunks"]
-    assert {chunk["batch"] for chunk in chunks} == {2}
+    planned = records.read_manifest(tmp_path)["plan"]["chunks"]
+    assert {chunk["batch"] for chunk in planned} == {2}
 
 
 @pytest.mark.parametrize(
@@ -258,6 +258,7 @@ def test_the_first_error_ends_the_sweep(tmp_path):
         ({"static": ["width"]}, r"static must name axes \(lam\), got 'width'"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
         ({"num_workers": -2}, "num_workers must be at least 1, got -2"),
+        ({"devices": 99}, "devices must be from 1 to 1, which there are, got 99"),
     ],
 )
 def test_bad_options_are_named(options, message):
