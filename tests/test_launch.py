@@ -54,7 +54,7 @@ def test_run_json_tells_where_the_numbers_come_from(tiny):
 
 
 def test_the_terminal_shows_the_table_and_the_claim(tiny):
-    assert "ntk_svm" in tiny[1] and "predicted" in tiny[1] and "FAILS" in tiny[1]
+    assert "ntk_svm" in tiny[1] and "predicted" in tiny[1] and "NOT RUN" in tiny[1]
     assert (tiny[0] / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -84,6 +84,7 @@ def test_a_killed_run_resumes_to_the_same_table_byte_for_byte(tiny, tmp_path):
         (["--out=/dev/null/here"], ["out", "/dev/null/here"]),
         (["--max_ntk_samples=16000000", "--dims=4000"], ["dim=4000", "missing", "fit"]),
         (["leftover"], ["leftover"]),
+        (["--distributed"], ["must be one of a job that JAX can read"]),
     ],
 )
 def test_bad_input_ends_in_one_line_that_names_it(flags, parts):

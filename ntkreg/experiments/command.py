@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import hashlib
 import json
 import math
 import pathlib
@@ -15,7 +16,7 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
-from ntkreg import provenance, records, sweeps, timing
+from ntkreg import provenance, records, sharing, sources, sweeps, timing
 from ntkreg.claims import Claim
 from ntkreg.experiments import configs
 from ntkreg.records import Record
@@ -86,6 +87,10 @@ def launch(
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     flags.DEFINE_string("preset", "laptop", "Sizes of the experiment: smoke, laptop or full.")
     flags.DEFINE_bool("dry_run", False, "Tell cells, memory and time; run nothing, write nothing.")
+    flags.DEFINE_bool(
+        "distributed", False, "Wait for the other processes of this job (SLURM, Kubernetes, a TPU "
+        "pod) and check that all run the same."
+    )  # fmt: skip
     flags.DEFINE_string("out", None, f"Folder of the results [{folder('PRESET')}].")
     for field in dataclasses.fields(experiment.Config):
         flags.DEFINE_string(
@@ -125,10 +130,18 @@ def _checked(experiment: types.ModuleType, folder, memory, argv: list[str]):
         raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
     config = _config(experiment)
     out = pathlib.Path(flags.FLAGS.out or folder(flags.FLAGS.preset))
+    if flags.FLAGS.distributed:
+        index, count = sharing.join(_identity(experiment, config))
+        print(f"process {index} of {count}")
     timing.check_memory(memory(config))
     if not flags.FLAGS.dry_run:
         records.check_writable(out)
     return config, out
+
+
+def _identity(experiment: types.ModuleType, config) -> str:
+    text = json.dumps([sources.digest(experiment.run), dataclasses.asdict(config)])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _config(experiment: types.ModuleType):

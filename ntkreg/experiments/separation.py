@@ -182,6 +182,8 @@ def claim(record: Record) -> Claim:
     Cells that were not solved make it fail: a bad optimum is no evidence for a theorem, and says
     nothing against it.
     """
+    if len(record.identity["config"]["dims"]) < 2:
+        return CLAIM
     net, ntk = scaling(record, "net_regularized"), scaling(record, "ntk_svm")
     at_6d = _median_error_at_6d(record)
     solved = _solved(record, ("net_regularized", "ntk_svm"))
