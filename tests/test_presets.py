@@ -1,0 +1,31 @@
+"""What the presets ask of a machine, counted before anything runs."""
+
+import dataclasses
+import importlib
+
+import pytest
+
+from ntkreg.experiments import configs, report
+
+LAPTOP, CARD = 8e9, 80e9
+
+
+@pytest.mark.parametrize("name", report.EXPERIMENTS)
+def test_presets_fit_the_machines_that_they_are_for(name):
+    experiment = importlib.import_module(f"ntkreg.experiments.{name}")
+    for preset, available in (("smoke", LAPTOP), ("laptop", LAPTOP), ("full", CARD)):
+        config = experiment.Config.preset(preset)
+        if name == "practice":  # MNIST and CIFAR-10 must be named by the user
+            config = dataclasses.replace(config, datasets=("digits",))
+        grid = experiment.grid(config)
+        assert (
+            0 < max(configs.memory_by_shape(config, grid, experiment.memory).values()) < available
+        )
+
+
+def test_the_separation_s_full_preset_takes_most_of_a_card():
+    experiment = importlib.import_module("ntkreg.experiments.separation")
+    config = experiment.Config.preset("full")
+    needed = configs.memory_by_shape(config, experiment.grid(config), experiment.memory)
+    largest = max(needed, key=needed.__getitem__)
+    assert "dim=400, num_rows=128000" in largest and needed[largest] > 0.8 * CARD
