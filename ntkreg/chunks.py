@@ -14,7 +14,8 @@ from ntkreg.cells import Point
 from ntkreg.lanes import Programs, run_lanes
 from ntkreg.progress import Progress
 
-POLL_SECONDS = 0.5  # between looks at whether another process has finished, or died
+# Between looks at whether other processes have finished, or died; the second where they take long.
+POLL_SECONDS, LONGEST_POLL = 0.1, 10.0
 
 
 class Work:
@@ -109,14 +110,15 @@ def run_chunks(work: Work, missing: Callable[[], Sequence[int]]) -> None:
     Those that other processes are at are theirs, unless they end before.
     """
     cells_in = lambda chunks: sum(len(work.plan["chunks"][chunk]["lanes"]) for chunk in chunks)
-    total, chunks = len(work.cells), missing()
+    total, chunks, wait = len(work.cells), missing(), POLL_SECONDS
     with Progress("running", "cell", total, total - cells_in(chunks)) as progress:
         while chunks:
             done = _pass(work, chunks, progress)
             chunks = missing()
             progress.reach(total - cells_in(chunks))
+            wait = POLL_SECONDS if done else min(2 * wait, LONGEST_POLL)
             if chunks and not done:
-                time.sleep(POLL_SECONDS)
+                time.sleep(wait)
 
 
 def _pass(work: Work, chunks: Sequence[int], progress: Progress) -> int:

@@ -72,7 +72,7 @@ def _functions(value: Any, seen: set[int]) -> Iterator[Any]:
 
 def _own_file(function: Any) -> pathlib.Path | None:
     path = pathlib.Path(inspect.getsourcefile(function) or "")
-    return path if path.is_file() else None
+    return path if path.suffix == ".py" and path.is_file() else None
 
 
 def _file(name: str) -> pathlib.Path:

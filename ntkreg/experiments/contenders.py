@@ -81,8 +81,8 @@ def _trained(work: Work, train: Dataset, params: Params, lam: Array) -> Array:
     return jnp.exp(state.log_loss)
 
 
-def sweep(given: Problem) -> Callable[[], np.ndarray]:
-    """ntkreg's engine, planned and compiled beforehand."""
+def cell(given: Problem) -> sweeps.Cell:
+    """The cell of one λ, whose result is its final mean loss."""
     trainer = _trainer(given.work)
 
     def prepare(point: sweeps.Point) -> tuple[PyTree, PyTree]:
@@ -95,8 +95,12 @@ def sweep(given: Problem) -> Callable[[], np.ndarray]:
 
     steps = given.work.num_steps + 1
     finish = lambda point, context, state: {"loss": jnp.exp(state.log_loss)}
-    cell = sweeps.Cell(prepare, advance, finish, steps, lambda point: steps)
-    compute = sweeps.prepared(cell, {"lam": given.lams})
+    return sweeps.Cell(prepare, advance, finish, steps, lambda point: steps)
+
+
+def sweep(given: Problem) -> Callable[[], np.ndarray]:
+    """ntkreg's engine, planned and compiled beforehand."""
+    compute = sweeps.prepared(cell(given), {"lam": given.lams})
     return lambda: compute().arrays["loss"]
 
 

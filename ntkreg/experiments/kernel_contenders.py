@@ -16,14 +16,15 @@ GAP = 1e-6  # relative, of the hard-margin SVM
 LARGEST_PEAK = 8192
 
 
-def _samples(num_samples: int, dim: int) -> data.Dataset:
+def samples(num_samples: int, dim: int) -> data.Dataset:
+    """Samples of D in float32."""
     x, y = data.noisy_xor(jax.random.key(0), num_samples, dim)
     return data.Dataset(x.astype(jnp.float32), y.astype(jnp.float32))
 
 
 def grams(num_samples: int, dim: int, num_repeats: int) -> Iterator[dict[str, Any]]:
     """The Gram matrix of the NTK, beside neural-tangents' own kernel function."""
-    x = _samples(num_samples, dim).x
+    x = samples(num_samples, dim).x
     network = networks.fully_connected(2, 1)
     runs = {
         "ntkreg": lambda: kernels.ntk(network, x).block_until_ready(),
@@ -39,7 +40,7 @@ def grams(num_samples: int, dim: int, num_repeats: int) -> Iterator[dict[str, An
 
 def machines(num_samples: int, dim: int, num_repeats: int) -> Iterator[dict[str, Any]]:
     """The hard-margin SVM of a Gram matrix, beside scikit-learn's at the gap that it reaches."""
-    x, y = _samples(num_samples, dim)
+    x, y = samples(num_samples, dim)
     gram = kernels.ntk(networks.fully_connected(2, 1), x)
     host = np.asarray(gram, float), np.asarray(y, float)
     ours = lambda gap: float(hard_margin_svm(gram, y, tolerance=gap).relative_gap)
