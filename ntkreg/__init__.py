@@ -3,7 +3,8 @@
 The chain, in which every module knows only those before it:
 
     data -> image_data -> networks -> flax_networks       what is learned,
-         -> convolutional -> kernels -> kernel_machines   and by which kernel
+         -> convolutional -> fused                        from images, or in less memory traffic,
+         -> kernels -> kernel_machines                    and by which kernel
          -> l1_machines -> objectives -> kernel_regime    and when training is that kernel's
          -> margins                                       what a network is measured by
          -> trainers -> mean_field -> flows               how it is trained, at any width
@@ -26,6 +27,7 @@ from ntkreg import (
     data,
     flax_networks,
     flows,
+    fused,
     global_training,
     image_data,
     kernel_machines,
@@ -58,6 +60,7 @@ __all__ = [
     "flax_networks",
     "flows",
     "fully_connected",
+    "fused",
     "global_training",
     "image_data",
     "kernel_machines",

@@ -15,6 +15,7 @@ ROOMS = (
     "networks",
     "flax_networks",
     "convolutional",
+    "fused",
     "kernels",
     "dual_solvers",
     "kernel_machines",
