@@ -10,6 +10,7 @@ import pandas
 # Okabe and Ito's colours; markers tell them apart in grey.
 STYLES = {
     "sweep": ("#0072B2", "o", "ntkreg.sweeps"),
+    "sweep_fused": ("#56B4E9", "P", "ntkreg.sweeps of ntkreg.fused"),
     "loop": ("#D55E00", "s", "jitted runs in turn"),
     "vmap": ("#E69F00", "D", "plain vmap"),
     "torch_eager": ("#999999", "v", "PyTorch, eager loop"),

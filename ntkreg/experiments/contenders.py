@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import data, networks, sweeps, trainers
+from ntkreg import data, fused, networks, sweeps, trainers
 from ntkreg._types import Array, Params, PyTree
 from ntkreg.data import Dataset
+from ntkreg.networks import Network
 
 LEARNING_RATE = 0.1
 
@@ -60,9 +61,9 @@ def problem(work: Work) -> Problem:
     return Problem(work, cast(train), cast(params), lams)
 
 
-def _trainer(work: Work) -> trainers.Trainer:
+def _trainer(work: Work, network: Network | None = None) -> trainers.Trainer:
     return trainers.Trainer(
-        networks.fully_connected(2, work.width),
+        network or networks.fully_connected(2, work.width),
         descend="plain",
         optimizer=optax.sgd,
         schedule=trainers.constant,
@@ -81,9 +82,9 @@ def _trained(work: Work, train: Dataset, params: Params, lam: Array) -> Array:
     return jnp.exp(state.log_loss)
 
 
-def cell(given: Problem) -> sweeps.Cell:
+def cell(given: Problem, network: Network | None = None) -> sweeps.Cell:
     """The cell of one λ, whose result is its final mean loss."""
-    trainer = _trainer(given.work)
+    trainer = _trainer(given.work, network)
 
     def prepare(point: sweeps.Point) -> tuple[PyTree, PyTree]:
         return (), trainers.init(trainer, given.params)
@@ -101,6 +102,13 @@ def cell(given: Problem) -> sweeps.Cell:
 def sweep(given: Problem) -> Callable[[], np.ndarray]:
     """ntkreg's engine, planned and compiled beforehand."""
     compute = sweeps.prepared(cell(given), {"lam": given.lams})
+    return lambda: compute().arrays["loss"]
+
+
+def sweep_fused(given: Problem) -> Callable[[], np.ndarray]:
+    """The same with passes that write no activations to memory."""
+    network = fused.two_layer(given.work.width)
+    compute = sweeps.prepared(cell(given, network), {"lam": given.lams})
     return lambda: compute().arrays["loss"]
 
 
@@ -179,6 +187,7 @@ def _torch_loss(torch, first, last, x, y):
 
 CONTENDERS = {
     "sweep": sweep,
+    "sweep_fused": sweep_fused,
     "loop": loop,
     "vmap": vmap,
     "torch_eager": torch_eager,
