@@ -3,7 +3,8 @@
 The chain, in which every module knows only those before it:
 
     data -> image_data -> networks -> flax_networks       what is learned,
-         -> convolutional -> kernels -> kernel_machines   and by which kernel
+         -> convolutional -> kernels                      and by which kernel
+         -> gram_operators -> kernel_machines             at any number of samples
          -> l1_machines -> objectives -> kernel_regime    and when training is that kernel's
          -> margins                                       what a network is measured by
          -> trainers -> mean_field -> flows               how it is trained, at any width
@@ -27,6 +28,7 @@ from ntkreg import (
     flax_networks,
     flows,
     global_training,
+    gram_operators,
     image_data,
     kernel_machines,
     kernel_regime,
@@ -59,6 +61,7 @@ __all__ = [
     "flows",
     "fully_connected",
     "global_training",
+    "gram_operators",
     "image_data",
     "kernel_machines",
     "kernel_regime",

@@ -16,6 +16,8 @@ ROOMS = (
     "flax_networks",
     "convolutional",
     "kernels",
+    "gram_operators",
+    "gram_checks",
     "dual_solvers",
     "kernel_machines",
     "l1_machines",
