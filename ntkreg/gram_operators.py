@@ -266,7 +266,8 @@ def solve_shifted(
     def solve(shift: Array) -> Solution:
         shifted = lambda v: operator.product(v) + shift * v
         beta, _ = jax.scipy.sparse.linalg.cg(shifted, targets, tol=tolerance, maxiter=max_steps)
-        residual = jnp.linalg.norm(targets - shifted(beta)) / jnp.linalg.norm(targets)
+        size = jnp.maximum(jnp.linalg.norm(targets), jnp.finfo(dtype).tiny)
+        residual = jnp.linalg.norm(targets - shifted(beta)) / size
         return Solution(beta, residual)
 
     return jax.vmap(solve)(shifts.astype(dtype))
