@@ -3,13 +3,12 @@
 Under a trace values cannot raise: there shapes alone are checked.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Float
-from ntkreg.gram_operators import GramOperator
+from ntkreg.gram_operators import GramOperator, as_operator
 
 
 def check_gram(
@@ -36,15 +35,10 @@ def check_gram(
     return n, (gram if is_matrix else gram.diagonal).dtype
 
 
-# Compiled: else an array of n × n truth values is made.
-_all_finite = jax.jit(lambda values: jnp.all(jnp.isfinite(values)))
-
-
 def _check_values(gram: Array | GramOperator, labels: np.ndarray, signs: bool) -> None:
-    is_operator = isinstance(gram, GramOperator)
-    # The sum over a row tells of each entry.
-    entries = gram.product(jnp.ones_like(gram.diagonal)) if is_operator else gram
-    if not bool(_all_finite(entries)):
+    operator = as_operator(gram)
+    # The sum over a row tells of each entry, without an array of n × n truth values.
+    if not bool(jnp.all(jnp.isfinite(operator.product(jnp.ones_like(operator.diagonal))))):
         raise ValueError("gram must be finite, it holds NaN or inf")
     bad = ~np.isin(labels, (-1, 1)) if signs else ~np.isfinite(labels)
     if bad.any():

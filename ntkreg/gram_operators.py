@@ -220,9 +220,7 @@ def _product_by_blocks(make_rows: Callable, points: Array, v: Array, block_size:
     def part(some: Array) -> Array:
         rows = make_rows(some)
         dtype = jnp.promote_types(rows.dtype, v.dtype)
-        if rows.dtype == dtype:
-            return rows @ v.astype(dtype)
-        return jnp.sum(rows.astype(dtype) * v, axis=1)  # fused: no copy of the rows in `dtype`
+        return rows.astype(dtype) @ v.astype(dtype)
 
     return _by_blocks(part, points, block_size)
 

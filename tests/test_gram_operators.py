@@ -184,7 +184,7 @@ def test_a_product_made_anew_takes_a_few_rows_of_memory(make, dtype):
         operator = make(NETWORK, on_D(n, 20).x.astype(dtype), 16)
         product = lambda operator, v: operator.product(v)
         block = 16 * n * dtype(0).itemsize
-        assert temp_bytes(product, operator, jnp.ones(n, dtype)) < 4 * block + 2**17
+        assert temp_bytes(product, operator, jnp.ones(n)) < 4 * block + 2**17
 
 
 def test_the_svm_of_a_float32_matrix_makes_no_second_one():
@@ -203,9 +203,13 @@ def test_the_same_program_serves_operators_of_one_shape():
     assert solve._cache_size() == 1
 
 
-def test_solving_shares_its_products_among_shifts():
+@pytest.mark.parametrize("make", [recomputed, from_inner_products])
+def test_all_shifts_share_the_blocks_of_a_product(make):
     x, y = on_D()
-    found = solve_shifted(recomputed(NETWORK, x), jnp.array([0.0, 1.0, 10.0]), y, 1e-8)
+    operator, shifts = make(NETWORK, x, 7), jnp.array([0.0, 1.0, 10.0])
+    text = str(jax.make_jaxpr(lambda shifts: solve_shifted(operator, shifts, y, 1e-8))(shifts))
+    assert "[7,60]" in text and "[3,7,60]" not in text
+    found = solve_shifted(operator, shifts, y, 1e-8)
     assert found.coefficients.shape == (3, 60)
     assert (found.residuals <= 1e-8).all()
 
