@@ -1,7 +1,8 @@
 """Gram matrices as operators: products with vectors, from memory, many devices, or made anew.
 
 What solves by products alone needs no matrix: `hard_margin_svm`, `ridge` and
-`min_norm_interpolant` take a `GramOperator` in its place. With it memory is linear in n.
+`min_norm_interpolant` take a `GramOperator` in its place. One that is made anew or looked up needs
+memory linear in n.
 """
 
 import functools
