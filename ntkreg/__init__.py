@@ -4,8 +4,9 @@ The chain, in which every module knows only those before it:
 
     data -> image_data -> networks -> flax_networks       what is learned,
          -> convolutional -> fused                        from images, or in less memory traffic,
-         -> kernels -> kernel_machines                    and by which kernel
-         -> l1_machines -> objectives -> kernel_regime    and when training is that kernel's
+         -> kernels -> gram_operators                     and by which kernel, at any size
+         -> kernel_machines -> l1_machines                what that kernel learns
+         -> objectives -> kernel_regime                   and when training is that kernel's
          -> margins                                       what a network is measured by
          -> trainers -> mean_field -> flows               how it is trained, at any width
          -> stationarity -> paths                         and followed to λ = 0
@@ -29,6 +30,7 @@ from ntkreg import (
     flows,
     fused,
     global_training,
+    gram_operators,
     image_data,
     kernel_machines,
     kernel_regime,
@@ -62,6 +64,7 @@ __all__ = [
     "fully_connected",
     "fused",
     "global_training",
+    "gram_operators",
     "image_data",
     "kernel_machines",
     "kernel_regime",

@@ -1,7 +1,8 @@
 """Predictors from a Gram matrix: hard-margin SVM, ℓ2-regularised logistic path, ridge, min-norm.
 
 Every predictor is f(x) = Σⱼ βⱼ K(xⱼ, x), without bias; `coefficients` is β, and predictions are
-K(x, X) @ β. All run in JAX on any device, in the dtype of the Gram matrix.
+K(x, X) @ β. All run in JAX on any device, in the dtype of the Gram matrix. Where a `GramOperator`
+may stand for the matrix, products do, and no array of its size is made beside it.
 """
 
 import functools
@@ -9,11 +10,12 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Float, Int
 from ntkreg.dual_solvers import active_set, interior_point, margin_bounds
+from ntkreg.gram_checks import check_gram, check_lams
+from ntkreg.gram_operators import GramOperator, as_operator, solve_shifted
 
 # Up to the first size `auto` factorises at once; up to the second where products did not do.
 SMALL, LARGEST_FACTORISED = 500, 20_000
@@ -46,7 +48,7 @@ class HardMarginSVM(NamedTuple):
 
 
 def hard_margin_svm(
-    gram: Float[Array, "n n"],
+    gram: Float[Array, "n n"] | GramOperator,
     labels: Float[Array, " n"],
     solver: Literal["auto", "interior_point", "active_set"] = "auto",
     tolerance: float | None = None,
@@ -61,7 +63,7 @@ def hard_margin_svm(
     do no harm. Both bounds of the margin are computed from α, not taken from the solver.
 
     Args:
-      gram: K(xᵢ, xⱼ), positive semidefinite.
+      gram: K(xᵢ, xⱼ), positive semidefinite, or its operator, which `active_set` alone can use.
       labels: −1 or +1.
       solver: `interior_point` factorises, n³/3 operations in each of some 15 iterations;
         `active_set` takes some 200 products of the matrix with a vector, and needs a positive
@@ -74,20 +76,25 @@ def hard_margin_svm(
       NotSeparable: where the best margin is zero up to rounding (not under a trace: there the
         margin is what tells).
       ValueError: for shapes that do not match, labels other than ±1, entries that are not
-        finite, an unknown solver.
+        finite, an unknown solver, an operator and `interior_point`.
     """
-    _check_gram(gram, labels, signs=True)
-    n = gram.shape[0]
+    n, dtype = check_gram(gram, labels, signs=True, by_products=True)
+    is_matrix = not isinstance(gram, GramOperator)
     if solver not in ("auto", *SOLVERS):
         raise ValueError(f"solver must be auto or {' or '.join(SOLVERS)}, got {solver!r}")
+    if solver == "interior_point" and not is_matrix:
+        raise ValueError("solver interior_point factorises a matrix: gram must be an array for it")
     if tolerance is None:
-        tolerance = 1e-10 if gram.dtype == jnp.float64 else 1e-4
-    first = ("interior_point" if n <= SMALL else "active_set") if solver == "auto" else solver
-    result, rounding = _hard_margin_svm(gram, labels, first, tolerance, max_iterations)
+        tolerance = 1e-10 if dtype == jnp.float64 else 1e-4
+    small = is_matrix and n <= SMALL
+    first = ("interior_point" if small else "active_set") if solver == "auto" else solver
+    # Made here and not under the jit, which does not see how a matrix is spread over devices.
+    given = as_operator(gram) if first == "active_set" else gram
+    result, rounding = _hard_margin_svm(given, labels, first, tolerance, max_iterations)
     if not is_concrete(result):
         return result
     missed = first == "active_set" and not result.relative_gap <= tolerance
-    if solver == "auto" and missed and n <= LARGEST_FACTORISED:
+    if solver == "auto" and missed and is_matrix and n <= LARGEST_FACTORISED:
         again = _hard_margin_svm(gram, labels, "interior_point", tolerance, max_iterations)
         result, rounding = min(again, (result, rounding), key=lambda found: found[0].relative_gap)
     if not result.margin_upper > rounding:
@@ -100,20 +107,16 @@ def hard_margin_svm(
 
 @functools.partial(jax.jit, static_argnames=("solver", "max_iterations"))
 def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
-    labels = labels.astype(gram.dtype)
-    dtype = jnp.promote_types(gram.dtype, jnp.result_type(float))
-    scale = jnp.max(jnp.diagonal(gram)).astype(dtype)
+    operator = as_operator(gram)
+    own = operator.diagonal.dtype
+    labels = labels.astype(own)
+    dtype = jnp.promote_types(own, jnp.result_type(float))
+    scale = jnp.max(operator.diagonal).astype(dtype)
     # Signs go onto vectors: a signed copy of a large Gram matrix would not fit beside it.
-    rough_product = lambda v: (labels * (gram @ (labels * v).astype(gram.dtype))) / scale
-
-    def product(v: Array) -> Array:
-        """Qv, summed in `dtype` without a copy of the matrix in it."""
-        if v.dtype == gram.dtype:
-            return rough_product(v)
-        return labels * jnp.sum(gram.astype(v.dtype) * (labels * v), axis=1) / scale
-
+    product = lambda v: labels * operator.product(labels * v) / scale
+    rough_product = lambda v: product(v.astype(own))
     if solver == "interior_point":
-        signed = gram * (labels[:, None] * labels[None, :] / scale.astype(gram.dtype))
+        signed = gram * (labels[:, None] * labels[None, :] / scale.astype(own))
         alpha, iterations = interior_point(signed, tolerance, max_iterations)
     else:
         alpha, iterations = active_set(
@@ -130,7 +133,7 @@ def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
         relative_gap=(upper - lower) / upper,
         num_iterations=iterations,
     )
-    return result, 4.0 * jnp.sqrt(jnp.finfo(gram.dtype).eps * scale)
+    return result, 4.0 * jnp.sqrt(jnp.finfo(own).eps * scale)
 
 
 class LogisticPath(NamedTuple):
@@ -161,8 +164,8 @@ def logistic_path(
     Raises:
       ValueError: for λ ≤ 0 or not finite, shapes that do not match, labels other than ±1.
     """
-    _check_gram(gram, labels, signs=True)
-    _check_lams(lams)
+    check_gram(gram, labels, signs=True)
+    check_lams(lams)
     return _logistic_path(gram, labels.astype(gram.dtype), lams, max_iterations)
 
 
@@ -212,17 +215,39 @@ def _logistic_path(gram, labels, lams, max_iterations):
 
 
 def ridge(
-    gram: Float[Array, "n n"], targets: Float[Array, " n"], lams: Float[Array, " p"]
+    gram: Float[Array, "n n"] | GramOperator,
+    targets: Float[Array, " n"],
+    lams: Float[Array, " p"],
+    tolerance: float | None = None,
 ) -> Float[Array, "p n"]:
     """Coefficients of the minimizers of (1/n) Σ (f(xᵢ) − yᵢ)² + λ‖f‖²_H: (K + nλI)β = y.
+
+    A matrix is factorised. With an operator the equations are solved by conjugate gradients, all λ
+    at once, until ‖y − (K + nλI)β‖ ≤ `tolerance`·‖y‖ (1e-10 in float64 and 1e-5 in float32 unless
+    given).
 
     Raises:
       ValueError: for λ ≤ 0 or not finite (`min_norm_interpolant` is λ → 0), shapes that do not
         match, values that are not finite.
+      RuntimeError: where conjugate gradients do not get there (not under a trace).
     """
-    _check_gram(gram, targets)
-    _check_lams(lams)
-    return _ridge(gram, targets.astype(gram.dtype), jnp.asarray(lams, gram.dtype))
+    n, dtype = check_gram(gram, targets, by_products=True)
+    check_lams(lams)
+    if isinstance(gram, GramOperator):
+        return _by_products(gram, n * jnp.asarray(lams), targets, tolerance)
+    return _ridge(gram, targets.astype(dtype), jnp.asarray(lams, dtype))
+
+
+def _by_products(operator, shifts, targets, tolerance):
+    if tolerance is None:
+        tolerance = 1e-10 if operator.diagonal.dtype == jnp.float64 else 1e-5
+    found = solve_shifted(operator, shifts, targets, tolerance)
+    if is_concrete(found) and not bool(jnp.all(found.residuals <= tolerance)):
+        raise RuntimeError(
+            f"conjugate gradients must reach the relative residual {tolerance:g}, got "
+            f"{float(jnp.max(found.residuals)):.2g}: raise λ or the tolerance"
+        )
+    return found.coefficients
 
 
 @jax.jit
@@ -237,16 +262,22 @@ def _ridge(gram, targets, lams):
 
 
 def min_norm_interpolant(
-    gram: Float[Array, "n n"], targets: Float[Array, " n"]
+    gram: Float[Array, "n n"] | GramOperator,
+    targets: Float[Array, " n"],
+    tolerance: float | None = None,
 ) -> Float[Array, " n"]:
     """Coefficients of the f with f(xᵢ) = yᵢ of least ‖f‖_H; least squares where none fits.
 
-    Directions in which K is zero up to rounding are left out, so repeated samples do no harm.
+    Directions in which K is zero up to rounding are left out, so repeated samples do no harm. With
+    an operator Kβ = y is solved as in `ridge`: there has to be an f that fits.
 
     Raises:
       ValueError: for shapes that do not match or values that are not finite.
+      RuntimeError: as in `ridge`.
     """
-    _check_gram(gram, targets)
+    check_gram(gram, targets, by_products=True)
+    if isinstance(gram, GramOperator):
+        return _by_products(gram, jnp.zeros(1), targets, tolerance)[0]
     return _min_norm(gram, targets.astype(gram.dtype))
 
 
@@ -256,27 +287,3 @@ def _min_norm(gram, targets):
     floor = gram.shape[0] * jnp.finfo(gram.dtype).eps * values[-1]
     inverse = jnp.where(values > floor, 1.0 / jnp.where(values > floor, values, 1.0), 0.0)
     return vectors @ (inverse * (vectors.T @ targets))
-
-
-def _check_gram(gram: Array, labels: Array, signs: bool = False) -> None:
-    n = labels.shape[0]
-    if gram.shape != (n, n):
-        raise ValueError(f"gram must have shape ({n}, {n}) for {n} labels, got {gram.shape}")
-    if not is_concrete(gram, labels):
-        return
-    if not bool(jnp.all(jnp.isfinite(gram))):
-        raise ValueError("gram must be finite, it holds NaN or inf")
-    values = np.asarray(labels)
-    bad = ~np.isin(values, (-1, 1)) if signs else ~np.isfinite(values)
-    if bad.any():
-        wanted = "−1 or +1" if signs else "finite"
-        raise ValueError(f"labels must be {wanted}, got {values[bad][0]} at [{np.argmax(bad)}]")
-
-
-def _check_lams(lams: Array) -> None:
-    if not is_concrete(lams):
-        return
-    values = np.asarray(lams)
-    bad = ~(np.isfinite(values) & (values > 0))
-    if values.ndim != 1 or bad.any():
-        raise ValueError(f"lams must be positive, finite and one-dimensional, got {lams}")

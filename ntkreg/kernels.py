@@ -1,11 +1,12 @@
 """Kernels of a network: exact NTK and NNGP at infinite width, empirical NTK at finite width."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ntkreg._compat import neural_tangents
 from ntkreg._types import Array, Float, Params
@@ -15,29 +16,36 @@ from ntkreg.networks import Network
 # stay in the cache, on an accelerator a block keeps all of it busy.
 CPU_BLOCK, ACCELERATOR_BLOCK = 256, 2048
 
+ROWS = "rows"  # the axis of devices that the rows of a matrix are spread over
+
 
 def ntk(
     network: Network,
     x1: Float[Array, "n d"],
     x2: Float[Array, "m d"] | None = None,
     block_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Float[Array, "n m"]:
     """The exact infinite-width NTK of `network` (in `ntk` scaling) between x1 and x2.
 
     K(x, x′) = E⟨∇f(Θ; x), ∇f(Θ; x′)⟩ over the gradients of all layers. Without x2 it is the Gram
     matrix of x1, symmetric. It is made in square blocks of `block_size` rows, of a Gram matrix
     half of them, so that little memory is needed beside it. Entries are accurate to rounding ε,
-    but those between a point and itself, whose angle comes out of a cancellation, only to √ε:
-    2e-8 in float64, 1e-4 in float32.
+    but those between a point and itself or its opposite, whose angle comes out of a cancellation,
+    only to √ε: 2e-8 in float64, 1e-4 in float32.
+
+    With `devices` the rows are spread over them: each makes its n/len(devices) rows in blocks, and
+    none holds more of the matrix. Of a Gram matrix both halves are made then, symmetric up to
+    rounding.
 
     Source: Jacot, Gabriel, Hongler (NeurIPS 2018); Arora et al. (NeurIPS 2019); depth 2 is the
     kernel of Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
 
     Raises:
       ValueError: where the network has no known kernel, the feature dimensions differ, or
-        block_size is below 1.
+        block_size is below 1, `devices` is empty, or their number does not divide n.
     """
-    return _gram(_kernel_of(network), "ntk", x1, x2, block_size)
+    return _gram(_kernel_of(network), "ntk", x1, x2, block_size, devices)
 
 
 def nngp(
@@ -45,6 +53,7 @@ def nngp(
     x1: Float[Array, "n d"],
     x2: Float[Array, "m d"] | None = None,
     block_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Float[Array, "n m"]:
     """The covariance E f(Θ; x) f(Θ; x′) of the infinitely wide network at initialisation.
 
@@ -52,7 +61,7 @@ def nngp(
 
     Source: Neal (1996); Lee et al. (ICLR 2018).
     """
-    return _gram(_kernel_of(network), "nngp", x1, x2, block_size)
+    return _gram(_kernel_of(network), "nngp", x1, x2, block_size, devices)
 
 
 def empirical_ntk(
@@ -76,14 +85,48 @@ def _kernel_of(network: Network) -> Callable:
     return network.kernel
 
 
-def _gram(kernel, which, x1, x2, block_size):
+def _gram(kernel, which, x1, x2, block_size, devices):
     if x2 is not None and x1.shape[1] != x2.shape[1]:
         raise ValueError(f"x1 and x2 must share the dimension, got {x1.shape} and {x2.shape}")
+    block_size = checked_block_size(block_size)
+    if devices is None:
+        return _in_blocks(kernel, which, x1, x2, block_size)
+    mesh = _mesh(devices, x1.shape[0])
+    own = jax.device_put(x1, NamedSharding(mesh, PartitionSpec(ROWS)))
+    every = jax.device_put(x1 if x2 is None else x2, NamedSharding(mesh, PartitionSpec()))
+    return _in_shards(kernel, which, own, every, block_size, mesh)
+
+
+def checked_block_size(block_size: int | None) -> int:
+    """`block_size`, or where it is None the one for the default backend; ValueError below 1."""
     if block_size is None:
-        block_size = CPU_BLOCK if jax.default_backend() == "cpu" else ACCELERATOR_BLOCK
+        return CPU_BLOCK if jax.default_backend() == "cpu" else ACCELERATOR_BLOCK
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
-    return _in_blocks(kernel, which, x1, x2, block_size)
+    return block_size
+
+
+def _mesh(devices: Sequence[jax.Device], num_rows: int) -> Mesh:
+    if not len(devices):
+        raise ValueError(f"devices must name at least one device, got {devices}")
+    if num_rows % len(devices):
+        raise ValueError(
+            f"the number of devices must divide the rows of x1: got {len(devices)} devices and "
+            f"x1 with {num_rows} rows"
+        )
+    return Mesh(np.array(devices), (ROWS,))
+
+
+@functools.partial(jax.jit, static_argnames=("kernel", "which", "block_size", "mesh"))
+def _in_shards(kernel, which, x1, x2, block_size, mesh):
+    spread, whole = PartitionSpec(ROWS), PartitionSpec()
+    own_rows = lambda own, every: _in_blocks(kernel, which, own, every, block_size)
+    # A loop that starts from zeros, equal on all devices, and ends in rows that differ: the check
+    # of what varies over devices would want that said inside `_in_blocks`.
+    shards = jax.shard_map(
+        own_rows, mesh=mesh, in_specs=(spread, whole), out_specs=spread, check_vma=False
+    )
+    return shards(x1, x2)
 
 
 @functools.partial(jax.jit, static_argnames=("kernel", "which", "block_size"))
@@ -92,7 +135,7 @@ def _in_blocks(kernel, which, x1, x2, block_size):
     is_gram = x2 is None
     columns = x1 if is_gram else x2
     height, width = (min(block_size, points.shape[0]) for points in (x1, columns))
-    tops, lefts = _starts(x1.shape[0], height), _starts(columns.shape[0], width)
+    tops, lefts = block_starts(x1.shape[0], height), block_starts(columns.shape[0], width)
     top, left = np.meshgrid(tops, lefts, indexing="ij")
     wanted = top <= left if is_gram else np.full(top.shape, True)
 
@@ -112,6 +155,6 @@ def _in_blocks(kernel, which, x1, x2, block_size):
     return jax.lax.scan(write, matrix, corners)[0]
 
 
-def _starts(length: int, block_size: int) -> np.ndarray:
+def block_starts(length: int, block_size: int) -> np.ndarray:
     """Where blocks begin that cover `length`; the last one overlaps the one before."""
     return np.minimum(np.arange(0, length, block_size), length - block_size)

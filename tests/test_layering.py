@@ -17,6 +17,8 @@ ROOMS = (
     "convolutional",
     "fused",
     "kernels",
+    "gram_operators",
+    "gram_checks",
     "dual_solvers",
     "kernel_machines",
     "l1_machines",

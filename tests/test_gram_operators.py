@@ -1,0 +1,354 @@
+"""Gram operators against the matrices that they stand for, and the memory that they take."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkreg import kernel_machines, kernels
+from ntkreg.convolutional import convolutional
+from ntkreg.data import noisy_xor
+from ntkreg.gram_operators import (
+    as_operator,
+    from_inner_products,
+    from_matrix,
+    ntk_by_inner_product,
+    recomputed,
+    solve_shifted,
+)
+from ntkreg.kernel_machines import hard_margin_svm, min_norm_interpolant, ridge
+from ntkreg.networks import fully_connected
+
+NETWORK = fully_connected(2, 1)
+
+
+def on_D(n=60, dim=10, seed=0):
+    return noisy_xor(jax.random.key(seed), n, dim)
+
+
+def gaussian(n=60, dim=10):
+    drawn = jax.random.normal(jax.random.key(1), (n, dim))
+    return drawn, jnp.where(drawn[:, 0] * drawn[:, 1] > 0, 1.0, -1.0)
+
+
+DATA = {"D": on_D, "gaussian": gaussian}
+MADE = {
+    "matrix": lambda x: from_matrix(kernels.ntk(NETWORK, x)),
+    "recomputed": lambda x: recomputed(NETWORK, x, 7),
+    "inner products": lambda x: from_inner_products(NETWORK, x, 7),
+}
+# The table is for integers.
+CASES = [
+    ("matrix", "D"),
+    ("matrix", "gaussian"),
+    ("recomputed", "D"),
+    ("recomputed", "gaussian"),
+    ("inner products", "D"),
+]
+
+
+@pytest.mark.parametrize(("made", "data"), CASES)
+def test_products_and_diagonal_are_the_matrix_s(made, data):
+    """Up to what the entries between a point and itself are accurate to."""
+    x, y = DATA[data]()
+    operator, gram = MADE[made](x), kernels.ntk(NETWORK, x)
+    np.testing.assert_allclose(operator.product(y), gram @ y, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(operator.diagonal, jnp.diagonal(gram), rtol=1e-7)
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 30, 59, 60, 100])
+@pytest.mark.parametrize("make", [recomputed, from_inner_products])
+def test_the_block_size_changes_nothing(make, block_size):
+    x, y = on_D()
+    whole, blocked = make(NETWORK, x, 60), make(NETWORK, x, block_size)
+    np.testing.assert_allclose(blocked.product(y), whole.product(y), rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(blocked.diagonal, whole.diagonal, rtol=1e-7)
+
+
+@pytest.mark.parametrize("made", ["recomputed", "inner products"])
+def test_predictions_are_those_of_the_matrix_between_both_sets(made):
+    (x, y), new = on_D(), on_D(23, seed=1).x
+    expected = kernels.ntk(NETWORK, new, x) @ y
+    np.testing.assert_allclose(MADE[made](x).predict(new, y), expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(("made", "data"), CASES)
+def test_an_operator_gives_the_svm_of_its_matrix(made, data):
+    x, y = DATA[data]()
+    dense = hard_margin_svm(kernels.ntk(NETWORK, x), y, "active_set")
+    found = hard_margin_svm(MADE[made](x), y)
+    np.testing.assert_allclose(found.margin, dense.margin, rtol=1e-7)
+    size = float(jnp.max(jnp.abs(dense.coefficients)))
+    np.testing.assert_allclose(found.coefficients, dense.coefficients, atol=1e-5 * size)
+    assert -1e-12 < found.relative_gap <= 1e-10
+
+
+@pytest.mark.parametrize(("made", "data"), CASES)
+def test_ridge_by_products_is_ridge_by_factors(made, data):
+    x, y = DATA[data]()
+    lams = jnp.array([1.0, 1e-2, 1e-4])
+    dense, found = ridge(kernels.ntk(NETWORK, x), y, lams), ridge(MADE[made](x), y, lams)
+    np.testing.assert_allclose(found, dense, rtol=1e-5, atol=1e-5 * float(jnp.abs(dense).max()))
+
+
+def test_ridge_by_products_solves_its_equation_as_far_as_it_says():
+    (x, y), lams = gaussian(), jnp.array([1e-1, 1e-5])
+    gram = kernels.ntk(NETWORK, x)
+    for tolerance in (1e-3, 1e-11):
+        betas = ridge(from_matrix(gram), y, lams, tolerance)
+        reached = [
+            float(jnp.linalg.norm(gram @ beta + 60 * lam * beta - y) / jnp.linalg.norm(y))
+            for beta, lam in zip(betas, lams, strict=True)
+        ]
+        assert max(reached) <= tolerance
+        assert max(reached) > 1e-5 * tolerance
+
+
+def test_min_norm_by_products_interpolates():
+    x, y = gaussian()
+    gram = kernels.ntk(NETWORK, x)
+    found = min_norm_interpolant(from_matrix(gram), y)
+    np.testing.assert_allclose(found, min_norm_interpolant(gram, y), rtol=1e-6, atol=1e-8)
+
+
+def test_what_products_cannot_reach_is_said():
+    """Less than rounding, and targets that a kernel of rank one does not fit."""
+    x, y = on_D()
+    with pytest.raises(RuntimeError, match=r"relative residual 1e-30, got \d.*e-1\d"):
+        ridge(MADE["matrix"](x), y, jnp.ones(1), 1e-30)
+    with pytest.raises(RuntimeError, match="relative residual 1e-10, got nan"):
+        min_norm_interpolant(from_matrix(jnp.ones((2, 2))), jnp.array([1.0, -1.0]))
+
+
+def test_targets_of_zero_have_coefficients_of_zero():
+    assert not ridge(from_matrix(jnp.eye(3)), jnp.zeros(3), jnp.ones(1)).any()
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "quadratic", "identity"])
+def test_the_table_is_the_ntk(depth, activation):
+    """To 1e-10, and between x and ±x to what neural-tangents is accurate to."""
+    network = fully_connected(depth, 1, activation=activation)
+    x = on_D(40, 12).x
+    gram = np.asarray(kernels.ntk(network, x))
+    inner = np.asarray(x @ x.T, int)
+    found = np.asarray(ntk_by_inner_product(network, 11, 12))[inner + 11]
+    apart = np.abs(inner) < 11
+    assert apart.sum() > 1000
+    np.testing.assert_allclose(found[apart], gram[apart], rtol=1e-10)
+    np.testing.assert_allclose(found, gram, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+@pytest.mark.parametrize("square", [3, 7, 79])
+def test_the_table_ends_in_the_exact_limit(depth, square):
+    """K(x, x) = depth · ‖x‖²/(d · 2^(depth − 1)): each relu halves E f², and order · E f² is K."""
+    table = ntk_by_inner_product(fully_connected(depth, 1), square, square + 1)
+    limit = depth * square / (square + 1) / 2 ** (depth - 1)
+    np.testing.assert_allclose(table[-1], limit, rtol=1e-14)
+    if depth == 2:  # relu(u) relu(−u) = 0
+        assert abs(float(table[0])) < 1e-15
+
+
+def test_the_diagonal_is_exact_in_float32_too():
+    """K(x, x) = ‖x‖²/d at depth 2, where the matrix is off by some 1e-4 in general."""
+    x = on_D(50, 30).x
+    operator = from_inner_products(NETWORK, x.astype(jnp.float32))
+    assert operator.diagonal.dtype == jnp.float32
+    np.testing.assert_array_equal(operator.diagonal, np.float32(29 / 30))
+
+
+def test_other_integers_of_one_norm_are_looked_up_too():
+    """(5, 0), (3, 4), (−4, 3), …, of which −(3, 4) is opposite to one."""
+    x = jnp.array([[5.0, 0.0], [3.0, 4.0], [-4.0, 3.0], [-3.0, -4.0], [0.0, -5.0]])
+    gram = kernels.ntk(NETWORK, x)
+    operator = from_inner_products(NETWORK, x)
+    found = jax.vmap(operator.product)(jnp.eye(5))
+    np.testing.assert_allclose(found, gram, rtol=1e-7, atol=1e-7)
+
+
+def temp_bytes(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("make", [recomputed, from_inner_products])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_product_made_anew_takes_a_few_rows_of_memory(make, dtype):
+    """At most four blocks of rows, however many samples: n² entries would be 60 times as much."""
+    for n in (1000, 4000):
+        operator = make(NETWORK, on_D(n, 20).x.astype(dtype), 16)
+        product = lambda operator, v: operator.product(v)
+        block = 16 * n * dtype(0).itemsize
+        assert temp_bytes(product, operator, jnp.ones(n)) < 4 * block + 2**17
+
+
+def test_the_svm_of_a_float32_matrix_makes_no_second_one():
+    """Neither in float64, to add up in it, nor with signs."""
+    n = 3000
+    gram = jax.ShapeDtypeStruct((n, n), jnp.float32)
+    solve = lambda gram, labels: hard_margin_svm(gram, labels, "active_set")
+    assert temp_bytes(solve, gram, jnp.ones(n, jnp.float32)) < 0.2 * 4 * n**2
+
+
+def test_the_same_program_serves_operators_of_one_shape():
+    solve = jax.jit(lambda operator, labels: hard_margin_svm(operator, labels))
+    for seed in (0, 1):
+        data = on_D(seed=seed)
+        solve(from_inner_products(NETWORK, data.x, 7), data.y)
+    assert solve._cache_size() == 1
+
+
+@pytest.mark.parametrize("make", [recomputed, from_inner_products])
+def test_all_shifts_share_the_blocks_of_a_product(make):
+    x, y = on_D()
+    operator, shifts = make(NETWORK, x, 7), jnp.array([0.0, 1.0, 10.0])
+    text = str(jax.make_jaxpr(lambda shifts: solve_shifted(operator, shifts, y, 1e-8))(shifts))
+    assert "[7,60]" in text and "[3,7,60]" not in text
+    found = solve_shifted(operator, shifts, y, 1e-8)
+    assert found.coefficients.shape == (3, 60)
+    assert (found.residuals <= 1e-8).all()
+
+
+SPREAD = """
+    import jax, jax.numpy as jnp, numpy as np, pytest
+    jax.config.update("jax_enable_x64", True)
+    from ntkreg import kernels
+    from ntkreg.data import noisy_xor
+    from ntkreg.gram_operators import from_matrix
+    from ntkreg.kernel_machines import hard_margin_svm, ridge
+    from ntkreg.networks import fully_connected
+    devices = jax.devices()
+    assert len(devices) == 4
+    network = fully_connected(2, 1)
+    x, y = noisy_xor(jax.random.key(0), 60, 10)
+    other = noisy_xor(jax.random.key(1), 7, 10).x
+    for kernel in (kernels.ntk, kernels.nngp):
+        for x2 in (None, other):
+            one, four = kernel(network, x, x2, 7), kernel(network, x, x2, 7, devices)
+            np.testing.assert_allclose(four, one, rtol=1e-7, atol=1e-8)
+            assert four.sharding.spec == jax.P("rows")
+            shapes = {shard.data.shape for shard in four.addressable_shards}
+            assert shapes == {(15, one.shape[1])}
+            assert {shard.device for shard in four.addressable_shards} == set(devices)
+    with pytest.raises(ValueError, match="got 4 devices and x1 with 59 rows"):
+        kernels.ntk(network, x[:59], devices=devices)
+
+    gram, spread = kernels.ntk(network, x), kernels.ntk(network, x, devices=devices)
+    operator = from_matrix(spread)
+    text = jax.jit(lambda o, v: o.product(v)).lower(operator, y).compile().as_text()
+    assert "60,60" not in text and "f64[15,60]" in text  # no device sees more than its rows
+    assert operator.product(y).sharding.spec == jax.P("rows")
+    np.testing.assert_allclose(operator.product(y), gram @ y, rtol=1e-7, atol=1e-7)
+    dense = hard_margin_svm(gram, y, "active_set")
+    for given in (operator, spread):
+        found = hard_margin_svm(given, y, "active_set")
+        np.testing.assert_allclose(found.margin, dense.margin, rtol=1e-7)
+        np.testing.assert_allclose(found.coefficients, dense.coefficients, rtol=1e-4, atol=1e-6)
+        assert -1e-12 < found.relative_gap <= 1e-10
+    single = hard_margin_svm(from_matrix(spread.astype(jnp.float32)), y, tolerance=1e-6)
+    np.testing.assert_allclose(single.margin, dense.margin, rtol=1e-4)
+    lams = jnp.array([1e-1, 1e-3])
+    np.testing.assert_allclose(ridge(operator, y, lams), ridge(gram, y, lams), rtol=1e-6)
+    columns = jax.device_put(gram, jax.NamedSharding(spread.sharding.mesh, jax.P(None, "rows")))
+    with pytest.raises(ValueError, match="spread over devices by its rows"):
+        from_matrix(columns)
+"""
+
+
+def test_four_devices_hold_a_quarter_of_the_rows_each_and_solve_with_them():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command = [sys.executable, "-c", textwrap.dedent(SPREAD)]
+    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_one_device_may_be_named():
+    x = on_D().x
+    found = kernels.ntk(NETWORK, x, devices=jax.devices()[:1])
+    np.testing.assert_allclose(found, kernels.ntk(NETWORK, x), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("kernel", [kernels.ntk, kernels.nngp])
+def test_no_devices_are_refused(kernel):
+    with pytest.raises(ValueError, match=r"devices must name at least one device, got \[\]"):
+        kernel(NETWORK, on_D().x, devices=[])
+
+
+X = on_D().x
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (X.at[3, 4].set(0.5), r"integers of at most 256 in size, got 0\.5 at \[3, 4\]"),
+        (X.at[3, 4].set(jnp.nan), r"integers.*got nan at \[3, 4\]"),
+        (X.at[3, 4].set(257.0), r"integers.*got 257\.0 at \[3, 4\]"),
+        (X.at[3, 4].set(2.0), r"rows of ‖x‖² = 9, got 12 at \[3\]"),
+        (jnp.zeros((3, 4)), r"0 < ‖x‖².*got shape \(3, 4\) and ‖x‖² = 0"),
+        (jnp.ones((3, 1)), r"at least two columns.*got shape \(3, 1\)"),
+    ],
+)
+def test_a_table_wants_integers_of_one_norm(x, said):
+    with pytest.raises(ValueError, match=said):
+        from_inner_products(NETWORK, x)
+
+
+def test_predictions_by_table_want_points_of_that_norm():
+    operator = from_inner_products(NETWORK, X)
+    with pytest.raises(ValueError, match=r"rows of ‖x‖² = 9, got 4 at \[0\]"):
+        operator.predict(jnp.ones((2, 4)), jnp.ones(60))
+
+
+def test_a_table_cannot_be_made_under_a_trace():
+    with pytest.raises(ValueError, match="x must be concrete"):
+        jax.jit(lambda x: from_inner_products(NETWORK, x).diagonal)(X)
+
+
+def test_a_kernel_of_more_than_inner_products_has_no_table():
+    """A convolutional one sees where in an image the signs agree."""
+    x = jax.random.rademacher(jax.random.key(0), (8, 9), float)
+    with pytest.raises(ValueError, match=r"network\.kernel must be a function of inner products"):
+        from_inner_products(convolutional((3, 3, 1), 1), x)
+
+
+@pytest.mark.parametrize("make", [recomputed, from_inner_products])
+def test_networks_without_kernel_and_bad_blocks_are_refused(make):
+    with pytest.raises(ValueError, match=r"network\.kernel is None"):
+        make(NETWORK._replace(kernel=None), X)
+    with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
+        make(NETWORK, X, 0)
+
+
+def test_a_matrix_has_to_be_square():
+    with pytest.raises(ValueError, match=r"gram must be square, got shape \(2, 3\)"):
+        from_matrix(jnp.ones((2, 3)))
+
+
+def test_an_operator_is_its_own():
+    operator = from_matrix(jnp.eye(2))
+    assert as_operator(operator) is operator
+
+
+OPERATOR, SIGNS = from_matrix(jnp.eye(3)), jnp.array([1.0, -1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "machine", [hard_margin_svm, min_norm_interpolant, lambda k, y: ridge(k, y, jnp.ones(1))]
+)
+def test_machines_name_a_bad_operator(machine):
+    with pytest.raises(ValueError, match=r"gram must have shape \(2,\) for 2 labels, got \(3,\)"):
+        machine(OPERATOR, SIGNS[:2])
+    with pytest.raises(ValueError, match="gram must be finite"):
+        machine(from_matrix(jnp.eye(3).at[0, 1].set(jnp.nan)), SIGNS)
+
+
+def test_what_factorises_refuses_an_operator():
+    with pytest.raises(ValueError, match=r"interior_point.*gram must be an array"):
+        hard_margin_svm(OPERATOR, SIGNS, "interior_point")
+    with pytest.raises(ValueError, match=r"gram must be an array.*got a GramOperator"):
+        kernel_machines.logistic_path(OPERATOR, SIGNS, jnp.ones(1))
