@@ -99,9 +99,9 @@ def cell(given: Problem, network: Network | None = None) -> sweeps.Cell:
     return sweeps.Cell(prepare, advance, finish, steps, lambda point: steps)
 
 
-def sweep(given: Problem) -> Callable[[], np.ndarray]:
-    """ntkreg's engine, planned and compiled beforehand."""
-    compute = sweeps.prepared(cell(given), {"lam": given.lams})
+def sweep(given: Problem, **options) -> Callable[[], np.ndarray]:
+    """ntkreg's engine, planned and compiled beforehand, with options of `sweeps.prepared`."""
+    compute = sweeps.prepared(cell(given), {"lam": given.lams}, **options)
     return lambda: compute().arrays["loss"]
 
 

@@ -6,6 +6,7 @@ hard-margin SVM of it. As in the benchmark the table holds times, which no secon
 
 import dataclasses
 import functools
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ from ntkreg.lanes import Programs
 # Quantity -> its axes, with the exponents of the counted operations and of the bytes held.
 COUNTED = {
     "training step": {
-        "num_samples": (1, 1), "width": (1, 1), "dim": (1, 0), "num_lams": (1, 1)
+        "num_samples": (1, 1), "width": (1, 1), "dim": (1, 0), "num_lams": (1, 1),
+        "num_workers": (-1, 1), "devices": (-1, 0),
     },
     "gram matrix": {"num_samples": (2, 2), "dim": (1, 0)},
     "hard-margin SVM": {"num_samples": (2, 2)},
@@ -120,6 +122,22 @@ def _training_lines(config: Config) -> Iterator[tuple]:
         runs = {size: contenders.sweep(given) for size, given in problems.items()}
         held = {size: _held(given) for size, given in problems.items()}
         yield "training step", axis, runs, held
+    yield _parallel_line(contenders.problem(base))
+
+
+def _parallel_line(given: contenders.Problem) -> tuple:
+    """Over devices where there are several, else over the workers of a CPU."""
+    count, axis = len(jax.local_devices()), "devices"
+    if count == 1:
+        count, axis = os.cpu_count() or 1, "num_workers"
+    sizes = [2**k for k in range(count.bit_length())]
+    runs = {size: contenders.sweep(given, **{axis: size}) for size in sizes}
+    one = _held(given._replace(lams=given.lams[:1]))
+    num_lams = len(given.lams)
+    held = {
+        size: one * (min(size, num_lams) if axis == "num_workers" else num_lams) for size in sizes
+    }
+    return "training step", axis, runs, held
 
 
 def _held(given: contenders.Problem) -> int:
@@ -204,6 +222,8 @@ def lines(rows: list[dict[str, Any]]) -> list[Line]:
     for quantity, axes in COUNTED.items():
         for axis, (counted, bytes_counted) in axes.items():
             part = table[(table.quantity == quantity) & (table.axis == axis)]
+            if part["size"].nunique() < 2:
+                continue
             seconds = part.pivot(index="size", columns="repeat", values="seconds")
             held = part.groupby("size").num_bytes.first().to_numpy(float)
             sizes = seconds.index.to_numpy(float)

@@ -9,7 +9,8 @@ import pandas
 from ntkreg.experiments import scaling
 
 LABELS = {
-    "num_samples": "samples n", "width": "width", "dim": "dimension d", "num_lams": "number of λ"
+    "num_samples": "samples n", "width": "width", "dim": "dimension d", "num_lams": "number of λ",
+    "num_workers": "workers on one CPU", "devices": "devices",
 }  # fmt: skip
 
 

@@ -75,7 +75,9 @@ def page(results: pathlib.Path) -> str:
     folders = sorted((results / "scaling").glob("*/summary.csv"))
     parts = [HEAD, *(_device(path.parent) for path in folders)]
     if not any("cpu" not in path.parent.name for path in folders):
-        parts.append("## An accelerator\n\nnot run: `uv run launch/scaling.py --preset=full`")
+        parts.append(
+            "## An accelerator, several devices\n\nnot run: `uv run launch/scaling.py --preset=full`"
+        )
     config = separation.Config.preset("full")
     num_shapes = len({row[:2] + row[3:] for row in separation.cells(config)})
     told = dict(table=_markdown(projections(config)), num_shapes=num_shapes, efficiency=EFFICIENCY)
@@ -119,7 +121,12 @@ HEAD = """# Scaling
 Written by `uv run launch/scaling.py`. Each size is varied alone, the others stay at their base.
 Exponents are fitted over the upper half of the sizes, with 95 % intervals by bootstrap over
 repeats. `counted` is the exponent of the floating-point operations, or of the bytes that the
-arrays hold. Times of training are those of a whole run of all λ."""
+arrays hold. Times of training are those of a whole run of all λ.
+
+Where the time grows less than the operations: products over few dimensions leave a CPU's vector
+units half idle, so the first dimensions cost little; and an entry of the Gram matrix takes an arc
+cosine and a square root, which outweigh its inner product up to several hundred dimensions. The SVM
+takes some more products as n grows."""
 
 TAIL = """## What larger machines would do
 
