@@ -13,6 +13,7 @@ import pytest
 
 from ntkreg import fused, trainers
 from ntkreg.data import Dataset
+from ntkreg.experiments.scaling import step_traffic
 from ntkreg.networks import check_homogeneous, fully_connected
 from ntkreg.objectives import get_loss, log_objective
 
@@ -182,26 +183,13 @@ def test_auto_lowers_to_triton_for_cuda_and_to_xla_for_a_cpu(lanes, monkeypatch)
     assert max(sizes) < np.prod([*lanes, 400, 100])
 
 
-def bytes_of_a_step(network, data, lanes=0):
-    """Bytes that a compiled step of training reads and writes, as XLA counts them."""
-    trainer = trainers.Trainer(network)
-    knobs = trainers.knobs(1e-3, 0.01, jnp.float32)
-    params = optax.tree.cast(network.init(jax.random.key(1), data.x.shape[1]), jnp.float32)
-    state = trainers.init(trainer, params)
-    step = lambda s: trainers.step(trainer, data, knobs, s)
-    if lanes:
-        step, state = jax.vmap(step), jax.tree.map(lambda v: jnp.stack([v] * lanes), state)
-    return jax.jit(step).lower(state).compile().cost_analysis()["bytes accessed"]
-
-
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="measured on a CPU")
 @pytest.mark.parametrize(
     ("n", "d", "width", "lanes", "ratio"),
     [(400, 20, 100, 0, 2.4), (400, 20, 100, 8, 2.2), (1600, 20, 128, 0, 2.8)],
 )
 def test_a_step_moves_fewer_bytes(n, d, width, lanes, ratio):
-    """No loop is in these programs, so XLA's count is that of what runs."""
     data = problem(n, d)
     plain, other = fully_connected(2, width), fused.two_layer(width, "xla")
-    found = bytes_of_a_step(plain, data, lanes) / bytes_of_a_step(other, data, lanes)
+    found = step_traffic(plain, data, lanes) / step_traffic(other, data, lanes)
     assert found >= ratio

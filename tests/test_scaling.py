@@ -27,7 +27,11 @@ def synthetic(power=1.0):
                         | dict(seconds=seconds, num_bytes=float(size) ** held)
                     )
     claim = dict(quantity="claim of a chunk", axis="", size=1, repeat=0, seconds=2e-4)
-    return [*rows, claim]
+    steps = [
+        dict(quantity=f"{name} step", axis="n = 400", size=1, num_bytes=moved)
+        for name, moved in (("plain", 3.0 * 2**20), ("fused", 2.0**20))
+    ]
+    return [*rows, *steps, claim]
 
 
 @pytest.mark.parametrize("power", [1.0, 1.5])
@@ -43,9 +47,13 @@ def test_exponents_are_those_of_the_larger_sizes(power):
 def test_a_small_run_has_every_line_and_repeat():
     rows = scaling.run(CONFIG)
     table = pandas.DataFrame(rows)
-    counts = table[table["axis"] != ""].groupby(["quantity", "axis"])["size"].nunique()
+    timed = table[(table["axis"] != "") & table.seconds.notna()]
+    counts = timed.groupby(["quantity", "axis"])["size"].nunique()
     assert len(counts) == 8 and (counts == 2).all()
-    assert (table.seconds > 0).all() and table.repeat.nunique() == CONFIG.num_repeats
+    moved = table[table.quantity.str.endswith("n step") | table.quantity.str.endswith("d step")]
+    assert len(moved) == 2 * 4 and (moved.num_bytes > 0).all()
+    assert (table.seconds.drop(moved.index) > 0).all()
+    assert table.repeat.nunique() == CONFIG.num_repeats
     held = {(line.quantity, line.axis): line.bytes_exponent for line in scaling.lines(rows)}
     assert (
         0.7 < held["training step", "num_lams"] < 1.1 and held["gram matrix", "num_samples"] > 1.8
@@ -60,6 +68,7 @@ def test_the_page_tells_what_ran_and_what_did_not(tmp_path):
     (folder / "run.json").write_text('{"hardware": "1 × cpu", "command": "scaling.py"}')
     page = scaling_page.page(tmp_path)
     assert "| training step | num_samples |" in page and "0.2 ms" in page
+    assert "| n = 400 | 3 | 1 | 3 |" in page
     assert "not run: `uv run launch/scaling.py --preset=full`" in page
     assert "H100" in page and "{" not in page
     folder.rename(tmp_path / "scaling" / "nvidia-h100")

@@ -13,16 +13,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas
 import tqdm
 
-from ntkreg import kernels, networks, sharing, timing
+from ntkreg import fused, kernels, networks, sharing, timing, trainers
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, contenders, kernel_contenders, repeats, statistics
 from ntkreg.experiments.contenders import Work
 from ntkreg.kernel_machines import hard_margin_svm
 from ntkreg.lanes import Programs
+from ntkreg.networks import Network
 
 # Quantity -> its axes, with the exponents of the counted operations and of the bytes held.
 COUNTED = {
@@ -33,6 +36,7 @@ COUNTED = {
     "gram matrix": {"num_samples": (2, 2), "dim": (1, 0)},
     "hard-margin SVM": {"num_samples": (2, 2)},
 }  # fmt: skip
+TRAFFIC_DIM = 20
 CLAIMS = 200  # chunks that are claimed to time one
 
 
@@ -102,7 +106,7 @@ def run(config: Config) -> list[dict[str, Any]]:
             size = row.pop("contender")
             named = {"quantity": quantity, "axis": axis, "size": size}
             rows.append({**named, **row, "num_bytes": num_bytes[size]})
-    return rows + list(_claim_rows(config.num_repeats))
+    return rows + list(_traffic_rows(config)) + list(_claim_rows(config.num_repeats))
 
 
 def _training_lines(config: Config) -> Iterator[tuple]:
@@ -175,6 +179,36 @@ def _kernel_lines(config: Config) -> Iterator[tuple]:
 
     runs = {m: machine(m) for m in grams}
     yield "hard-margin SVM", "num_samples", runs, {m: 4 * m**2 for m in grams}
+
+
+def _traffic_rows(config: Config) -> Iterator[dict[str, Any]]:
+    """Bytes of a step of the plain and of the fused network, at the first sizes and the largest."""
+    for n in sorted({config.num_samples[0], max(config.num_samples)}):
+        for width in sorted({config.widths[0], max(config.widths)}):
+            samples = kernel_contenders.samples(n, TRAFFIC_DIM)
+            networks_by_name = {
+                "plain": networks.fully_connected(2, width), "fused": fused.two_layer(width)
+            }  # fmt: skip
+            for name, network in networks_by_name.items():
+                shape = f"n = {n}, d = {TRAFFIC_DIM}, width = {width}"
+                moved = step_traffic(network, samples)
+                yield {"quantity": f"{name} step", "axis": shape, "size": 1, "num_bytes": moved}
+
+
+def step_traffic(network: Network, samples: Dataset, num_lanes: int = 0) -> float:
+    """Bytes that a compiled step of training reads and writes, as XLA counts them.
+
+    Adam on the log objective, float32; of one network, or of num_lanes vmapped ones. No loop is in
+    the program, which XLA would count once.
+    """
+    trainer = trainers.Trainer(network)
+    knobs = trainers.knobs(1e-3, 0.01, jnp.float32)
+    params = network.init(jax.random.key(1), samples.x.shape[1])
+    state = trainers.init(trainer, optax.tree.cast(params, jnp.float32))
+    step = lambda state: trainers.step(trainer, samples, knobs, state)
+    if num_lanes:
+        step, state = jax.vmap(step), jax.tree.map(lambda v: jnp.stack([v] * num_lanes), state)
+    return jax.jit(step).lower(state).compile().cost_analysis()["bytes accessed"]
 
 
 def _claim_rows(num_repeats: int) -> Iterator[dict[str, Any]]:

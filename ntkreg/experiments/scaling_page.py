@@ -75,9 +75,7 @@ def page(results: pathlib.Path) -> str:
     folders = sorted((results / "scaling").glob("*/summary.csv"))
     parts = [HEAD, *(_device(path.parent) for path in folders)]
     if not any("cpu" not in path.parent.name for path in folders):
-        parts.append(
-            "## An accelerator, several devices\n\nnot run: `uv run launch/scaling.py --preset=full`"
-        )
+        parts += ["## An accelerator, several devices", f"not run: `{FULL}`"]
     config = separation.Config.preset("full")
     num_shapes = len({row[:2] + row[3:] for row in separation.cells(config)})
     told = dict(table=_markdown(projections(config)), num_shapes=num_shapes, efficiency=EFFICIENCY)
@@ -111,11 +109,29 @@ def _device(folder: pathlib.Path) -> str:
     return (
         f"## {run['hardware']}\n\n`uv run launch/{run['command']}`\n\n"
         f"{_markdown(pandas.DataFrame(table))}\n\n"
+        f"{_traffic(rows)}\n\n"
         f"Claiming a chunk of a record and giving it back: {1e3 * claim:.2g} ms.\n\n"
         f"![growth of time](scaling/{folder.name}/figure.png)"
     )
 
 
+def _traffic(rows: list[dict]) -> str:
+    """What a step of training moves, plain and fused."""
+    table = pandas.DataFrame(rows)
+    steps = table[table.quantity.isin(["plain step", "fused step"])]
+    moved = steps.pivot(index="axis", columns="quantity", values="num_bytes").reset_index()
+    told = pandas.DataFrame(
+        {
+            "bytes moved by a step, as XLA counts them": moved["axis"],
+            "plain": moved["plain step"] / 2**20,
+            "fused": moved["fused step"] / 2**20,
+            "ratio": moved["plain step"] / moved["fused step"],
+        }
+    )
+    return _markdown(told.rename(columns={"plain": "plain, MiB", "fused": "`fused`, MiB"}))
+
+
+FULL = "uv run launch/scaling.py --preset=full"
 HEAD = """# Scaling
 
 Written by `uv run launch/scaling.py`. Each size is varied alone, the others stay at their base.
