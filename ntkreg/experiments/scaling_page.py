@@ -84,7 +84,7 @@ def page(results: pathlib.Path) -> str:
 
 def _markdown(table: pandas.DataFrame) -> str:
     rows = [list(table), ["---"] * table.shape[1], *table.itertuples(index=False)]
-    shown = lambda cell: f"{cell:.2g}" if isinstance(cell, float) else str(cell)
+    shown = lambda cell: f"{cell:.3g}" if isinstance(cell, float) else str(cell)
     return "\n".join(f"| {' | '.join(map(shown, row))} |" for row in rows)
 
 
