@@ -1,23 +1,64 @@
-"""Writes results/README.md, the table of claims, from the records in results/.
+"""Runs every experiment at a preset, then writes the table of claims.
 
-uv run launch/reproduce.py
+    uv run launch/reproduce.py                   # the page alone, from the results that are there
+    uv run launch/reproduce.py --preset=smoke    # some minutes: does everything run?
+    uv run launch/reproduce.py --preset=laptop   # the whole table, on two cores
+    uv run launch/reproduce.py --preset=full     # one accelerator
+
+Experiments that are complete are only drawn again; one that was stopped goes on. The table goes to
+results/README.md, that of smoke to results/smoke.md. Exits with 1 where an experiment ended in an
+error, after the others have run.
 """
 
 import pathlib
+import subprocess
+import sys
+import time
 
 from absl import app, flags
 
 from ntkreg import records
 from ntkreg.experiments import report
 
+PRESET = flags.DEFINE_enum(
+    "preset", None, ["smoke", "laptop", "full"], "Sizes of the experiments; without it none is run."
+)
 RESULTS = flags.DEFINE_string("results", "results", "Folder of the results.")
+ONLY = flags.DEFINE_list("only", None, "Names of the experiments to run [all].")
 
 
 def main(argv: list[str]) -> None:
-    del argv
+    if argv[1:]:
+        sys.exit(f"reproduce: arguments must be flags, got {' '.join(argv[1:])}")
     results = pathlib.Path(RESULTS.value)
-    records.write_text(results / "README.md", report.page(results))
-    print(f"wrote {results / 'README.md'}")
+    failed = run_all(results) if PRESET.value else []
+    page, presets = results / "README.md", ("laptop", "full")
+    if PRESET.value == "smoke":
+        page, presets = results / "smoke.md", ("smoke",)
+    records.write_text(page, report.page(results, presets))
+    print(f"wrote {page}")
+    if failed:
+        sys.exit(f"reproduce: {', '.join(failed)} ended in an error, see above")
+
+
+def run_all(results: pathlib.Path) -> list[str]:
+    """Runs the experiments one after the other; returns the names of those that failed."""
+    names = ONLY.value or list(report.EXPERIMENTS)
+    unknown = set(names) - set(report.EXPERIMENTS)
+    if unknown:
+        sys.exit(
+            f"reproduce: only must name experiments ({', '.join(report.EXPERIMENTS)}), got "
+            f"{', '.join(sorted(unknown))}"
+        )
+    failed, begun = [], time.time()
+    for number, name in enumerate(names, 1):
+        print(f"[{number} of {len(names)}, {time.time() - begun:.0f} s] {name}", flush=True)
+        launcher = pathlib.Path(__file__).with_name(f"{name}.py")
+        out = f"--out={results / name / PRESET.value}" if RESULTS.value != "results" else None
+        line = [sys.executable, launcher, f"--preset={PRESET.value}", *([out] if out else [])]
+        if subprocess.run(line).returncode:
+            failed.append(name)
+    return failed
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ class Claim:
       source: where it comes from.
       predicted, measured: the numbers, in words that fit a table.
       interval: how sure the measured one is, with the method named.
+      certified: whether the measured one rests on proofs, closed forms or certificates, whatever
+        training reached.
       status: whether what was measured agrees with what was predicted.
       command: what computes it again.
-      hardware: where it was computed, and in what time.
+      hardware, time: where it was computed, and how long that took.
     """
 
     statement: str
@@ -24,15 +26,23 @@ class Claim:
     predicted: str
     measured: str = "—"
     interval: str = "—"
+    certified: bool = False
     status: Literal["holds", "fails", "not run"] = "not run"
     command: str = "—"
     hardware: str = "—"
+    time: str = "—"
 
 
 def table(claims: Sequence[Claim]) -> str:
     """The claims as a Markdown table."""
     names = [field.name for field in dataclasses.fields(Claim)]
-    rows = [[str(getattr(claim, name)).replace("|", "\\|") for name in names] for claim in claims]
+    rows = [[_told(getattr(claim, name)) for name in names] for claim in claims]
     header = [name.capitalize() for name in names]
     lines = [header, ["---"] * len(names), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _told(value: str | bool) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value.replace("|", "\\|")

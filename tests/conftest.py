@@ -1,7 +1,11 @@
 """float64 for every test, and hypothesis that draws the same examples each time."""
 
+import importlib
+import os
+
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 
@@ -9,3 +13,22 @@ hypothesis.settings.register_profile(
     "ntkreg", deadline=None, max_examples=10, derandomize=True, database=None
 )
 hypothesis.settings.load_profile("ntkreg")
+
+
+@pytest.fixture(scope="session")
+def smoke_results(tmp_path_factory):
+    """A folder of results at the smoke preset, shared by all workers of a run of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "results"
+
+
+@pytest.fixture(scope="session")
+def smoke_record(smoke_results):
+    """The record of an experiment at the smoke preset, by name: computed once for all workers."""
+
+    def record(name):
+        experiment = importlib.import_module(f"ntkreg.experiments.{name}")
+        config = experiment.Config.preset("smoke")
+        return experiment.run(config, smoke_results / name / "smoke" / "record")
+
+    return record

@@ -18,8 +18,8 @@ CONFIG = Config.preset("smoke")
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return approximate.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("approximate")
 
 
 def test_every_network_found_has_at_least_the_proved_margin(record):

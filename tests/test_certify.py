@@ -13,8 +13,8 @@ from ntkreg.records import Record
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    return certify.run(Config.preset("smoke"), tmp_path_factory.mktemp("certify"))
+def smoke(smoke_record):
+    return smoke_record("certify")
 
 
 def test_each_step_closes_in_on_the_max_margin(smoke):

@@ -9,7 +9,6 @@ import pytest
 
 from ntkreg import certificates
 from ntkreg.data import Dataset
-from ntkreg.experiments import finite_width
 from ntkreg.experiments.finite_width import Config, cells
 from ntkreg.experiments.finite_width_claims import (
     COLUMNS,
@@ -28,8 +27,8 @@ WIDTHS, SIZES = (2, 4, 8, 16, 32, 64, 128), (8, 12, 16, 24, 48)
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return finite_width.run(Config.preset("smoke"), tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("finite_width")
 
 
 def rows_of(optimizer, law, noise=0.0, lam=1e-2, draws=4):

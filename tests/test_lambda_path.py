@@ -25,8 +25,8 @@ LAMS = (1e-6, 1e-16, 1e-32, 1e-64, 1e-100, 1e-200)
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return lambda_path.run(Config.preset("smoke"), tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("lambda_path")
 
 
 def paths(dataset, kind, number, starts, order=2, depth=2, power=2.0, gamma=0.05):

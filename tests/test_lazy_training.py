@@ -25,8 +25,8 @@ AXES = ("width", "prediction_distance")
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return lazy_training.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("lazy_training")
 
 
 def all_rows():

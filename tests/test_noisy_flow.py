@@ -25,8 +25,8 @@ from ntkreg.experiments.noisy_flow_figure import figure
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return noisy_flow.run(Config.preset("smoke"), tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("noisy_flow")
 
 
 def row(part, dataset, noise, seed=0, **known):

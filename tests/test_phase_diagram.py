@@ -5,7 +5,6 @@ import itertools
 import pandas
 import pytest
 
-from ntkreg.experiments import phase_diagram
 from ntkreg.experiments.phase_diagram import PUBLISHED, Config
 from ntkreg.experiments.phase_diagram_claims import (
     COLUMNS,
@@ -91,8 +90,8 @@ def test_the_baseline_fails_far_from_the_published_size():
     assert low <= at <= high and at == pytest.approx(PUBLISHED[20], rel=0.01)
 
 
-def test_a_small_run_needs_lam_only_from_a_large_start(tmp_path):
-    record = phase_diagram.run(CONFIG, tmp_path)
+def test_a_small_run_needs_lam_only_from_a_large_start(smoke_record):
+    record = smoke_record("phase_diagram")
     rows = table(record)
     assert list(rows.columns) == list(COLUMNS)
     errors = diagram(rows, CONFIG).pivot_table(

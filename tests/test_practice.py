@@ -27,8 +27,8 @@ SEEDS = range(5)
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return practice.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("practice")
 
 
 def rows_of(predictor, schedule, error, residual=np.nan):

@@ -28,8 +28,8 @@ CONFIG = Config.preset("smoke")
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return regression.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("regression")
 
 
 # The laws ----------------------------------------------------------------------------------------

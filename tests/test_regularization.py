@@ -7,7 +7,6 @@ import numpy as np
 import pandas
 import pytest
 
-from ntkreg.experiments import regularization
 from ntkreg.experiments.regularization import Config
 from ntkreg.experiments.regularization_claims import (
     COLUMNS,
@@ -24,8 +23,8 @@ WIDTH = 256
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return regularization.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("regularization")
 
 
 def all_rows():

@@ -1,6 +1,5 @@
 """Teachers: the samples and what is planted in them, a small run, and claims that can fail."""
 
-import dataclasses
 import functools
 
 import jax
@@ -11,7 +10,6 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from ntkreg.bounds import kernel_bound, two_layer_bound
-from ntkreg.experiments import teacher
 from ntkreg.experiments.teacher import PREDICTORS, TASKS, Config, planted_objective, samples_of
 from ntkreg.experiments.teacher_claims import (
     BOUNDS,
@@ -26,7 +24,7 @@ from ntkreg.experiments.teacher_figure import figure
 from ntkreg.objectives import get_loss
 
 # Two of the tasks, one of each loss: the third would only be compiled again.
-CONFIG = dataclasses.replace(Config.preset("smoke"), tasks=("classification", "regression"))
+CONFIG = Config.preset("smoke")
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -35,8 +33,8 @@ def drawn(task, seed):
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return teacher.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("teacher")
 
 
 @pytest.mark.parametrize("task", TASKS)

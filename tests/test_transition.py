@@ -81,9 +81,8 @@ def test_the_figure_has_three_panels_with_a_line_for_every_dimension():
     assert texts == [f"d = {dim}" for dim in Config().dims]
 
 
-def test_cells_decide_every_sample_and_train_on_it(tmp_path):
-    config = Config.preset("smoke")
-    record = transition.run(config, tmp_path)
+def test_cells_decide_every_sample_and_train_on_it(smoke_record):
+    record = smoke_record("transition")
     assert (record.arrays["refuted"] != record.arrays["optimal"]).all()
     few, many = record.arrays["normalized_margin"][-2:]
     assert (many > 0.1).all() and (many <= 0.125 * (1 + 1e-6)).all()

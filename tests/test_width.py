@@ -23,8 +23,8 @@ WIDTHS = (1, 4, 16, 64)
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return width.run(CONFIG, tmp_path_factory.mktemp("smoke"))
+def record(smoke_record):
+    return smoke_record("width")
 
 
 def rows_of(dataset, depth, width, seeds, margin, error=np.nan, bound=np.nan, reference=np.nan):

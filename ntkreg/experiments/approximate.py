@@ -38,6 +38,7 @@ CLAIM = Claim(
     statement="A network within β of the minimum has a margin ≥ γ*/(10β) once λ is small",
     source="Wei et al. 2019, Section 4, β-approximate minimizers (v4's form)",
     predicted="γ ≥ γ*/(10β) for 1 ≤ β ≤ 2; derived here: ≥ γ*/β in the limit, and no better",
+    certified=True,
 )
 
 

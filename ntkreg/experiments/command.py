@@ -206,14 +206,3 @@ def write(
         **provenance.provenance(),
     }
     records.write_text(out / "run.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-
-
-def claims_of(folder: pathlib.Path, fallbacks: Sequence[Claim]) -> list[Claim]:
-    """The claims of a finished run in `folder`, with command and hardware; else `fallbacks`."""
-    path = folder / "run.json"
-    if not path.exists():
-        return list(fallbacks)
-    run = json.loads(path.read_text())
-    command = f"`uv run launch/{run['command']}`"
-    hardware = f"{run['hardware']}; {run['seconds']:.0f} s"
-    return [Claim(**{**c, "command": command, "hardware": hardware}) for c in run["claims"]]

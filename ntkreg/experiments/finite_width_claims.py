@@ -26,18 +26,21 @@ SUCCESS = Claim(
     source="slides, the open question; derived here",
     predicted="open; that half of the runs succeed from some width on. n + 1 neurons suffice for a "
     "minimizer to exist",
+    certified=True,
 )
 NOISE = Claim(
     statement="Resampling noise, quenched, helps gradient descent to the global minimum at finite "
     "width",
     source="slides, the open question; Wei et al. 2019, Section 3, at infinite width",
     predicted="open: share of successes with noise less that without > 0",
+    certified=True,
 )
 CURING = Claim(
     statement="Inserting the direction that the dual oracle misses, and training on, turns every "
     "failure into the certified minimum",
     source="derived here (ntkreg.insertion); Bach 2017 for column generation",
     predicted="≥ 99 % of the failures",
+    certified=True,
 )
 CLAIMS = (SUCCESS, NOISE, CURING)
 

@@ -24,6 +24,7 @@ CERTIFIED = Claim(
     source=SOURCE,
     predicted="γ_λ/γ* → 1: at the least λ ≥ 0.985 on all sets, median ≥ 0.995, by networks at the "
     "minimum",
+    certified=True,
 )
 DEEP = Claim(
     statement="The same at depths 2 to 6, for relu, linear and quadratic networks and ‖Θ‖^r with "

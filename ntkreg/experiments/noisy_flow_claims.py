@@ -27,11 +27,13 @@ ESCAPE = Claim(
     source=SOURCE,
     predicted="without noise within 1 % of the trap's certified level; noise, then a quench, and "
     "uniform starts end ≤ 1e-3 above the certified minimum",
+    certified=True,
 )
 POLYNOMIAL = Claim(
     statement="The number of iterations to relative gap ε grows at most polynomially in 1/ε and d",
     source=SOURCE,
     predicted="exponents at most 4 in 1/ε and 2 in d, by more than their intervals",
+    certified=True,
 )
 CLAIMS = (ESCAPE, POLYNOMIAL)
 

@@ -1,13 +1,15 @@
 """The table of claims: all experiments, and the page that is made of what they left."""
 
 import dataclasses
+import json
 import pathlib
+from collections.abc import Sequence
 
 from ntkreg import claims
+from ntkreg.claims import Claim
 from ntkreg.experiments import (
     approximate,
     certify,
-    command,
     finite_width_claims,
     lambda_path_claims,
     lazy_training_claims,
@@ -41,24 +43,42 @@ EXPERIMENTS = {
 }
 
 
-def page(results: pathlib.Path) -> str:
-    """The page: one row per experiment and preset, "not run" where there is no record."""
+def page(results: pathlib.Path, presets: Sequence[str] = ("laptop", "full")) -> str:
+    """The page: one row per claim and preset, "not run" where there is no record."""
     rows, figures = [], []
     for name, unrun in EXPERIMENTS.items():
-        for preset in ("laptop", "full"):
-            folder = results / name / preset
-            line = f"`uv run launch/{name}.py --preset={preset}`"
-            fallbacks = [dataclasses.replace(claim, command=line) for claim in unrun]
-            rows += command.claims_of(folder, fallbacks)
-            if (folder / "figure.png").exists():
+        for preset in presets:
+            rows += claims_of(results / name / preset, name, unrun)
+            if (results / name / preset / "figure.png").exists():
                 figures.append(f"![{name}, {preset}]({name}/{preset}/figure.png)\n")
     return "\n".join(
         [
             "# Claims",
             "",
-            "Written by `uv run launch/reproduce.py` from the `run.json` of each experiment.",
+            f"Written by `uv run launch/reproduce.py --preset={presets[0]}`, which runs every "
+            "experiment, from the `run.json` of each. Certified: whether the number rests on "
+            "proofs, closed forms or certificates, whatever training reached.",
             "",
             claims.table(rows),
             *figures,
         ]
     )
+
+
+def claims_of(folder: pathlib.Path, name: str, unrun: Sequence[Claim]) -> list[Claim]:
+    """The claims of a finished run in `folder`, with command, hardware and time; else `unrun`."""
+    path = folder / "run.json"
+    if not path.exists():
+        line = f"`uv run launch/{name}.py --preset={folder.name}`"
+        return [dataclasses.replace(claim, command=line) for claim in unrun]
+    run = json.loads(path.read_text())
+    told = {
+        "command": f"`uv run launch/{run['command']}`",
+        "hardware": run["hardware"],
+        "time": f"{run['seconds']:.0f} s",
+    }
+    certified = {claim.statement: claim.certified for claim in unrun}
+    return [
+        Claim(**{**found, **told, "certified": certified.get(found["statement"], False)})
+        for found in run["claims"]
+    ]

@@ -98,8 +98,8 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        dim=5, sizes=(40,), num_trials=2, width=32, lams=(1e-2, 1e-5), num_steps=500,
-        learning_rate=0.01, num_test=500,
+        tasks=("classification", "regression"), dim=5, sizes=(40,), num_trials=2, width=32,
+        lams=(1e-2, 1e-5), num_steps=500, learning_rate=0.01, num_test=500,
     ),
     "laptop": {},
     "full": dict(

@@ -33,6 +33,7 @@ CLAIM = Claim(
     "transition that sharpens with d",
     source="derived here; Wei et al. 2019, Theorem 2.1, has O(d) for the error",
     predicted="n at which half of the samples have it ∝ d¹; width of the transition / n falls",
+    certified=True,
 )
 
 

@@ -23,6 +23,7 @@ WIDTH = Claim(
     "certified max margin of all widths",
     source=SOURCE,
     predicted="non-decreasing; constant from width n + 1 on (two layers)",
+    certified=True,
 )
 ERROR = Claim(
     statement="On a teacher's labels and on digits larger networks have larger margins and no "
