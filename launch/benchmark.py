@@ -9,9 +9,10 @@ Writes summary.csv (one row for every repeat), run.json and figure.png to result
 
 import time
 
+import jax
 import pandas
 
-from ntkreg.experiments import benchmark, command
+from ntkreg.experiments import benchmark, benchmark_claims, command
 from ntkreg.experiments.benchmark import Config
 from ntkreg.experiments.benchmark_figure import figure
 
@@ -33,7 +34,9 @@ def execute(config: Config, out) -> None:
     if missing:
         print(f"not installed, left out: {', '.join(sorted(missing))} (extra bench)")
     rows = benchmark.run(config)
-    command.write(out, config, pandas.DataFrame(rows), figure(rows), time.time() - begun)
+    is_accelerator = jax.default_backend() != "cpu"
+    found = [benchmark_claims.claim(rows)] if is_accelerator else []
+    command.write(out, config, pandas.DataFrame(rows), figure(rows), time.time() - begun, found)
     with pandas.option_context(
         "display.width", 120, "display.max_columns", 9, "display.precision", 2
     ):

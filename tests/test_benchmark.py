@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_launch import launched
 
-from ntkreg.experiments import benchmark, contenders, kernel_contenders, repeats
+from ntkreg.experiments import benchmark, benchmark_claims, contenders, kernel_contenders, repeats
 from ntkreg.experiments.benchmark import Config
 from ntkreg.experiments.benchmark_figure import figure
 from ntkreg.experiments.contenders import Work
@@ -116,3 +116,35 @@ def test_the_figure_has_a_panel_for_every_size():
     ]
     titles = [ax.get_title() for ax in figure(rows).axes]
     assert titles == ["n = 10, width 4", "n = 20, width 4", "n = 10, width 8", "n = 20, width 8"]
+
+
+def engine_rows(loop=0.5, torch=0.01, gflops=900.0):
+    """Seconds of each contender at the claim's size, and what the machine can do."""
+    size = dict(zip(("num_samples", "width", "num_lams"), benchmark_claims.SIZE, strict=True))
+    training = dict(task="training", num_steps=10, **size, gbytes_per_second=1.0, gflops=gflops)
+    times = {"sweep": 0.004, "loop": loop, "torch_compiled": torch}
+    rows = [
+        {**training, "contender": name, "microseconds_per_step": time}
+        for name, time in times.items()
+    ]
+    peaks = dict(task="peak", num_samples=1)
+    return [
+        *rows,
+        {**peaks, "contender": "matrix_product", "gflops": 1000.0},
+        {**peaks, "contender": "matrix_copy", "gbytes_per_second": 100.0},
+    ]
+
+
+def test_the_claim_on_accelerators_holds_where_all_three_are_reached():
+    assert benchmark_claims.claim(engine_rows()).status == "holds"
+    for broken in (dict(loop=0.3), dict(torch=0.006), dict(gflops=200.0)):
+        assert benchmark_claims.claim(engine_rows(**broken)).status == "fails"
+
+
+def test_the_claim_on_accelerators_is_not_run_without_its_size_or_pytorch():
+    rows = engine_rows()
+    assert benchmark_claims.claim([r for r in rows if r["contender"] != "torch_compiled"]) == (
+        benchmark_claims.ENGINE
+    )
+    other = [{**row, "width": 50} if row["task"] == "training" else row for row in rows]
+    assert benchmark_claims.claim(other) == benchmark_claims.ENGINE

@@ -9,6 +9,7 @@ from ntkreg import claims
 from ntkreg.claims import Claim
 from ntkreg.experiments import (
     approximate,
+    benchmark_claims,
     certify,
     finite_width_claims,
     lambda_path_claims,
@@ -51,6 +52,7 @@ def page(results: pathlib.Path, presets: Sequence[str] = ("laptop", "full")) -> 
             rows += claims_of(results / name / preset, name, unrun)
             if (results / name / preset / "figure.png").exists():
                 figures.append(f"![{name}, {preset}]({name}/{preset}/figure.png)\n")
+    rows += accelerator_claims(results / "benchmark")
     return "\n".join(
         [
             "# Claims",
@@ -63,6 +65,15 @@ def page(results: pathlib.Path, presets: Sequence[str] = ("laptop", "full")) -> 
             *figures,
         ]
     )
+
+
+def accelerator_claims(folder: pathlib.Path) -> list[Claim]:
+    """The benchmark's claim on every accelerator that it ran on, else not run."""
+    ran = [
+        path.parent for path in sorted(folder.glob("*/run.json")) if "cpu" not in path.parent.name
+    ]
+    unrun = (benchmark_claims.ENGINE,)
+    return [c for path in ran or [folder / "full"] for c in claims_of(path, "benchmark", unrun)]
 
 
 def claims_of(folder: pathlib.Path, name: str, unrun: Sequence[Claim]) -> list[Claim]:
