@@ -2,7 +2,8 @@
 
     uv run launch/reproduce.py                   # the page alone, from the results that are there
     uv run launch/reproduce.py --preset=smoke    # some minutes: does everything run?
-    uv run launch/reproduce.py --preset=laptop   # the whole table, on two cores
+    uv run launch/reproduce.py --preset=laptop   # the whole table: half an hour on two cores
+    uv run launch/reproduce.py --preset=thorough # those that have more to show on two cores
     uv run launch/reproduce.py --preset=full     # one accelerator
 
 Experiments that are complete are only drawn again; one that was stopped goes on. The table goes to
@@ -10,6 +11,7 @@ results/README.md, that of smoke to results/smoke.md. Exits with 1 where an expe
 error, after the others have run.
 """
 
+import importlib
 import pathlib
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from ntkreg import records
 from ntkreg.experiments import report
 
 PRESET = flags.DEFINE_enum(
-    "preset", None, ["smoke", "laptop", "full"], "Sizes of the experiments; without it none is run."
+    "preset", None, ["smoke", *report.PRESETS], "Sizes of the experiments; without it none is run."
 )
 RESULTS = flags.DEFINE_string("results", "results", "Folder of the results.")
 ONLY = flags.DEFINE_list("only", None, "Names of the experiments to run [all].")
@@ -32,7 +34,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"reproduce: arguments must be flags, got {' '.join(argv[1:])}")
     results = pathlib.Path(RESULTS.value)
     failed = run_all(results) if PRESET.value else []
-    page, presets = results / "README.md", ("laptop", "full")
+    page, presets = results / "README.md", report.PRESETS
     if PRESET.value == "smoke":
         page, presets = results / "smoke.md", ("smoke",)
     records.write_text(page, report.page(results, presets))
@@ -43,7 +45,7 @@ def main(argv: list[str]) -> None:
 
 def run_all(results: pathlib.Path) -> list[str]:
     """Runs the experiments one after the other; returns the names of those that failed."""
-    names = ONLY.value or list(report.EXPERIMENTS)
+    names = ONLY.value or [n for n in report.EXPERIMENTS if has_preset(n, PRESET.value)]
     unknown = set(names) - set(report.EXPERIMENTS)
     if unknown:
         sys.exit(
@@ -59,6 +61,11 @@ def run_all(results: pathlib.Path) -> list[str]:
         if subprocess.run(line).returncode:
             failed.append(name)
     return failed
+
+
+def has_preset(name: str, preset: str) -> bool:
+    """Whether an experiment has that preset; all but `thorough` are everywhere."""
+    return preset in importlib.import_module(f"ntkreg.experiments.{name}").PRESETS
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def launch(
     jax.config.update("jax_default_matmul_precision", "highest")
     # The sweeps' workers are threads already: a program handed to one more only waits for it.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    flags.DEFINE_string("preset", "laptop", "Sizes of the experiment: smoke, laptop or full.")
+    flags.DEFINE_string("preset", "laptop", f"Sizes: {', '.join(experiment.PRESETS)}.")
     flags.DEFINE_bool("dry_run", False, "Tell cells, memory and time; run nothing, write nothing.")
     flags.DEFINE_bool(
         "distributed", False, "Wait for the other processes of this job (SLURM, Kubernetes, a TPU "

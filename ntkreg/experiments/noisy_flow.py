@@ -107,7 +107,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: some minutes on two cores. full: hours, or an accelerator."""
+        """smoke: seconds. laptop: two minutes, thorough: five, on two cores. full: hours."""
         return cls(**configs.preset(PRESETS, name))
 
 
@@ -117,7 +117,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         sigma=5e-3, epsilons=(0.3, 0.1), dimension_epsilon=0.1, floor_sigmas=(1e-3, 1e-1),
         floor_particles=(200,), num_steps=3000, population_steps=3000,
     ),
-    "laptop": {},
+    "laptop": dict(
+        problems=("random:2:12", "random:3:12", "random:3:20", "apart:12"), dims=(3, 4, 5, 6, 8),
+        num_draws=1, num_seeds=2,
+    ),
+    "thorough": {},
     "full": dict(
         problems=(
             *(f"random:{dim}:{n}" for dim in (2, 3, 4) for n in (12, 16, 20)),

@@ -44,11 +44,16 @@ EXPERIMENTS = {
 }
 
 
-def page(results: pathlib.Path, presets: Sequence[str] = ("laptop", "full")) -> str:
+PRESETS = ("laptop", "thorough", "full")  # those whose results are kept
+
+
+def page(results: pathlib.Path, presets: Sequence[str] = PRESETS) -> str:
     """The page: one row per claim and preset, "not run" where there is no record."""
     rows, figures = [], []
     for name, unrun in EXPERIMENTS.items():
         for preset in presets:
+            if preset == "thorough" and not (results / name / preset).exists():
+                continue  # some experiments have none
             rows += claims_of(results / name / preset, name, unrun)
             if (results / name / preset / "figure.png").exists():
                 figures.append(f"![{name}, {preset}]({name}/{preset}/figure.png)\n")
@@ -59,7 +64,8 @@ def page(results: pathlib.Path, presets: Sequence[str] = ("laptop", "full")) -> 
             "",
             f"Written by `uv run launch/reproduce.py --preset={presets[0]}`, which runs every "
             "experiment, from the `run.json` of each. Certified: whether the number rests on "
-            "proofs, closed forms or certificates, whatever training reached.",
+            "proofs, closed forms or certificates, whatever training reached. A command is told "
+            "with the commit whose code it ran.",
             "",
             claims.table(rows),
             *figures,
@@ -84,7 +90,7 @@ def claims_of(folder: pathlib.Path, name: str, unrun: Sequence[Claim]) -> list[C
         return [dataclasses.replace(claim, command=line) for claim in unrun]
     run = json.loads(path.read_text())
     told = {
-        "command": f"`uv run launch/{run['command']}`",
+        "command": f"`uv run launch/{run['command']}` at {run['git'][:8]}",
         "hardware": run["hardware"],
         "time": f"{run['seconds']:.0f} s",
     }

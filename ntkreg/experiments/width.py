@@ -118,7 +118,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: some six minutes on two cores. full: hours, or many cores."""
+        """smoke: seconds. laptop: two minutes, thorough: six, on two cores. full: hours."""
         return cls(**configs.preset(PRESETS, name))
 
 
@@ -129,7 +129,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         num_draws=1, num_seeds=1, margin_lams=(1e-3, 1e-32), margin_steps=300,
         error_steps=300, finish_steps=5, num_test=500,
     ),
-    "laptop": {},
+    "laptop": dict(
+        margin_widths=(1, 2, 4, 8, 16, 128), error_widths=(16, 64, 256), bound_depths=(2, 3),
+        num_draws=3, num_seeds=5,
+    ),
+    "thorough": {},
     "full": dict(
         margin_sets=("random:2:10", "random:3:10", "random:3:20", "random:4:20"),
         error_sets=("teacher:20:200", "teacher:20:800", "digits:1000"),
