@@ -1,4 +1,4 @@
-"""Runs every experiment at a preset, then writes the table of claims.
+"""Runs every experiment at a preset, then writes the table of claims and the page on the paper.
 
     uv run launch/reproduce.py                   # the page alone, from the results that are there
     uv run launch/reproduce.py --preset=smoke    # some minutes: does everything run?
@@ -6,8 +6,8 @@
     uv run launch/reproduce.py --preset=thorough # those that have more to show on two cores
     uv run launch/reproduce.py --preset=full     # one accelerator
 
-Experiments that are complete are only drawn again; one that was stopped goes on. The table goes to
-results/README.md, that of smoke to results/smoke.md. Exits with 1 where an experiment ended in an
+Experiments that are complete are only drawn again; one that was stopped goes on. The pages are
+results/README.md and results/paper.md; the table of smoke is results/smoke.md. Exits with 1 where an experiment ended in an
 error, after the others have run.
 """
 
@@ -20,7 +20,7 @@ import time
 from absl import app, flags
 
 from ntkreg import records
-from ntkreg.experiments import report
+from ntkreg.experiments import paper_page, report
 
 PRESET = flags.DEFINE_enum(
     "preset", None, ["smoke", *report.PRESETS], "Sizes of the experiments; without it none is run."
@@ -34,11 +34,12 @@ def main(argv: list[str]) -> None:
         sys.exit(f"reproduce: arguments must be flags, got {' '.join(argv[1:])}")
     results = pathlib.Path(RESULTS.value)
     failed = run_all(results) if PRESET.value else []
-    page, presets = results / "README.md", report.PRESETS
+    pages = {"README.md": report.page, "paper.md": paper_page.page}
     if PRESET.value == "smoke":
-        page, presets = results / "smoke.md", ("smoke",)
-    records.write_text(page, report.page(results, presets))
-    print(f"wrote {page}")
+        pages = {"smoke.md": lambda results: report.page(results, ("smoke",))}
+    for name, page in pages.items():
+        records.write_text(results / name, page(results))
+        print(f"wrote {results / name}")
     if failed:
         sys.exit(f"reproduce: {', '.join(failed)} ended in an error, see above")
 
