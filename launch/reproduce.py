@@ -7,8 +7,8 @@
     uv run launch/reproduce.py --preset=full     # one accelerator
 
 Experiments that are complete are only drawn again; one that was stopped goes on. The pages are
-results/README.md and results/paper.md; the table of smoke is results/smoke.md. Exits with 1 where an experiment ended in an
-error, after the others have run.
+results/README.md and results/paper.md; the table of smoke is results/smoke.md. Exits with 1 where
+an experiment ended in an error, after the others have run.
 """
 
 import importlib

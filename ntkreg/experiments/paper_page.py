@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pandas
 
 from ntkreg.claims import Claim
-from ntkreg.experiments import command, paper_tables, report
+from ntkreg.experiments import paper_tables, report
 from ntkreg.experiments.paper_experiments import SECTIONS, Reading, Section, Table
 from ntkreg.experiments.paper_facts import INDEX, SURENESS, Entry
 
-PRESETS = ("laptop", "full")  # the settings, tables and figures are those of the first
+PRESETS = report.PRESETS  # the settings, tables and figures are those of the first
 NOT_RUN = "not run"
 
 
@@ -47,7 +47,7 @@ def measured(results: pathlib.Path, claim: Claim) -> dict[str, Claim]:
     """
     found = {PRESETS[0]: claim}
     for preset in PRESETS:
-        for one in command.claims_of(results / launcher(claim) / preset, ()):
+        for one in report.claims_of(results / launcher(claim) / preset, launcher(claim), ()):
             if one.statement == claim.statement:
                 found[preset] = one
     return found
