@@ -90,7 +90,14 @@ def a_record(folder, claims, config=()):
         dict(statement=claim.statement, source="", predicted="1", measured="17.25", status=status)
         for claim, status in claims.items()
     ]
-    run = dict(config=dict(config), claims=told, command="x.py", hardware="a machine", seconds=1.0)
+    run = dict(
+        config=dict(config),
+        claims=told,
+        command="x.py",
+        hardware="a machine",
+        seconds=1.0,
+        git="0" * 40,
+    )
     (folder / "run.json").write_text(json.dumps(run))
 
 
