@@ -16,7 +16,7 @@ def digest(value: Any) -> str:
 
     It covers the files that define them and whatever these import of ntkreg, directly or not; so
     a claim or a figure can change and the records that it reads stay as they are. Comments,
-    docstrings and layout do not count. Functions are looked for in tuples, lists, dicts, partial
+    docstrings, layout and the annotations of arguments do not count. Functions are looked for in tuples, lists, dicts, partial
     applications and closures. One that has no file, as in a notebook, counts by its own text, and
     with all of ntkreg: what else it calls there is not seen.
     """
@@ -101,6 +101,10 @@ def _stripped(source: str) -> str:
         documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
         if documented and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
     return ast.unparse(tree)
 
 

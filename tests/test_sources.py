@@ -45,8 +45,9 @@ def test_what_imports_it_does_not_count(digest):
     assert digest() == digest(figure="CHANGED = True")
 
 
-def test_comments_docstrings_and_layout_do_not_count(digest):
-    text = '"""Doubles."""\n# why\nFACTOR = (2)\ndef double(x):\n  "Twice."\n  return FACTOR*x'
+def test_comments_docstrings_layout_and_annotations_do_not_count(digest):
+    text = '"""Doubles."""\n# why\nFACTOR = (2)\ndef double(x: int) -> int:\n  "Twice."\n'
+    text += "  return FACTOR*x"
     assert digest() == digest(helper=text)
 
 
