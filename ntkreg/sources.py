@@ -14,11 +14,11 @@ PACKAGE = pathlib.Path(__file__).parent
 def digest(value: Any) -> str:
     """A hash of the code behind the functions in `value`.
 
-    It covers the files that define them and whatever these import of ntkreg, directly or not; so
-    a claim or a figure can change and the records that it reads stay as they are. Comments,
-    docstrings, layout and the annotations of arguments do not count. Functions are looked for in tuples, lists, dicts, partial
-    applications and closures. One that has no file, as in a notebook, counts by its own text, and
-    with all of ntkreg: what else it calls there is not seen.
+    It covers the files that define them and whatever these import of ntkreg, directly or not; so a
+    claim or a figure can change and the records that it reads stay as they are. Comments,
+    docstrings, layout and the annotations of arguments do not count. Functions are looked for in
+    tuples, lists, dicts, partial applications and closures. One that has no file, as in a notebook,
+    counts by its own text, and with all of ntkreg: what else it calls there is not seen.
     """
     texts = {_code(path)[0] for path in files(value)}
     texts |= {_own_text(f) for f in _functions(value, set()) if _own_file(f) is None}
