@@ -27,10 +27,12 @@ class Problem(NamedTuple):
 
     @property
     def dim(self) -> int:
+        """Dimension of the samples."""
         return APART_DIM if self.name == "apart" else self.sizes[0]
 
     @property
     def num_samples(self) -> int:
+        """Samples of the data set; of D all that the population has."""
         return 4 * 2 ** (self.dim - 2) if self.name == "D" else self.sizes[-1]
 
     @property

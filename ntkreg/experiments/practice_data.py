@@ -25,14 +25,17 @@ class Source(NamedTuple):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
         return SHAPES[self.name]
 
     @property
     def num_outputs(self) -> int:
+        """Of a network: one for two classes, else one for each."""
         return 1 if self.classes else 10
 
     @property
     def loss(self) -> str:
+        """The name in `objectives.LOSSES` of the loss for that many outputs."""
         return "logistic" if self.classes else "cross_entropy"
 
 

@@ -44,10 +44,12 @@ class Source(NamedTuple):
 
     @property
     def num_samples(self) -> int:
+        """Samples of the data set."""
         return self.sizes[-1]
 
     @property
     def num_classes(self) -> int:
+        """2 where labels are ±1."""
         return 10 if self.name == "digits" else 2
 
 
