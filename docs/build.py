@@ -24,7 +24,12 @@ from ntkreg import _types
 DOCS = Path(__file__).parent
 ROOT = ntkreg.__name__
 OUTPUT = DOCS / "html"
-ALIASES = ("Params", "PRNGKey", "Scalar")  # unions and trees that a signature gives by name
+ALIASES = (
+    "Params",
+    "PRNGKey",
+    "Scalars",
+    "Scalar",
+)  # that signatures give by name
 GENERATED = ("Alias for field number", "Create new instance of")
 
 
