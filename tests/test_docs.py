@@ -52,10 +52,15 @@ def documented(tree: ast.Module) -> list[tuple[DOCUMENTED, str]]:
 def undocumented(node: DOCUMENTED) -> list[str]:
     """Public names in a module or class, and their own, that have no docstring."""
     inside = [n for n in node.body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
-    public = [n for n in inside if not n.name.startswith("_")]
+    public = [n for n in inside if not n.name.startswith("_") and not _is_declared(n)]
     own = [n.name for n in public if not ast.get_docstring(n)]
     classes = [n for n in public if isinstance(n, ast.ClassDef)]
     return own + [f"{c.name}.{name}" for c in classes for name in undocumented(c)]
+
+
+def _is_declared(node: ast.ClassDef | ast.FunctionDef) -> bool:
+    """True of what a Protocol asks for: its docstring is the class's."""
+    return isinstance(node, ast.FunctionDef) and ast.unparse(node.body) == "..."
 
 
 def identifiers(tree: ast.Module) -> set[str]:
@@ -170,6 +175,6 @@ def test_what_is_wrong_is_seen():
     docstring = "Does.\n\nArgs:\n\nRaises:\n  ValueError: where\n    it must.\n  Gone, **more: too."
     assert empty_sections(docstring) == ["Args"]
     assert entries(docstring, "Raises") == ["ValueError", "Gone", "more"]
-    tree = ast.parse("class A:\n    'Doc.'\n    def f(self, x): ...\ndef _g(): ...")
+    tree = ast.parse("class A:\n    'Doc.'\n    def f(self, x): 1\n    def h(): ...\ndef _g(): ...")
     assert undocumented(tree) == ["A.f"]
-    assert identifiers(tree) == {"A", "f", "_g", "self", "x"}
+    assert identifiers(tree) == {"A", "f", "h", "_g", "self", "x"}

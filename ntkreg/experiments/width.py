@@ -250,7 +250,7 @@ def _filled(value: Array, shape: tuple[int]) -> Array:
 def _max_margin_on_host(train: Dataset) -> Array:
     def on_host(x, y):
         try:
-            found = certificates.max_margin(Dataset(np.asarray(x), np.asarray(y)))
+            found = certificates.max_margin(Dataset._make((np.asarray(x), np.asarray(y))))
         except NotSeparable:
             return np.zeros((), x.dtype)
         return np.asarray(found.upper, x.dtype)
