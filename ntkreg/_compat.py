@@ -73,14 +73,14 @@ def _restore_jax_util() -> None:
     if "jax.util" not in sys.modules and importlib.util.find_spec("jax.util") is None:
         util = types.ModuleType("jax.util")
         source = importlib.import_module("jax._src.util")
-        util.safe_map, util.safe_zip = source.safe_map, source.safe_zip
-        sys.modules["jax.util"] = jax.util = util
+        vars(util).update(safe_map=source.safe_map, safe_zip=source.safe_zip)
+        sys.modules["jax.util"] = vars(jax)["util"] = util
 
 
 def _restore_zeros_like() -> None:
     ad = importlib.import_module("jax.interpreters.ad")
     if "zeros_like_p" not in vars(ad):
-        ad.zeros_like_p = importlib.import_module("jax._src.ad_util").zeros_like_p
+        vars(ad)["zeros_like_p"] = importlib.import_module("jax._src.ad_util").zeros_like_p
 
 
 def _first(sources: list[types.ModuleType], name: str):

@@ -18,7 +18,7 @@ Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's
 """
 
 import functools
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.special
@@ -55,7 +55,7 @@ class Certificate(NamedTuple):
     lower: float
     upper: float
     gap: float
-    kind: Literal["exact", "certified", "heuristic"]
+    kind: oracles.Kind
     primal: Params
     dual: np.ndarray
     nodes: int = 0
@@ -160,7 +160,8 @@ def global_minimum(
     signs = SIGNS if output_sign is None else (float(output_sign),)
     value, slope, curvature, *_ = DUALS[loss]
     # Everything is of F/λ, so that nothing underflows where λ is small.
-    per_sample = tuple(lambda f, of=g: of(f, y) / lam for g in (value, slope, curvature))
+    over_lam = lambda g: lambda f: g(f, y) / lam
+    per_sample = (over_lam(value), over_lam(slope), over_lam(curvature))
 
     def solve(units: Units, vectors: np.ndarray) -> Step:
         vectors, weights = cone_programs.least_objective(x, units, per_sample, 2.0, vectors)

@@ -47,7 +47,7 @@ class Found(NamedTuple):
     nodes: int
 
 
-NOTHING = Found(None, np.inf, None, -np.inf, 0)
+NOTHING = Found(None, np.inf, np.zeros(0), -np.inf, 0)
 
 
 def generated(

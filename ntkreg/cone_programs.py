@@ -123,8 +123,8 @@ def _solved(quadratic, linear, x, units: Units, scale: float | None, last) -> tu
         norms[0, num_vectors : num_vectors + num_units] = 1.0
         blocks += [(sp.csc_matrix(norms), scale, [("nonnegative", 1)])]
         blocks += [(last, 0.0, [("nonnegative", last.shape[0])])]
-    matrices, right, cones = zip(*blocks, strict=True)
-    right = np.concatenate([np.full(m.shape[0], r) for m, r in zip(matrices, right, strict=True)])
-    cones = [cone for group in cones for cone in group]
-    solution = solved(quadratic, linear, sp.vstack(matrices), right, cones)
+    matrices = sp.vstack([matrix for matrix, _, _ in blocks])
+    right = np.concatenate([np.full(matrix.shape[0], bound) for matrix, bound, _ in blocks])
+    cones = [cone for _, _, group in blocks for cone in group]
+    solution = solved(quadratic, linear, matrices, right, cones)
     return np.asarray(solution.x), np.asarray(solution.z)

@@ -56,7 +56,8 @@ def convolutional(
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if scaling not in SCALINGS:
         raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
-    image_shape = tuple(image_shape)
+    height, width, colours = image_shape
+    image_shape = (height, width, colours)  # hashable, whatever it was given as
     module = _module_class()(image_shape, channels, depth, num_outputs, scaling == "ntk")
     kernel = _infinite_width_kernel(image_shape, depth)
     return from_flax(module, kernel, input_dim=math.prod(image_shape), order=depth)

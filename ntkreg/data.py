@@ -13,7 +13,10 @@ from ntkreg._types import Array, Bool, Float, PRNGKey, Shaped
 
 
 class Dataset(NamedTuple):
-    """Inputs and labels. The loss says which labels it takes: ±1, class indices or reals."""
+    """Inputs and labels. The loss says which labels it takes: ±1, class indices or reals.
+
+    Code on the host has NumPy arrays in one, by `_make`: types tell of what is traced.
+    """
 
     x: Float[Array, "n d"]
     y: Shaped[Array, " n"]

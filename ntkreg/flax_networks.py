@@ -152,8 +152,9 @@ def _nnx_functions(build: Callable[..., Any]) -> _Functions:
     built = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
     if not isinstance(built, nnx.Module):
         raise ValueError(f"module must build an nnx module, got {type(built).__name__}")
-    graph, shapes, rest = nnx.split(built, nnx.Param, ...)
-    _refuse_state({type(variable).__name__ for _, variable in nnx.to_flat_state(rest)})
+    graph, shapes, *rest = nnx.split(built, nnx.Param, ...)
+    others = [pair for state in rest for pair in nnx.to_flat_state(state)]
+    _refuse_state({type(variable).__name__ for _, variable in others})
 
     def apply(params: Params, x: Array) -> Array:
         state = jax.tree.map(lambda shape: shape, shapes)  # a copy, to be filled
@@ -207,8 +208,8 @@ def _trial(apply: Callable[[Params, Array], Array], shapes: Params, input_dim: i
     params = {name: draw(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
 
     def at(params):
-        tree = lambda named: treedef.unflatten([named[name] for name in names])
-        outputs, pull = jax.vjp(lambda named: apply(tree(named), x), params)
+        tree = lambda named: jax.tree.unflatten(treedef, [named[name] for name in names])
+        outputs, pull = jax.vjp(lambda named: apply(tree(named), jnp.asarray(x)), params)
         return outputs, jax.tree.map(jnp.vdot, pull(outputs)[0], params)
 
     @jax.jit
@@ -243,7 +244,7 @@ def _breaking(trial: _Trial) -> list[str]:
         if found:
             return found
     elif fits(kept):
-        broken = []
+        broken: list[str] = []
         for name in vectors:
             (kept if fits([*kept, name]) else broken).append(name)
         return broken

@@ -90,8 +90,8 @@ def knobs(
     """
     if is_concrete(lam, step_size, sigma):
         _check(float(lam), float(step_size), float(sigma))
-    numbers = (jnp.asarray(value, dtype) for value in (lam, step_size, sigma))
-    return Knobs(*numbers, jnp.asarray(noisy_steps, jnp.int32))
+    lam, step_size, sigma = (jnp.asarray(value, dtype) for value in (lam, step_size, sigma))
+    return Knobs(lam, step_size, sigma, jnp.asarray(noisy_steps, jnp.int32))
 
 
 def _check(lam: float, step_size: float, sigma: float) -> None:

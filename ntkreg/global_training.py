@@ -60,7 +60,6 @@ def train_to_global(
     """
     if not 0 < lam < np.inf:
         raise ValueError(f"lam must be positive and finite, got {lam}")
-    options = dict(oracle=oracle, tolerance=tolerance, max_insertions=max_insertions)
     if params is None:
         trainer = Trainer(fully_connected(2, width), loss=loss)
         params = trainers.start(trainer, data, key)
@@ -71,7 +70,7 @@ def train_to_global(
         params = insertion.with_spare(params, spare)
         network = fully_connected(2, len(params[1]))
         trainer = Trainer(network, loss=loss, num_steps=num_steps)
-        fixed = Insertion(Path(trainer, finish_steps), **options)
+        fixed = Insertion(Path(trainer, finish_steps), oracle, tolerance, max_insertions)
         params = trainers.start(trainer, data, key, params=params)
         state = _to_the_end(fixed, data, lam, learning_rate, params, state)
         full = not bool(jnp.any(insertion.spare(state.params)))
@@ -105,14 +104,15 @@ def _used(params: Params) -> Params:
 
 def _certificate(fixed: Insertion, data: Dataset, lam: float, state) -> Certificate:
     """Of the network that is returned, in float64; the better of two proofs of its other side."""
-    samples = Dataset(*(np.asarray(a, np.float64) for a in data))
-    params = two_layer.weights(_used(state.params), samples.x.shape[1])
+    x, y = (np.asarray(a, np.float64) for a in data)
+    samples = Dataset._make((x, y))
+    params = two_layer.weights(_used(state.params), x.shape[1])
     loss, oracle = fixed.path.trainer.loss, fixed.oracle
-    f = two_layer.outputs(params, samples.x)
-    objective = np.mean(DUALS[loss][0](f, samples.y)) + lam * two_layer.squared_norm(params)
+    f = two_layer.outputs(params, x)
+    objective = np.mean(DUALS[loss][0](f, y)) + lam * two_layer.squared_norm(params)
     found, upper = insertion.proof(loss, oracle, samples, f, lam), float(objective)
     lower, dual, nodes = found.lower, found.dual, max(maximum.nodes for maximum in found.maxima)
-    kind = oracles.KINDS[oracles.oracle_name(oracle, samples.x @ found.basis)]
+    kind = oracles.KINDS[oracles.oracle_name(oracle, x @ found.basis)]
     if upper - lower > fixed.tolerance * upper:
         best = global_minimum(samples, lam, loss=loss, oracle=oracle, params=params)
         kind = best.kind

@@ -24,15 +24,15 @@ def check_gram(
         where gram is an operator but `by_products` is not set.
     """
     n = labels.shape[0]
-    is_matrix = not isinstance(gram, GramOperator)
-    if not (is_matrix or by_products):
+    if isinstance(gram, GramOperator) and not by_products:
         raise ValueError("gram must be an array, since it is factorised, got a GramOperator")
-    found, wanted = (gram.shape, (n, n)) if is_matrix else (gram.diagonal.shape, (n,))
-    if found != wanted:
-        raise ValueError(f"gram must have shape {wanted} for {n} labels, got {found}")
+    entries = gram.diagonal if isinstance(gram, GramOperator) else gram
+    wanted = (n,) if isinstance(gram, GramOperator) else (n, n)
+    if entries.shape != wanted:
+        raise ValueError(f"gram must have shape {wanted} for {n} labels, got {entries.shape}")
     if is_concrete(gram, labels):
         _check_values(gram, np.asarray(labels), signs)
-    return n, (gram if is_matrix else gram.diagonal).dtype
+    return n, entries.dtype
 
 
 def _check_values(gram: Array | GramOperator, labels: np.ndarray, signs: bool) -> None:

@@ -210,9 +210,8 @@ def _matrix_product(gram: Array, v: Array) -> Array:
 
 @functools.cache
 def _spread_product(mesh: jax.sharding.Mesh, axis: str) -> Callable:
-    spread = PartitionSpec(axis)
-    specs = dict(mesh=mesh, in_specs=(spread, PartitionSpec()), out_specs=spread)
-    return jax.shard_map(_matrix_product, **specs)
+    spread, whole = PartitionSpec(axis), PartitionSpec()
+    return jax.shard_map(_matrix_product, mesh=mesh, in_specs=(spread, whole), out_specs=spread)
 
 
 def _product_by_blocks(make_rows: Callable, points: Array, v: Array, block_size: int) -> Array:

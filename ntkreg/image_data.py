@@ -62,7 +62,8 @@ def images(name: str, folder: str | os.PathLike | None = None, download: bool = 
             f"{name} is either read from a folder with {name}.npz (folder=…) or fetched from "
             f"OpenML (download=True), got folder={folder!r} and download={download}"
         )
-    x, y = _fetched(name) if download else _read(pathlib.Path(folder) / f"{name}.npz", IMAGES[name])
+    read = lambda folder: _read(pathlib.Path(folder) / f"{name}.npz", IMAGES[name])
+    x, y = _fetched(name) if folder is None else read(folder)
     dtype = jnp.result_type(float)
     flat = np.asarray(x.reshape(len(x), -1), dtype) / 255
     return Dataset(jnp.asarray(flat), jnp.asarray(y, jnp.int32))

@@ -178,9 +178,10 @@ def _priced(insertion: Insertion, data: Dataset, lam: Scalar, f: Float[Array, " 
 
 
 def _ask(loss: str, oracle: str, x, y, f, lam) -> tuple:
-    dtype, samples = x.dtype, Dataset(*(np.asarray(a, np.float64) for a in (x, y)))
-    found = proof(loss, oracle, samples, np.asarray(f, np.float64), float(lam))
-    directions, signs = found.missing(samples.x)
+    dtype = x.dtype
+    x, y, f = (np.asarray(a, np.float64) for a in (x, y, f))
+    found = proof(loss, oracle, Dataset._make((x, y)), f, float(lam))
+    directions, signs = found.missing(x)
     missing, signed = np.zeros((AT_ONCE, x.shape[1])), np.zeros(AT_ONCE)
     missing[: len(signs)], signed[: len(signs)] = directions[:AT_ONCE], signs[:AT_ONCE]
     return tuple(np.asarray(value, dtype) for value in (found.lower, missing, signed))
@@ -211,7 +212,7 @@ class Proof(NamedTuple):
 
 def proof(loss: str, oracle: str, data: Dataset, f: np.ndarray, lam: float) -> Proof:
     """Of the minimum of F_λ, from outputs f on samples in float64 (NumPy, host)."""
-    x, y = data
+    x, y = map(np.asarray, data)
     ask, basis = _oracle(oracle, x.tobytes(), x.shape)
     _, slope, *_ = DUALS[loss]
     weights = -slope(f, y) / (len(y) * lam)

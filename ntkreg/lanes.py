@@ -73,20 +73,20 @@ class Programs:
 
     def _compiled(self, shape: tuple, varied: dict[str, np.ndarray], num_lanes: int) -> Stages:
         total = num_lanes * self.num_devices
-        varied = {
+        point = {
             name: jax.ShapeDtypeStruct((total, *array.shape[1:]), array.dtype)
             for name, array in varied.items()
         }
         lift = functools.partial(self._on_lanes, num_lanes)
         prepare, advance, finish = _with_nan_marked(self.cell, dict(shape))
         prepare, advance, finish = lift(prepare), lift(advance, shared=(3,)), lift(finish)
-        context, state = jax.eval_shape(prepare, varied)
-        self._check_outputs(shape, jax.eval_shape(finish, varied, context, state))
+        context, state = jax.eval_shape(prepare, point)
+        self._check_outputs(shape, jax.eval_shape(finish, point, context, state))
         steps = jax.ShapeDtypeStruct((), jnp.int32)
         mask = jax.ShapeDtypeStruct((total,), bool)
-        lanes, program = (varied, context, state), functools.partial(self._program, shape)
+        lanes, program = (point, context, state), functools.partial(self._program, shape)
         return Stages(
-            program(prepare, varied),
+            program(prepare, point),
             program(advance, *lanes, steps, donated=(2,), shared=(3,)),
             program(finish, *lanes),
             program(lift(_merged), mask, lanes, lanes) if total > 1 else _second,
@@ -156,7 +156,7 @@ class Programs:
         )
         lowered = jitted.lower(*args)
         text = lowered.as_text()
-        key = (text, str(lowered.args_info), str(lowered.out_info))
+        key: tuple = (text, str(lowered.args_info), str(lowered.out_info))
         if not program_text_is_whole(text):
             key = (shape, *key)
         return self._programs(key, lowered.compile)
@@ -212,7 +212,7 @@ def run_lanes(
     at = np.full((programs.num_devices, num_lanes), -1)
     coordinates = np.full(at.shape, queues[0][0])
     begun = [0] * len(queues)
-    lanes = None
+    lanes: Any = None
     while True:
         fresh = _filled(queues, begun, at, coordinates)
         if fresh.any():
@@ -260,7 +260,7 @@ def _leaving(over: np.ndarray, at: np.ndarray) -> np.ndarray:
 class _Once:
     """Values by key, each made once, by the thread that first asks; the others wait for it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._values: dict[Any, Any] = {}
         self._locks: dict[Any, threading.Lock] = collections.defaultdict(threading.Lock)
         self._guard = threading.Lock()

@@ -50,16 +50,17 @@ def least_maximum(
             s * y * np.maximum(m.directions @ x.T, 0) for m, s in zip(maxima, SIGNS, strict=True)
         ]
         cuts = np.concatenate([cuts, *new])
-        alpha = None
-        while alpha is None and best.largest > max(least, 0.0) * (1 + tolerance):
+        nearest = None
+        while nearest is None and best.largest > max(least, 0.0) * (1 + tolerance):
             level = least + LEVEL * (best.largest - least)
-            alpha = _nearest(best.alpha, cuts, level)
-            if alpha is None:
+            nearest = _nearest(best.alpha, cuts, level)
+            if nearest is None:
                 if level >= best.largest * (1 - tolerance):
                     return best
                 least = level  # the cuts themselves forbid less
-        if alpha is None:
+        if nearest is None:
             break
+        alpha = nearest
     return best
 
 

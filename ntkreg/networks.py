@@ -5,7 +5,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -188,8 +188,9 @@ def check_homogeneous(network: Network, params: Params, x: Float[Array, "n d"]) 
 def save_params(path: str | os.PathLike, params: Params) -> None:
     """Writes parameters of any tree structure to an npz file, one entry per array."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
+    arrays: dict[str, Any] = {jax.tree_util.keystr(k): np.asarray(leaf) for k, leaf in leaves}
     with open(path, "wb") as file:
-        np.savez(file, **{jax.tree_util.keystr(name): np.asarray(leaf) for name, leaf in leaves})
+        np.savez(file, **arrays)
 
 
 def load_params(path: str | os.PathLike, like: Params) -> Params:
@@ -210,4 +211,4 @@ def load_params(path: str | os.PathLike, like: Params) -> Params:
     found = {name: array.shape for name, array in stored.items()}
     if wanted != found:
         raise ValueError(f"{path} must hold arrays {wanted}, got {found}")
-    return treedef.unflatten([jnp.asarray(stored[name]) for name in wanted])
+    return jax.tree.unflatten(treedef, [jnp.asarray(stored[name]) for name in wanted])

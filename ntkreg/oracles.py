@@ -7,14 +7,19 @@ nothing.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ntkreg import branch_and_bound, sphere_search
 from ntkreg.arrangements import MAX_RANK, activation_patterns
 
-KINDS = {"enumerate": "exact", "branch_and_bound": "certified", "multistart": "heuristic"}
+Kind = Literal["exact", "certified", "heuristic"]
+KINDS: dict[str, Kind] = {
+    "enumerate": "exact",
+    "branch_and_bound": "certified",
+    "multistart": "heuristic",
+}
 NOT_SEPARABLE = 1e-10  # of the largest ‖x‖: a margin that is proved to be smaller is zero
 MAX_DIRECTIONS = 30  # that one call returns
 CCP_ROUNDS, CCP_SWEEPS = 100, 300

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from ntkreg import trainers
-from ntkreg._types import Array, ArrayLike, Bool, Float, Int, Params, PRNGKey, PyTree, Scalar
+from ntkreg._types import Array, Bool, Float, Int, Params, PRNGKey, PyTree, Scalar, Scalars
 from ntkreg.data import Dataset
 from ntkreg.margins import dual_weighted_margin, normalized_margin
 from ntkreg.networks import Network, check_homogeneous
@@ -251,7 +251,7 @@ def train_path(
     network: Network,
     data: Dataset,
     *,
-    lams: ArrayLike,
+    lams: Scalars,
     key: PRNGKey,
     learning_rate: Scalar = 0.03,
     params: Params | None = None,

@@ -199,7 +199,7 @@ def estimate(
         point_of = lambda shape: cells[groups[shape][0]]
         timed = _timed(programs, shapes, point_of, budget_seconds / len(kinds), progress)
         known = [(_size(shape), cost.lane_seconds) for shape, cost in timed.items()]
-        compiling = np.mean([cost.compile_seconds for cost in timed.values()])
+        compiling = float(np.mean([cost.compile_seconds for cost in timed.values()]))
         for shape in shapes:
             lane = timed[shape].lane_seconds if shape in timed else _fitted(known, _size(shape))
             seconds += lane * len(groups[shape]) + compiling

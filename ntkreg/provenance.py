@@ -28,7 +28,7 @@ def identity(config: Mapping[str, Any], code: Any) -> dict[str, Any]:
         "code": sources.digest(code),
         "jax": jax.__version__,
         "device": f"{device.platform}: {device.device_kind}",
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": bool(jax.config.read("jax_enable_x64")),
     }
 
 

@@ -52,7 +52,7 @@ class Record:
         return rows
 
 
-def named_axes(axes: Mapping[str | tuple[str, ...], Sequence]) -> Axes:
+def named_axes(axes: Mapping[str | tuple[str, ...], Sequence | np.ndarray]) -> Axes:
     """`axes` with every name a tuple of names and every value a tuple of plain Python values.
 
     A key that is one name has a sequence of values; a key of several names has a sequence of
@@ -201,8 +201,9 @@ def write_chunk(
     folder: pathlib.Path, chunk: int, arrays: dict[str, np.ndarray], span: tuple[float, float]
 ) -> None:
     """Writes one chunk's arrays (lanes first), and when it was begun and finished."""
+    named: dict[str, Any] = {f"cell/{name}": array for name, array in arrays.items()}
     with written_atomically(chunk_path(folder, chunk)) as file:
-        np.savez(file, span=np.asarray(span), **{f"cell/{k}": v for k, v in arrays.items()})
+        np.savez(file, span=np.asarray(span), **named)
 
 
 def load_record(folder: str | os.PathLike) -> Record:

@@ -4,7 +4,7 @@ Units with cᵢ > 0 are called positive, the others negative; zᵢ = uᵀxᵢ. T
 
 - For a fixed set S of positive units, h_S(u) = Σ_S cᵢzᵢ − Σ_neg |cⱼ| relu(zⱼ) is concave and
   h = max over S of h_S. Its maximum on the ball is the distance min ‖Σ_S cᵢxᵢ + Σ_neg wⱼxⱼ‖ over
-  −|cⱼ| ≤ wⱼ ≤ 0, and *any* such w bounds it from above.
+  −|cⱼ| ≤ wⱼ ≤ 0, and any such w bounds it from above.
 - Where the signs sᵢ of some zᵢ are given, multipliers wᵢ of sign sᵢ may be added: for every u with
   those signs the term wᵢzᵢ only raises the bound.
 

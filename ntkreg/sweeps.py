@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from ntkreg import plans, provenance, records, sharing
 from ntkreg._types import Array
@@ -21,7 +22,7 @@ __all__ = ["Cell", "Point", "as_cell", "estimate", "prepared", "sweep"]
 
 def sweep(
     function: Callable[..., dict[str, Array]] | Cell,
-    axes: Mapping[str | tuple[str, ...], Sequence],
+    axes: Mapping[str | tuple[str, ...], Sequence | np.ndarray],
     *,
     static: Sequence[str] = (),
     folder: str | os.PathLike | None = None,
@@ -90,7 +91,7 @@ def sweep(
 
 def prepared(
     function: Callable[..., dict[str, Array]] | Cell,
-    axes: Mapping[str | tuple[str, ...], Sequence],
+    axes: Mapping[str | tuple[str, ...], Sequence | np.ndarray],
     *,
     static: Sequence[str] = (),
     batch_size: int | None = None,
@@ -120,7 +121,7 @@ def prepared(
 
 def estimate(
     function: Callable[..., dict[str, Array]] | Cell,
-    axes: Mapping[str | tuple[str, ...], Sequence],
+    axes: Mapping[str | tuple[str, ...], Sequence | np.ndarray],
     *,
     static: Sequence[str] = (),
     budget_seconds: float = 20.0,

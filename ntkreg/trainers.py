@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from ntkreg._compat import is_concrete
-from ntkreg._types import Array, ArrayLike, Float, Int, Params, PRNGKey, PyTree, Scalar
+from ntkreg._types import Array, Float, Int, Params, PRNGKey, PyTree, Scalar, Scalars
 from ntkreg.data import Dataset, check_dataset
 from ntkreg.margins import margins, normalized_margin
 from ntkreg.networks import Network
@@ -114,7 +114,7 @@ class TrainResult(NamedTuple):
     info: TrainInfo
 
 
-def knobs(lam: ArrayLike, learning_rate: Scalar, dtype=None) -> Knobs:
+def knobs(lam: Scalars, learning_rate: Scalar, dtype=None) -> Knobs:
     """Knobs for one λ ≥ 0, or for a path of several that is followed from first to last.
 
     Raises:
@@ -126,9 +126,9 @@ def knobs(lam: ArrayLike, learning_rate: Scalar, dtype=None) -> Knobs:
             raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
         # float32(1e-200) is 0: the logarithm is taken in float64.
         with np.errstate(divide="ignore"):
-            log_lams = np.log(np.atleast_1d(np.asarray(lam, np.float64)))
+            log_lams: Scalar = np.log(np.atleast_1d(np.asarray(lam, np.float64)))
     else:
-        log_lams = jnp.log(jnp.atleast_1d(lam))
+        log_lams = jnp.log(jnp.atleast_1d(jnp.asarray(lam)))
     return Knobs(jnp.asarray(log_lams, dtype), jnp.asarray(learning_rate, dtype))
 
 
@@ -228,7 +228,7 @@ def train(
     network: Network,
     data: Dataset,
     *,
-    lam: ArrayLike,
+    lam: Scalars,
     key: PRNGKey,
     learning_rate: Scalar = 0.01,
     init_scale: Scalar = 1.0,

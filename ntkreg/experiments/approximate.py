@@ -102,7 +102,7 @@ def search(config: Config, dim: int, num_samples: int, seed: Array) -> dict[str,
     number = lambda *shape: jax.ShapeDtypeStruct(shape, samples.x.dtype)
     minimizers = (number(lams, dim, width), number(lams, width, 1))
     known = (number(), number(lams), number(lams), number(lams, betas), minimizers)
-    on_host = lambda x, y: _certified(config, Dataset(np.asarray(x), np.asarray(y)), width)
+    on_host = lambda x, y: _certified(config, Dataset._make(map(np.asarray, (x, y))), width)
     best, log_minimum, gap, proved, minimizers = jax.pure_callback(
         on_host, known, *samples, vmap_method="sequential"
     )
@@ -194,7 +194,7 @@ def _back_to(value, start: Params, end: Params, limit: Array) -> Params:
     return at(_largest(lambda t: value(at(t)) <= limit, 1.0))
 
 
-def _largest(is_feasible, top: float) -> Array:
+def _largest(is_feasible, top: float | Array) -> Array:
     """By bisection a t in [0, top] that is feasible, as 0 is taken to be."""
 
     def halve(_, ends):

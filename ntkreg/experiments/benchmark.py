@@ -99,7 +99,8 @@ def works(config: Config) -> list[Work]:
         for width in config.widths
         for lams in config.num_lams
     ]
-    found = [Work(*config.extra, STEPS[1], config.dim)]
+    num_samples, width, num_lams = config.extra
+    found = [Work(num_samples, width, num_lams, STEPS[1], config.dim)]
     for size in sizes:
         one_step = Work(*size, 1, config.dim).operations()
         work = Work(*size, int(np.clip(config.operations / one_step, *STEPS)), config.dim)
@@ -121,7 +122,7 @@ def run(config: Config) -> list[dict[str, Any]]:
       RuntimeError: where contenders do not agree on the result, so that times would not compare.
     """
     sizes = works(config)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tqdm.tqdm(total=len(sizes) + len(config.gram_samples), unit="size") as bar:
         for work in sizes:
             rows += _trainings(config, work)
@@ -204,7 +205,7 @@ def roofline(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
     return pandas.DataFrame(found).T
 
 
-def ratios(rows: Sequence[dict[str, Any]], size: tuple[int, int, int]) -> dict[str, float]:
+def ratios(rows: Sequence[dict[str, Any]], size: Sequence[int]) -> dict[str, float]:
     """How many times longer than the sweep each contender takes at one size, by medians."""
     found = medians(rows).reset_index()
     chosen = found[(found[["num_samples", "width", "num_lams"]] == list(size)).all(axis=1)]

@@ -141,7 +141,7 @@ def cell(config: Config) -> Cell:
     def measure(point: Point, train: Dataset, rest: None, params: Params) -> dict[str, Array]:
         number, whole = jax.ShapeDtypeStruct((), train.x.dtype), jax.ShapeDtypeStruct((), jnp.int32)
         on_host = lambda x, y, *params: bounded(
-            config, point["oracle"], Dataset(np.asarray(x), np.asarray(y)), tuple(params)
+            config, point["oracle"], Dataset._make(map(np.asarray, (x, y))), tuple(params)
         )
         results = {name: whole if name in COUNTS else number for name in COLUMNS}
         return jax.pure_callback(on_host, results, *train, *params, vmap_method="sequential")
@@ -165,7 +165,7 @@ def bounded(config: Config, oracle: str, train: Dataset, params: Params) -> dict
     has so many neurons.
     """
     params = tuple(np.asarray(p, np.float64) for p in params)
-    local = dict(oracle="multistart", num_starts=config.num_starts)
+    local: dict[str, Any] = dict(oracle="multistart", num_starts=config.num_starts)
     own = certificates.dual_bound(train, params, **local)
     polished = certificates.polish(params, train)
     if oracle == "enumerate":
@@ -205,7 +205,7 @@ def _proved(
 
     Where it closes in time and finds what the search had missed, column generation goes on with it.
     """
-    exact = dict(
+    exact: dict[str, Any] = dict(
         oracle="branch_and_bound", num_starts=config.num_starts, max_nodes=config.max_nodes
     )
     found = certificates.dual_bound(train, searched.primal, alpha=searched.dual, **exact)

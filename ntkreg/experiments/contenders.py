@@ -164,11 +164,11 @@ def torch_compiled(given: Problem) -> Callable[[], np.ndarray]:
     losses = torch.func.vmap(lambda first, last: _torch_loss(torch, first, last, x, y))
 
     def run() -> np.ndarray:
-        params = tuple(p.expand(len(lams), *p.shape).contiguous() for p in start)
+        first, last = (p.expand(len(lams), *p.shape).contiguous() for p in start)
         with torch.no_grad():
             for _ in range(given.work.num_steps):
-                params = compiled(*params, lams)
-            return losses(*params).numpy()
+                first, last = compiled(first, last, lams)
+            return losses(first, last).numpy()
 
     return run
 

@@ -57,7 +57,7 @@ def start_of(key: PRNGKey, width: int, dim: int, scale: Scalar) -> Params:
 def exact_kernel(width: int, scale: Scalar, x1: Array, x2: Array | None = None) -> Array:
     """The NTK that the start's empirical one tends to: r² · width · dim times the one of `ntk`."""
     network = networks.fully_connected(2, width)
-    return scale**2 * width * x1.shape[1] * kernels.ntk(network, x1, x2)
+    return kernels.ntk(network, x1, x2) * (scale**2 * width * x1.shape[1])
 
 
 def descended(

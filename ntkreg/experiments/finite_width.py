@@ -176,8 +176,8 @@ def cell(config: Config) -> Cell:
     def advance(point: Point, context: PyTree, state: PyTree, num_steps: Array):
         _, samples, level = context
         if point["optimizer"] == GD:
-            one = lambda run: descended(config, point, samples, level.minimum, run, num_steps)
-            state = jax.lax.map(one, state)
+            down = lambda run: descended(config, point, samples, level.minimum, run, num_steps)
+            state = jax.lax.map(down, state)
             return state, jnp.all(state.over)
         trainer, knobs = _adam(config, point), _knobs(config, point)
         one = lambda s: trainers.advance(trainer, samples, knobs, s, num_steps)

@@ -126,7 +126,9 @@ def transitions(rows: pandas.DataFrame) -> list[Transition]:
     """The transition of every optimizer, λ, noise and size; data sets are the sampling unit."""
     rng = np.random.default_rng(0)
     found = []
-    for key, part in main_rows(_known(rows)).groupby(["lam", "optimizer", "noise", "num_samples"]):
+    for (lam, optimizer, noise, num_samples), part in main_rows(_known(rows)).groupby(
+        ["lam", "optimizer", "noise", "num_samples"]
+    ):
         values = shares(part)
         widths = values.index.to_numpy(float)
         drawn = rng.integers(values.shape[1], size=(NUM_RESAMPLES, values.shape[1]))
@@ -137,6 +139,7 @@ def transitions(rows: pandas.DataFrame) -> list[Transition]:
         ends = statistics.interval(resampled)
         neurons = float(part.groupby("draw").optimal_neurons.first().mean())
         widest = float(values.iloc[-1].mean())
+        key = (float(lam), str(optimizer), float(noise), int(num_samples))
         found.append(Transition(*key, width, ends, resampled, neurons, widest))
     return found
 

@@ -35,12 +35,23 @@ DTYPE = jnp.float32  # of the training; levels and gaps are float64
 class Sizes(Protocol):
     """The fields of the experiment's Config that are read here."""
 
-    sizes: tuple[int, ...]
-    gd_steps: int
-    round_steps: int
-    round_rate: float
-    finish_steps: int
-    oracle: str
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+
+    @property
+    def gd_steps(self) -> int: ...
+
+    @property
+    def round_steps(self) -> int: ...
+
+    @property
+    def round_rate(self) -> float: ...
+
+    @property
+    def finish_steps(self) -> int: ...
+
+    @property
+    def oracle(self) -> str: ...
 
 
 class Known(NamedTuple):
@@ -80,25 +91,25 @@ def known(config: Sizes, samples: Dataset, num_samples: Scalar, lam: Scalar) -> 
     def on_host(x, y, n, lam) -> Known:
         x, y = (np.asarray(a[: int(n)], np.float64) for a in (x, y))
         found = _known(x.tobytes(), y.tobytes(), x.shape, float(lam), config.oracle)
-        return Known(*(np.asarray(value, number.dtype) for value in found))
+        return Known._make(np.asarray(value, number.dtype) for value in found)
 
-    shapes = Known(*[number] * len(Known._fields))
+    shapes = Known._make([number] * len(Known._fields))
     return jax.pure_callback(on_host, shapes, *samples, num_samples, lam, vmap_method="sequential")
 
 
 @functools.cache
 def _known(x: bytes, y: bytes, shape: tuple, lam: float, oracle: str) -> Known:
-    samples = Dataset(np.frombuffer(x).reshape(shape), np.frombuffer(y))
+    samples = Dataset._make((np.frombuffer(x).reshape(shape), np.frombuffer(y)))
     found = certificates.global_minimum(samples, lam, oracle=oracle)
     first, last = found.primal
     mass = np.sum(first**2, axis=0) + last[:, 0] ** 2
     neurons = np.sum(mass > 1e-6 * mass.sum())
-    return Known(found.upper, found.gap, neurons, float(found.kind != "heuristic"))
+    return Known._make((found.upper, found.gap, neurons, float(found.kind != "heuristic")))
 
 
 def start(key: PRNGKey, width: int, rank: int, scale: Scalar) -> Float[Array, "m p"]:
     """Particles on the sphere of that radius: ‖Θ‖ is the scale at every width."""
-    return scale * mean_field.uniform_start(key, width, rank)
+    return mean_field.uniform_start(key, width, rank) * scale
 
 
 def descended(

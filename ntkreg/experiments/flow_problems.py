@@ -27,10 +27,12 @@ class Problem(NamedTuple):
 
     @property
     def dim(self) -> int:
+        """Dimension of the samples."""
         return APART_DIM if self.name == "apart" else self.sizes[0]
 
     @property
     def num_samples(self) -> int:
+        """Samples of the data set; of D all that the population has."""
         return 4 * 2 ** (self.dim - 2) if self.name == "D" else self.sizes[-1]
 
     @property
@@ -115,9 +117,9 @@ def levels(problem: Problem, samples: Dataset, lam: float, oracle: str = "auto")
     def on_host(x, y) -> Levels:
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         found = _levels(problem, x.tobytes(), y.tobytes(), x.shape, lam, oracle)
-        return Levels(*(np.asarray(value, number.dtype) for value in found))
+        return Levels._make(np.asarray(value, number.dtype) for value in found)
 
-    shapes = Levels(*[number] * len(Levels._fields))
+    shapes = Levels._make([number] * len(Levels._fields))
     return jax.pure_callback(on_host, shapes, *samples, vmap_method="sequential")
 
 
@@ -126,8 +128,8 @@ def _levels(problem: Problem, x: bytes, y: bytes, shape: tuple, lam: float, orac
     """Computed once for all cells on the same samples."""
     if problem.name == "D":
         least = closed_forms.population_minimum(lam)
-        return Levels(least, 0.0, closed_forms.population_one_sign_minimum(lam), 1.0)
-    samples = Dataset(np.frombuffer(x).reshape(shape), np.frombuffer(y))
+        return Levels._make((least, 0.0, closed_forms.population_one_sign_minimum(lam), 1.0))
+    samples = Dataset._make((np.frombuffer(x).reshape(shape), np.frombuffer(y)))
     minimum = certificates.global_minimum(samples, lam, oracle=oracle)
     if problem.name == "apart":
         inside = num_in_plane(problem.num_samples)
@@ -139,7 +141,7 @@ def _levels(problem: Problem, x: bytes, y: bytes, shape: tuple, lam: float, orac
         trap = certificates.global_minimum(samples, lam, oracle=oracle, output_sign=1)
         level = trap.upper
     proved = "heuristic" not in (minimum.kind, trap.kind)
-    return Levels(minimum.upper, max(minimum.gap, trap.gap), level, float(proved))
+    return Levels._make((minimum.upper, max(minimum.gap, trap.gap), level, float(proved)))
 
 
 def proved_gap(

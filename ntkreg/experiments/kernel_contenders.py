@@ -26,10 +26,12 @@ def grams(num_samples: int, dim: int, num_repeats: int) -> Iterator[dict[str, An
     """The Gram matrix of the NTK, beside neural-tangents' own kernel function."""
     x = samples(num_samples, dim).x
     network = networks.fully_connected(2, 1)
+    kernel = network.kernel
+    assert kernel is not None
     runs = {
         "ntkreg": lambda: kernels.ntk(network, x).block_until_ready(),
         # What `Network.kernel` holds, as it comes: neither jitted nor in blocks.
-        "neural_tangents": lambda: network.kernel(x, None).ntk.block_until_ready(),
+        "neural_tangents": lambda: kernel(x, None).ntk.block_until_ready(),
     }
     with jax.enable_x64(False):  # else neural-tangents computes in float64
         for run in runs.values():

@@ -182,11 +182,11 @@ def cell(config: Config) -> Cell:
         levels = flow_problems.levels(problem, samples, config.lam, config.oracle)
         step_size = config.step_factor * flows.stable_step(samples, config.lam)
         start_key, key = jax.random.split(jax.random.key(point["seed"]))
-        starts = [
+        trapped, free = (
             flow_problems.start(problem, name, start_key, point["num_particles"])
             for name in (problem.trap, "uniform")
-        ]
-        start = jnp.where(point["trapped"], *starts)
+        )
+        start = jnp.where(point["trapped"], trapped, free)
         state = flows.init(start.astype(DTYPE), key)
         trace = jnp.full(NUM_TRACED, UNKNOWN, DTYPE)
         context = Samples(samples, optax.tree.cast(samples, DTYPE), levels, step_size)

@@ -31,22 +31,27 @@ class Problem(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The kind of data, without its sizes."""
         return self.dataset.split(":")[0]
 
     @property
     def sizes(self) -> tuple[int, ...]:
+        """The numbers after the name, as many as `DATASETS` says."""
         return tuple(map(int, self.dataset.split(":")[1:]))
 
     @property
     def num_samples(self) -> int:
+        """Samples of all classes together."""
         return sum(self.sizes) if self.name == "orthonormal" else self.sizes[-1]
 
     @property
     def num_classes(self) -> int:
+        """2 where labels are ±1."""
         return {"digits": 10, "orthonormal": len(self.sizes)}.get(self.name, 2)
 
     @property
     def loss(self) -> str:
+        """The name in `objectives.LOSSES` of the loss for that many classes."""
         return "logistic" if self.num_classes == 2 else "cross_entropy"
 
     @property

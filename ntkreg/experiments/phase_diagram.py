@@ -119,6 +119,7 @@ def cell(config: Config):
     def run(width, dim, num_samples, init_scale, lam, seed) -> dict[str, Array]:
         source = parsed(f"D:{dim}:{num_samples}")
         key, train, test = samples_of(source, seed, config.num_test)
+        assert test is not None  # random labels alone have none
         found = descents.descended(
             train,
             test,

@@ -247,7 +247,8 @@ def _coefficients(
 
 def _margins_of(outputs: Float[Array, "n *k"], labels: Shaped[Array, " n"]) -> Float[Array, " n"]:
     """Margins of outputs that are there already."""
-    return margins(Network(None, lambda found, x: found, None, 1), outputs, Dataset(None, labels))
+    there = Network(lambda key, dim: (), lambda params, found: found, None, 1)
+    return margins(there, (), Dataset(outputs, labels))
 
 
 def _measured(train: Array, test: Array, *others: Array | float) -> dict[str, Array]:

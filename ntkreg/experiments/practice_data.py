@@ -25,14 +25,17 @@ class Source(NamedTuple):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
         return SHAPES[self.name]
 
     @property
     def num_outputs(self) -> int:
+        """Of a network: one for two classes, else one for each."""
         return 1 if self.classes else 10
 
     @property
     def loss(self) -> str:
+        """The name in `objectives.LOSSES` of the loss for that many outputs."""
         return "logistic" if self.classes else "cross_entropy"
 
 
@@ -72,9 +75,10 @@ def pool(source: Source, folder: str) -> Dataset:
         )
     x, y = map(np.asarray, everything)
     if not source.classes:
-        return Dataset(x, y)
+        return Dataset._make((x, y))
     kept = np.isin(y, source.classes)
-    return Dataset(x[kept], np.where(y[kept] == source.classes[0], 1, -1).astype(x.dtype))
+    signs = np.where(y[kept] == source.classes[0], 1, -1).astype(x.dtype)
+    return Dataset._make((x[kept], signs))
 
 
 def digest(source: Source, folder: str) -> str:
@@ -95,7 +99,7 @@ def split(
     """
     images = pool(source, folder)
 
-    def on_host(seed) -> tuple[Dataset, Dataset]:
+    def on_host(seed) -> tuple[Dataset, ...]:
         order = np.random.default_rng(int(seed)).permutation(len(images.y))
         rows = order[:num_train], order[len(order) - num_test :]
         return tuple(Dataset(images.x[r], images.y[r]) for r in rows)

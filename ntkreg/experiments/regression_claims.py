@@ -130,11 +130,11 @@ def plateau_claim(rows: pandas.DataFrame) -> Claim:
         return STAIRCASE
     sizes = rows.dim.map(plateau_size)
     solved = rows.solved[(rows.predictor == "ntk") & (rows.num_samples == sizes)].all()
-    values = []
+    found = []
     for dim in dims_of(rows):
         sizes, errors = curve(rows, "relu_feature", "ntk", dim)
-        values.append(errors[sizes == plateau_size(dim)][0])
-    values = np.array(values)
+        found.append(errors[sizes == plateau_size(dim)][0])
+    values = np.array(found)
     draws = statistics.resampled_means(values, 2000, np.random.default_rng(0))
     ends = [statistics.interval(column) for column in draws.T]
     off = np.abs(values.mean(-1) / PLATEAU - 1).max()

@@ -109,6 +109,7 @@ def cell(config: Config):
 
     def run(dataset, width, num_steps, lam, seed) -> dict[str, Array]:
         key, train, test = samples_of(parsed(dataset), seed, config.num_test)
+        assert test is not None  # random labels have none, and are none of DATASETS
         # Steps of this rate on the paper's network, whose kernel is r²·width·dim = α√(width·dim)
         # times the one of `ntk` scaling, are steps of `learning_rate` in that one.
         rate = config.learning_rate / (config.output_scale * np.sqrt(width * config.dim))

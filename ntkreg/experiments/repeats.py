@@ -8,9 +8,7 @@ from typing import Any
 STATUS, CLEAR = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")
 
 
-def interleaved(
-    runs: dict[str, Callable[[], Any]], num_repeats: int
-) -> Iterator[dict[str, str | int | float]]:
+def interleaved(runs: dict[str, Callable[[], Any]], num_repeats: int) -> Iterator[dict[str, Any]]:
     """One row for every repeat of every run: contender, repeat, seconds, peak_mib.
 
     The runs take turns, so that what slows the machine down for a while meets all of them.

@@ -208,7 +208,8 @@ def step_traffic(network: Network, samples: Dataset, num_lanes: int = 0) -> floa
     step = lambda state: trainers.step(trainer, samples, knobs, state)
     if num_lanes:
         step, state = jax.vmap(step), jax.tree.map(lambda v: jnp.stack([v] * num_lanes), state)
-    return jax.jit(step).lower(state).compile().cost_analysis()["bytes accessed"]
+    costs = jax.jit(step).lower(state).compile().cost_analysis() or {}
+    return costs["bytes accessed"]
 
 
 def _claim_rows(num_repeats: int) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,7 @@ def crossing(sizes: np.ndarray, errors: np.ndarray, level: float) -> np.ndarray:
     return np.where(crosses, found, np.nan)
 
 
-def log_slope(x: Sequence[float], y: np.ndarray) -> np.ndarray:
+def log_slope(x: Sequence[float] | np.ndarray, y: np.ndarray) -> np.ndarray:
     """The least-squares slope of log y over log x, along the last axis; NaN where y has NaN."""
     centred = np.log(x) - np.mean(np.log(x))
     return np.log(y) @ centred / (centred @ centred)

@@ -25,10 +25,17 @@ class Training(Protocol):
       num_steps: Adam steps at each λ of the path.
     """
 
-    width: int
-    learning_rate: float
-    lams: tuple[float, ...]
-    num_steps: int
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def lams(self) -> tuple[float, ...]: ...
+
+    @property
+    def num_steps(self) -> int: ...
 
 
 def check(config: Training) -> None:

@@ -124,8 +124,8 @@ def _decided(config: Config, dim: int, train: Dataset) -> dict[str, Array]:
     """What `planted_optimality` says; it runs in NumPy on the host."""
     oracle = "branch_and_bound" if dim <= config.certified_dim else "multistart"
 
-    def on_host(x: Array, y: Array) -> tuple[np.ndarray, ...]:
-        samples = Dataset(np.asarray(x, np.float64), np.asarray(y, np.float64))
+    def on_host(x: Array, y: Array) -> tuple[np.ndarray | np.generic, ...]:
+        samples = Dataset._make(np.asarray(a, np.float64) for a in (x, y))
         found = planted.planted_optimality(samples, oracle=oracle, num_starts=config.num_starts)
         flags = (found.local, found.refuted, found.optimal)
         return (*map(np.bool_, flags), np.asarray(found.upper, x.dtype), np.int32(found.num_rounds))

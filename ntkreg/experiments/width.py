@@ -44,10 +44,12 @@ class Source(NamedTuple):
 
     @property
     def num_samples(self) -> int:
+        """Samples of the data set."""
         return self.sizes[-1]
 
     @property
     def num_classes(self) -> int:
+        """2 where labels are ±1."""
         return 10 if self.name == "digits" else 2
 
 
@@ -252,7 +254,7 @@ def _filled(value: Array, shape: tuple[int]) -> Array:
 def _max_margin_on_host(train: Dataset) -> Array:
     def on_host(x, y):
         try:
-            found = certificates.max_margin(Dataset(np.asarray(x), np.asarray(y)))
+            found = certificates.max_margin(Dataset._make((np.asarray(x), np.asarray(y))))
         except NotSeparable:
             return np.zeros((), x.dtype)
         return np.asarray(found.upper, x.dtype)
