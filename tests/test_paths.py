@@ -19,7 +19,7 @@ from ntkreg.closed_forms import planted_network
 from ntkreg.data import Dataset, noisy_xor, random_labels
 from ntkreg.margins import dual_weighted_margin, margins, normalized_margin
 from ntkreg.networks import Network, fully_connected
-from ntkreg.objectives import get_loss, log_objective
+from ntkreg.objectives import Loss, get_loss, log_objective, log_softplus_neg
 from ntkreg.paths import Path, stretched_to, train_path
 from ntkreg.stationarity import log_residual
 from ntkreg.trainers import Trainer, knobs
@@ -306,6 +306,24 @@ def test_what_is_measured_of_a_path_is_its_definitions():
             measured = float(getattr(found.info, name)[part])
             tolerance = 1e-2 if name == "log_residual" else 1e-10
             assert measured == pytest.approx(float(definition), abs=tolerance), name
+
+
+def test_a_path_of_a_loss_of_one_s_own_comes_to_the_same_max_margin():
+    """Its minimizers are those of the logistic loss at λ/2 over √2 (order 2), margins the same."""
+    doubled = Loss(
+        lambda f, y: jax.nn.softplus(-2 * y * f), lambda f, y: log_softplus_neg(2 * y * f), "sign"
+    )
+    lams = [1e-2, 1e-4, 1e-8]
+    own = train_path(NETWORK, DATA, lams=lams, key=jax.random.key(1), loss=doubled, num_steps=1500)
+    halves = [lam / 2 for lam in lams]
+    logistic = train_path(NETWORK, DATA, lams=halves, key=jax.random.key(1), num_steps=1500)
+    for name, tolerance in (("normalized_margin", 0.01), ("dual_weighted_margin", 0.01)):
+        ours, theirs = getattr(own.info, name)[1:], getattr(logistic.info, name)[1:]
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance)
+    np.testing.assert_allclose(math.sqrt(2) * own.info.norm[1:], logistic.info.norm[1:], rtol=1e-3)
+    with pytest.raises(ValueError, match="loss must be one of a margin"):
+        real = doubled._replace(labels="real")
+        train_path(NETWORK, DATA, lams=lams, key=jax.random.key(1), loss=real)
 
 
 def test_a_path_follows_the_dtype_of_its_data():
