@@ -336,6 +336,17 @@ def test_a_path_follows_the_dtype_of_its_data():
     chex.assert_tree_all_finite(found)
 
 
+def test_a_path_can_be_traced_as_a_sweep_does():
+    options = dict(num_steps=7, finish_steps=3, lams=[1e-1, 1e-3])
+    follow = lambda seed: train_path(
+        SHORT.trainer.network, DATA, key=jax.random.key(seed), **options
+    )
+    traced, direct = jax.jit(follow)(1), follow(1)
+    for name in ("norm", "normalized_margin"):
+        found = getattr(traced.info, name), getattr(direct.info, name)
+        np.testing.assert_allclose(*found, rtol=1e-6)
+
+
 BIASED = Network(
     lambda key, dim: {"w": jnp.ones(dim), "b": jnp.ones(())},
     lambda params, x: x @ params["w"] + params["b"] ** 2,
