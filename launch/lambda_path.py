@@ -6,9 +6,29 @@
 
 Writes summary.csv (one row per network and λ), run.json and figure.png to
 results/lambda_path/PRESET. The same command goes on where an interrupted one ended.
+
+Your own arrays, and network:
+
+    uv run launch/lambda_path.py --data=FILE.npz [--depth=2 --width=100]
+    uv run launch/lambda_path.py --data=FILE.npz --module=package.module:Class
+
+FILE.npz holds x, floats of shape (n, d), and y of shape (n,), ±1 or class indices 0 … k − 1; and
+if you like x_test and y_test. Class is a Flax module, linen or nnx, found from here, homogeneous
+and with one output for ±1, k for classes. Further flags: num_seeds, lams, num_steps, finish_steps,
+learning_rate. Results go to results/lambda_path/FILE: ‖Θ‖, margins, errors, and whether the
+optimizer got there.
 """
 
-from ntkreg.experiments import command, lambda_path, lambda_path_claims, path_law_claims
+import sys
+
+from ntkreg.experiments import (
+    command,
+    lambda_path,
+    lambda_path_claims,
+    path_law_claims,
+    user_path,
+    user_path_figure,
+)
 from ntkreg.experiments.lambda_path_figure import figure
 from ntkreg.experiments.lambda_path_table import COLUMNS, PROBLEM, best_of_seeds, table
 from ntkreg.records import Record
@@ -36,11 +56,22 @@ def summary(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    command.main(
-        "lambda_path",
-        lambda_path,
-        figure,
-        summary,
-        lambda record: lambda_path_claims.claims(record) + path_law_claims.claims(record),
-        lambda record: table(record)[[*COLUMNS]],
-    )
+    data = user_path.asked(sys.argv[1:])
+    if data is not None:
+        command.main(
+            "lambda_path",
+            user_path,
+            user_path_figure.figure,
+            user_path.summary,
+            claims=lambda record: [],
+            folder=lambda preset: user_path.folder(data),
+        )
+    else:
+        command.main(
+            "lambda_path",
+            lambda_path,
+            figure,
+            summary,
+            lambda record: lambda_path_claims.claims(record) + path_law_claims.claims(record),
+            lambda record: table(record)[[*COLUMNS]],
+        )

@@ -48,13 +48,14 @@ def dual_weights(
     """Weights of the `margin_pairs` at which the mean loss falls: α ∝ −∂ℓ/∂q with Σα = 1.
 
     For a loss of the margin q = y f with labels ±1, −ℓ′ = ℓ · (−d log ℓ/dq), so its log is
-    log ℓ + log(−d log ℓ/dq). For the cross-entropy −∂ℓᵢ/∂(f_y − f_j) is softmax(f)_j. No term
-    underflows.
+    log ℓ + log(−d log ℓ/dq). With several outputs ℓ is a function of the differences f_y − f_j, and
+    −∂ℓ/∂(f_y − f_j) is ∂ℓ/∂f_j; softmax(f)_j for the cross-entropy. No term underflows.
     """
     outputs = network.apply(params, data.x)
     if outputs.ndim == 2:
-        logs = _of_others(jax.nn.log_softmax(outputs), data)
-        return jax.nn.softmax(logs, axis=(0, 1))
+        logs, pull = jax.vjp(lambda f: loss.log_value(f, data.y), outputs)
+        slopes = _of_others(pull(jnp.ones_like(logs))[0], data)
+        return jax.nn.softmax(logs[:, None] + jnp.log(slopes), axis=(0, 1))
     q = data.y * outputs
     ones = jnp.ones_like(q)
     log_loss, slope = jax.jvp(lambda m: loss.log_value(m, ones), (q,), (ones,))

@@ -13,7 +13,11 @@ from ntkreg.networks import Network
 
 
 class Loss(NamedTuple):
-    """A loss per sample, ℓ and log ℓ, each of (outputs, labels) -> "n".
+    """A loss per sample, ℓ > 0 and log ℓ, each of (outputs, labels) -> "n".
+
+    One of your own goes wherever a name does in `trainers` and `paths`. With labels ±1 it is a
+    falling function of the margin yf, with classes one of the differences of outputs, or dual
+    weights mean nothing. Make it once: compiled functions are found again by its functions.
 
     Attributes:
       value: ℓ itself.
@@ -50,6 +54,8 @@ def _log_squared(outputs: Array, labels: Array) -> Array:
     return jnp.log(jnp.maximum((outputs - labels) ** 2, jnp.finfo(outputs.dtype).tiny))
 
 
+LABELS = ("sign", "class", "real")
+
 LOSSES = {
     "logistic": Loss(
         lambda f, y: jax.nn.softplus(-y * f), lambda f, y: log_softplus_neg(y * f), "sign"
@@ -64,18 +70,22 @@ LOSSES = {
 }
 
 
-def get_loss(name: str) -> Loss:
-    """The loss of that name.
+def get_loss(loss: str | Loss) -> Loss:
+    """The loss of that name; a Loss as it is.
 
     logistic log(1 + e^(−yf)), exponential e^(−yf), squared (f − y)² (no factor ½), and
     cross_entropy −log softmax(f)_y, which is the logistic loss of the soft margin.
 
     Raises:
-      ValueError: for an unknown name.
+      ValueError: for an unknown name, or a Loss of unknown labels.
     """
-    if name not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {name!r}")
-    return LOSSES[name]
+    if isinstance(loss, Loss):
+        if loss.labels not in LABELS:
+            raise ValueError(f"labels must be one of {', '.join(LABELS)}, got {loss.labels!r}")
+        return loss
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, or a Loss, got {loss!r}")
+    return LOSSES[loss]
 
 
 def mean_loss(loss: Loss, network: Network, params: Params, data: Dataset) -> Float[Array, ""]:

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import inspect
 import pathlib
+import tokenize
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,7 +114,7 @@ def _stripped(source: str) -> str:
 def _own_text(function: Any) -> str:
     try:
         return inspect.getsource(function)
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):  # its lines are no Python
         code = function.__code__
         constants = [c for c in code.co_consts if not inspect.iscode(c)]
         return repr((code.co_code, code.co_names, constants))

@@ -16,7 +16,7 @@ from ntkreg._types import Array, Float, Int, Params, PRNGKey, PyTree, Scalar, Sc
 from ntkreg.data import Dataset, check_dataset
 from ntkreg.margins import margins, normalized_margin
 from ntkreg.networks import Network
-from ntkreg.objectives import get_loss, log_mean_loss, log_objective, objective
+from ntkreg.objectives import Loss, get_loss, log_mean_loss, log_objective, objective
 
 
 def cosine(progress: Scalar) -> Array:
@@ -35,7 +35,7 @@ class Trainer:
 
     Attributes:
       network: what is trained.
-      loss: a name of `objectives.LOSSES`.
+      loss: a name of `objectives.LOSSES`, or a Loss of your own.
       descend: "log" descends log F, whose steps do not shrink with F: for paths to a minimum.
         "plain" descends F itself: for everything about dynamics.
       optimizer: a learning rate or schedule -> optax.GradientTransformation.
@@ -46,7 +46,7 @@ class Trainer:
     """
 
     network: Network
-    loss: str = "logistic"
+    loss: str | Loss = "logistic"
     descend: Literal["log", "plain"] = "log"
     optimizer: Callable[..., optax.GradientTransformation] = optax.adam
     schedule: Callable[[Scalar], Array] = cosine
@@ -276,9 +276,10 @@ def start(
         params = optax.tree.scale(init_scale, trainer.network.init(key, data.x.shape[1]))
     outputs = jax.eval_shape(trainer.network.apply, params, data.x).shape[1:]
     if bool(outputs) != (labels == "class"):
+        loss = trainer.loss if isinstance(trainer.loss, str) else f"given, of {labels} labels"
         raise ValueError(
             f"network must have {'several outputs' if labels == 'class' else 'one output'} for the "
-            f"loss {trainer.loss}, got outputs of shape {('n', *outputs)}"
+            f"loss {loss}, got outputs of shape {('n', *outputs)}"
         )
     check_dataset(data, labels, *outputs)
     return optax.tree.cast(params, data.x.dtype)

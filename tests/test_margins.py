@@ -20,7 +20,7 @@ from ntkreg.margins import (
     normalized_margin,
 )
 from ntkreg.networks import Network, fully_connected
-from ntkreg.objectives import get_loss
+from ntkreg.objectives import Loss, get_loss
 
 LOGISTIC, CROSS_ENTROPY = get_loss("logistic"), get_loss("cross_entropy")
 DATA = noisy_xor(jax.random.key(0), 15, 5)
@@ -199,6 +199,21 @@ def test_dual_weights_of_several_classes_do_not_underflow_far_out():
 def test_dual_weights_at_outputs_of_thousands_are_finite_and_sum_to_one(seed):
     weights = np.asarray(dual_weights(CROSS_ENTROPY, *classes(seed, 1e3)))
     assert np.isfinite(weights).all() and weights.sum() == pytest.approx(1, rel=1e-12)
+
+
+def test_dual_weights_of_another_loss_of_several_classes_are_its_own_slopes():
+    """Σ_{j≠y} exp(f_j − f_y), of which no softmax over all outputs is the slope."""
+
+    def log_value(f, y):
+        others = jnp.where(jax.nn.one_hot(y, f.shape[-1], dtype=bool), -jnp.inf, f)
+        own = jnp.take_along_axis(f, y[:, None], axis=-1)[:, 0]
+        return jax.nn.logsumexp(others, axis=-1) - own
+
+    loss = Loss(lambda f, y: jnp.exp(log_value(f, y)), log_value, "class")
+    network, params, data = classes(3, 2.0)
+    pairs = margin_pairs(network, params, data)
+    expected = np.exp(-pairs) / np.exp(-pairs).sum()
+    np.testing.assert_allclose(dual_weights(loss, network, params, data), expected, rtol=1e-12)
 
 
 @given(st.integers(0, 100), st.floats(0.1, 1000.0))

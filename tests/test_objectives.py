@@ -13,6 +13,7 @@ from ntkreg.data import Dataset, noisy_xor
 from ntkreg.networks import fully_connected
 from ntkreg.objectives import (
     LOSSES,
+    Loss,
     get_loss,
     log_mean_loss,
     log_objective,
@@ -199,3 +200,10 @@ def test_lambda_zero_is_the_loss_alone(value):
 def test_unknown_loss_is_named():
     with pytest.raises(ValueError, match=r"loss must be one of logistic.*'hinge'"):
         get_loss("hinge")
+
+
+def test_a_loss_of_one_s_own_goes_where_a_name_does():
+    own = Loss(lambda f, y: jnp.exp(-y * f), lambda f, y: -y * f, "sign")
+    assert get_loss(own) is own
+    with pytest.raises(ValueError, match="labels must be one of sign, class, real, got 'rank'"):
+        get_loss(own._replace(labels="rank"))

@@ -19,7 +19,7 @@ from ntkreg.closed_forms import planted_network
 from ntkreg.data import Dataset, noisy_xor, random_labels
 from ntkreg.margins import dual_weighted_margin, margins, normalized_margin
 from ntkreg.networks import Network, fully_connected
-from ntkreg.objectives import get_loss, log_objective
+from ntkreg.objectives import Loss, get_loss, log_objective, log_softplus_neg
 from ntkreg.paths import Path, stretched_to, train_path
 from ntkreg.stationarity import log_residual
 from ntkreg.trainers import Trainer, knobs
@@ -308,6 +308,24 @@ def test_what_is_measured_of_a_path_is_its_definitions():
             assert measured == pytest.approx(float(definition), abs=tolerance), name
 
 
+def test_a_path_of_a_loss_of_one_s_own_comes_to_the_same_max_margin():
+    """Its minimizers are those of the logistic loss at λ/2 over √2 (order 2), margins the same."""
+    doubled = Loss(
+        lambda f, y: jax.nn.softplus(-2 * y * f), lambda f, y: log_softplus_neg(2 * y * f), "sign"
+    )
+    lams = [1e-2, 1e-4, 1e-8]
+    own = train_path(NETWORK, DATA, lams=lams, key=jax.random.key(1), loss=doubled, num_steps=1500)
+    halves = [lam / 2 for lam in lams]
+    logistic = train_path(NETWORK, DATA, lams=halves, key=jax.random.key(1), num_steps=1500)
+    for name, tolerance in (("normalized_margin", 0.01), ("dual_weighted_margin", 0.01)):
+        ours, theirs = getattr(own.info, name)[1:], getattr(logistic.info, name)[1:]
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance)
+    np.testing.assert_allclose(math.sqrt(2) * own.info.norm[1:], logistic.info.norm[1:], rtol=1e-3)
+    with pytest.raises(ValueError, match="loss must be one of a margin"):
+        real = doubled._replace(labels="real")
+        train_path(NETWORK, DATA, lams=lams, key=jax.random.key(1), loss=real)
+
+
 def test_a_path_follows_the_dtype_of_its_data():
     """Float32 beside a float64 that is switched on."""
     data = Dataset(DATA.x.astype(jnp.float32), DATA.y.astype(jnp.float32))
@@ -316,6 +334,17 @@ def test_a_path_follows_the_dtype_of_its_data():
     found = train_path(network, data, key=jax.random.key(1), **options)
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.float32)}
     chex.assert_tree_all_finite(found)
+
+
+def test_a_path_can_be_traced_as_a_sweep_does():
+    options = dict(num_steps=7, finish_steps=3, lams=[1e-1, 1e-3])
+    follow = lambda seed: train_path(
+        SHORT.trainer.network, DATA, key=jax.random.key(seed), **options
+    )
+    traced, direct = jax.jit(follow)(1), follow(1)
+    for name in ("norm", "normalized_margin"):
+        found = getattr(traced.info, name), getattr(direct.info, name)
+        np.testing.assert_allclose(*found, rtol=1e-6)
 
 
 BIASED = Network(

@@ -76,6 +76,17 @@ def test_a_function_without_file_counts_by_its_own_text():
     assert sources.digest(found[0]["f"]) != sources.digest(found[1]["f"])
 
 
+def test_a_function_out_of_a_page_counts_by_its_code(tmp_path):
+    """Its lines are looked for in a file that is no Python, as those of a README's block are."""
+    page, found = tmp_path / "page.md", [{}, {}]
+    page.write_text("An example (of which\nthe bracket is not closed.\n")
+    for text, names in zip(
+        ("def f(x): return x + x", "def f(x): return x * x"), found, strict=True
+    ):
+        exec(compile(text, str(page), "exec"), names)
+    assert sources.digest(found[0]["f"]) != sources.digest(found[1]["f"])
+
+
 def test_a_figure_is_no_part_of_its_experiment():
     config = separation.Config.preset("smoke")
     function = separation.grid(config)["function"]

@@ -13,7 +13,7 @@ import pytest
 from ntkreg.data import Dataset, noisy_xor
 from ntkreg.margins import dual_weighted_margin, normalized_margin
 from ntkreg.networks import Network, fully_connected
-from ntkreg.objectives import get_loss, log_objective, objective
+from ntkreg.objectives import Loss, get_loss, log_objective, log_softplus_neg, objective
 from ntkreg.trainers import (
     Trainer,
     advance,
@@ -237,6 +237,30 @@ def test_real_labels_have_no_train_error():
     assert result.info.log_objective < start.info.log_objective
 
 
+SHARP = Loss(  # the logistic loss of twice the margin
+    lambda f, y: jax.nn.softplus(-2 * y * f), lambda f, y: log_softplus_neg(2 * y * f), "sign"
+)
+
+
+def test_a_loss_of_one_s_own_is_trained_like_one_with_a_name():
+    named, own = (
+        train(NETWORK, DATA, lam=0.01, key=KEY, loss=loss, num_steps=50)
+        for loss in ("logistic", Loss(*get_loss("logistic")))
+    )
+    chex.assert_trees_all_equal(named, own)
+
+
+def test_a_loss_of_one_s_own_is_the_one_that_is_descended():
+    """At order 2 a doubled output is a network stretched by √2, whose penalty is half."""
+    result = train(NETWORK, DATA, lam=0.01, key=KEY, loss=SHARP, num_steps=200)
+    stretched = optax.tree.scale(math.sqrt(2), result.params)
+    value = log_objective(get_loss("logistic"), NETWORK, stretched, DATA, math.log(0.005))
+    np.testing.assert_allclose(result.info.log_objective, value, rtol=1e-10)
+    logistic = train(NETWORK, DATA, lam=0.01, key=KEY, num_steps=200)
+    there = log_objective(SHARP, NETWORK, logistic.params, DATA, math.log(0.01))
+    assert result.info.log_objective < there
+
+
 def test_several_classes_are_learned():
     data = Dataset(DATA.x, jnp.asarray(1 - DATA.y).astype(int) // 2)
     network = fully_connected(2, 16, num_outputs=3)
@@ -275,6 +299,8 @@ def test_a_trained_network_reaches_the_margin_of_D():
         ({"descend": "sqrt"}, "descend.*'sqrt'"),
         ({"power": 0.0}, "power.*0.0"),
         ({"loss": "hinge"}, "loss.*'hinge'"),
+        ({"loss": SHARP._replace(labels="rank")}, "labels.*'rank'"),
+        ({"loss": SHARP._replace(labels="class")}, "several outputs for the loss given, of class"),
     ],
 )
 def test_bad_settings_are_named(options, said):

@@ -30,6 +30,7 @@ def main(
     claims=None,
     table=None,
     more=lambda config, out: None,
+    folder: Callable[[str], str] | None = None,
 ) -> None:
     """Runs `experiment` (Config, grid, memory, run) as the command `name`.
 
@@ -39,6 +40,7 @@ def main(
       claims: record -> list of claims; by default the one of `experiment.claim`.
       table: record -> what summary.csv holds; by default `experiment.table` or the record's.
       more: (config, folder) -> None, writes what else there is to see.
+      folder: preset -> where results go; by default results/NAME/PRESET.
     """
     claims = claims or (lambda record: [experiment.claim(record)])
     table = table or getattr(experiment, "table", Record.table)
@@ -58,7 +60,7 @@ def main(
         now = time.time() - begun
         print(f"{record.seconds:.0f} s of computing, {now:.0f} s now: {out}/figure.png")
 
-    folder = lambda preset: f"results/{name}/{preset}"
+    folder = folder or (lambda preset: f"results/{name}/{preset}")
     memory = lambda config: configs.memory_by_shape(
         config, experiment.grid(config), experiment.memory
     )

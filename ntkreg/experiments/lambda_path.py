@@ -68,18 +68,25 @@ class Config:
     def __post_init__(self):
         check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
         check("problems", lambda text: bool(path_problems.parsed(text)), "problems")
-        check("lams", lambda v: 1e-300 <= v < np.inf, "at least 1e-300 and finite")
-        check("learning_rate", lambda v: 0 < v < np.inf, "positive and finite")
-        for name in ("num_draws", "num_seeds", "num_steps"):
-            check(name, lambda v: v >= 1, "at least 1")
-        check("finish_steps", lambda v: v >= 0, "at least 0")
-        if list(self.lams) != sorted(set(self.lams), reverse=True):
-            raise ValueError(f"lams must fall from each to the next, got {self.lams}")
+        check("num_draws", lambda v: v >= 1, "at least 1")
+        check_path(self)
 
     @classmethod
     def preset(cls, name: str) -> "Config":
         """smoke: seconds. laptop: two minutes, thorough: six, on two cores. full: hours."""
         return cls(**configs.preset(PRESETS, name))
+
+
+def check_path(config: Any) -> None:
+    """Raises ValueError where a Config's path of λ, or how it is followed, will not do."""
+    check = lambda name, *rule: configs.check_field(name, getattr(config, name), *rule)
+    check("lams", lambda v: 1e-300 <= v < np.inf, "at least 1e-300 and finite")
+    check("learning_rate", lambda v: 0 < v < np.inf, "positive and finite")
+    for name in ("num_seeds", "num_steps"):
+        check(name, lambda v: v >= 1, "at least 1")
+    check("finish_steps", lambda v: v >= 0, "at least 0")
+    if list(config.lams) != sorted(set(config.lams), reverse=True):
+        raise ValueError(f"lams must fall from each to the next, got {config.lams}")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
