@@ -5,7 +5,7 @@ import numpy as np
 import pandas
 
 from ntkreg.experiments import configs, finite_width, statistics, style
-from ntkreg.experiments.finite_width_claims import main_rows, shares, table, transitions
+from ntkreg.experiments.finite_width_claims import known, main_rows, shares, table, transitions
 from ntkreg.experiments.finite_width_runs import ADAM, CURE, GD, TOLERANCE, samples_of
 from ntkreg.records import Record
 
@@ -77,7 +77,7 @@ def _transitions(ax, rows: pandas.DataFrame) -> None:
         name = "Adam" if optimizer == ADAM else "descent"
         style.with_ends(ax, sizes, widths, *ends, label=f"{name}, λ = {lam:g}", **look)
         if optimizer == ADAM:
-            _neurons(ax, main_rows(rows[rows.lam == lam]), look)
+            _neurons(ax, main_rows(known(rows[rows.lam == lam])), look)
     sizes = np.array(sorted(rows.num_samples.unique()))
     ax.plot([], [], label="neurons of the optimum", **_optimum(dict(color=style.GREY, marker="o")))
     ax.plot(sizes, sizes + 1, label="n + 1", **style.PREDICTED)
