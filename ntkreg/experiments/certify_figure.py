@@ -7,9 +7,9 @@ from ntkreg.experiments import certify, style
 from ntkreg.records import Record
 
 STEPS = {
-    "trained": ("trained_margin", "trained_bound"),
-    "polished": ("polished_margin", "search_bound"),
-    "certified": ("lower", "upper"),
+    "trained": ("trained_margin", "trained_bound", style.METHODS["network"]),
+    "polished": ("polished_margin", "search_bound", dict(color=style.ORANGE, marker="s")),
+    "certified": ("lower", "upper", style.METHODS["certified"]),
 }
 SHORT = {"enumerate": "exact", "branch_and_bound": "b&b", "multistart": "search"}
 LEAST = 1e-12  # smaller gaps are drawn here
@@ -34,11 +34,12 @@ def figure(record: Record) -> matplotlib.figure.Figure:
 def _steps(ax, rows) -> None:
     """The gap after each step, problem by problem."""
     names = list(dict.fromkeys(zip(*(rows[name] for name in certify.AXIS), strict=True)))
-    for shift, (step, look) in zip(
-        (-0.22, 0.0, 0.22), style.categories(STEPS).items(), strict=True
-    ):
-        low, high = (rows[column] for column in STEPS[step])
-        gaps = (1 - low / high).clip(LEAST, 2.0).groupby([rows[name] for name in certify.AXIS])
+    for shift, (step, (low, high, look)) in zip((-0.22, 0.0, 0.22), STEPS.items(), strict=True):
+        gaps = (
+            (1 - rows[low] / rows[high])
+            .clip(LEAST, 2.0)
+            .groupby([rows[name] for name in certify.AXIS])
+        )
         found = gaps.agg(["min", "median", "max"]).loc[names]
         ends = found["median"], found["min"], found["max"]
         style.with_ends(ax, np.arange(len(names)) + shift, *ends, label=step, **look | style.DOTS)

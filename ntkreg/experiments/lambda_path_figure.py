@@ -60,7 +60,7 @@ def _law(ax, rows: pandas.DataFrame) -> None:
     rows = rows[rows.reference_kind.isin(["closed form", "best known"])]
     best = best_of_seeds(rows[rows.predicted_ratio.notna()])
     ends, by_depth = [1.0, 0.0], dict(list(best.groupby("depth")))
-    for depth, look in style.categories(by_depth).items():
+    for depth, look in style.ordinal(by_depth, TRAINED["color"]).items():
         x, y = 1 - by_depth[depth].predicted_ratio, 1 - by_depth[depth].ratio
         kept = (x > 0) & (x < LAW_FROM) & (y > 0)
         dots = look | style.DOTS | dict(alpha=0.7, label=f"depth {depth}")

@@ -117,7 +117,9 @@ def _plane(ax, record: Record, predictor: str, dim: int):
     mesh = ax.contourf(
         side, side, mean.T, levels=np.linspace(-2, 2, 17), cmap="PuOr", extend="both"
     )
-    ax.contour(side, side, mean.T, levels=[0.0], colors="black", linewidths=0.8)
+    # Dashed where f < 0: in grey the two halves of the map look alike.
+    widths = dict(levels=[-1.0, 0.0, 1.0], linewidths=[0.4, 0.9, 0.4])
+    ax.contour(side, side, mean.T, colors="black", **widths)
     points = dict(color="white", edgecolors="black", linewidths=0.7)
     ax.scatter([1, -1], [0, 0], marker="P", s=28, label="y = +1", **points)
     ax.scatter([0, 0], [1, -1], marker="o", s=20, label="y = −1", **points)
