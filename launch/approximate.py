@@ -4,7 +4,7 @@
     uv run launch/approximate.py --preset=smoke       # seconds
     uv run launch/approximate.py --betas=1.01,1.2 --out=/tmp/near
 
-Writes summary.csv (one row per data set, λ and β), run.json and figure.png to
+Writes summary.csv (one row per data set, λ and β), run.json, figure.png and figure.pdf to
 results/approximate/PRESET. The same command goes on where an interrupted one ended.
 """
 

@@ -4,7 +4,8 @@
     uv run --extra bench launch/benchmark.py                  # with PyTorch
     uv run launch/benchmark.py --preset=smoke --out=/tmp/b    # seconds
 
-Writes summary.csv (one row for every repeat), run.json and figure.png to results/benchmark/DEVICE.
+Writes summary.csv (one row for every repeat), run.json, figure.png and figure.pdf to
+results/benchmark/DEVICE.
 """
 
 import time

@@ -4,8 +4,8 @@
     uv run launch/certify.py --preset=smoke       # seconds
     uv run launch/certify.py --problems=D:10:60:branch_and_bound,random:3:20:enumerate --out=/tmp/c
 
-Writes summary.csv (one row per sample), run.json and figure.png to results/certify/PRESET. The same
-command goes on where an interrupted one ended.
+Writes summary.csv (one row per sample), run.json, figure.png and figure.pdf to
+results/certify/PRESET. The same command goes on where an interrupted one ended.
 """
 
 from ntkreg.experiments import certify, command

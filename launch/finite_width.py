@@ -4,7 +4,7 @@
     uv run launch/finite_width.py --preset=smoke       # seconds
     uv run launch/finite_width.py --lams=3e-3 --widths=8,32,128 --out=/tmp/one
 
-Writes summary.csv (one row per network and data set), run.json and figure.png to
+Writes summary.csv (one row per network and data set), run.json, figure.png and figure.pdf to
 results/finite_width/PRESET. The same command goes on where an interrupted one ended.
 """
 

@@ -4,7 +4,7 @@
     uv run launch/lambda_path.py --preset=smoke       # seconds
     uv run launch/lambda_path.py --problems=random:3:12/2/100/relu/2 --out=/tmp/one
 
-Writes summary.csv (one row per network and λ), run.json and figure.png to
+Writes summary.csv (one row per network and λ), run.json, figure.png and figure.pdf to
 results/lambda_path/PRESET. The same command goes on where an interrupted one ended.
 
 Your own arrays, and network:

@@ -4,7 +4,7 @@
     uv run launch/lazy_training.py --preset=smoke       # seconds
     uv run launch/lazy_training.py --losses=squared --num_seeds=3 --out=/tmp/lazy
 
-Writes summary.csv (one row per network and time), run.json and figure.png to
+Writes summary.csv (one row per network and time), run.json, figure.png and figure.pdf to
 results/lazy_training/PRESET. The same command goes on where an interrupted one ended.
 """
 

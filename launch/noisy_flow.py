@@ -4,8 +4,8 @@
     uv run launch/noisy_flow.py --preset=smoke       # seconds
     uv run launch/noisy_flow.py --problems=random:2:10 --sigma=1e-2 --out=/tmp/one
 
-Writes summary.csv (one row per flow), run.json, figure.png and particles.gif, in which the
-particles of a small problem are trapped, escape and find the optimum, to
+Writes summary.csv (one row per flow), run.json, figure.png, figure.pdf and particles.gif, in which
+the particles of a small problem are trapped, escape and find the optimum, to
 results/noisy_flow/PRESET. The same command goes on where an interrupted one ended.
 """
 

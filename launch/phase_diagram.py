@@ -4,7 +4,7 @@
     uv run launch/phase_diagram.py --preset=smoke       # seconds
     uv run launch/phase_diagram.py --widths=30 --num_seeds=10 --out=/tmp/phases
 
-Writes summary.csv (one row per network), run.json and figure.png to
+Writes summary.csv (one row per network), run.json, figure.png and figure.pdf to
 results/phase_diagram/PRESET. The same command goes on where an interrupted one ended.
 """
 

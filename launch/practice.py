@@ -7,7 +7,7 @@
 FOLDER holds mnist.npz and cifar10.npz: x, integers 0 … 255 of shape (n, 28, 28) or (n, 32, 32, 3),
 and y, the classes 0 … 9. With --folder=openml they are fetched from there, never otherwise.
 
-Writes summary.csv (one row per network or kernel), run.json and figure.png to
+Writes summary.csv (one row per network or kernel), run.json, figure.png and figure.pdf to
 results/practice/PRESET. The same command goes on where an interrupted one ended.
 """
 

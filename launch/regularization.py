@@ -4,7 +4,7 @@
     uv run launch/regularization.py --preset=smoke       # seconds
     uv run launch/regularization.py --datasets=D --lams=0,1e-3,1e-2 --out=/tmp/lams
 
-Writes summary.csv (one row per network and look), run.json and figure.png to
+Writes summary.csv (one row per network and look), run.json, figure.png and figure.pdf to
 results/regularization/PRESET. The same command goes on where an interrupted one ended.
 """
 

@@ -3,8 +3,8 @@
     uv run launch/scaling.py                                # some three minutes on two cores
     uv run launch/scaling.py --preset=smoke --out=/tmp/s    # seconds
 
-Writes summary.csv (one row for every repeat), run.json and figure.png to results/scaling/DEVICE,
-and results/scaling.md from all that is there.
+Writes summary.csv (one row for every repeat), run.json, figure.png and figure.pdf to
+results/scaling/DEVICE, and results/scaling.md from all that is there.
 """
 
 import pathlib

@@ -4,8 +4,8 @@
     uv run launch/separation.py --preset=smoke       # seconds
     uv run launch/separation.py --dims=10,20 --out=/tmp/small
 
-Writes summary.csv (one row per cell), run.json and figure.png to results/separation/PRESET. The
-same command goes on where an interrupted one ended.
+Writes summary.csv (one row per cell), run.json, figure.png and figure.pdf to
+results/separation/PRESET. The same command goes on where an interrupted one ended.
 """
 
 from ntkreg.experiments import command, separation

@@ -4,8 +4,8 @@
     uv run launch/teacher.py --preset=smoke       # seconds
     uv run launch/teacher.py --tasks=parity --sizes=80,640 --out=/tmp/parity
 
-Writes summary.csv (one row per predictor, task, n and trial), run.json and figure.png to
-results/teacher/PRESET. The same command goes on where an interrupted one ended.
+Writes summary.csv (one row per predictor, task, n and trial), run.json, figure.png and figure.pdf
+to results/teacher/PRESET. The same command goes on where an interrupted one ended.
 """
 
 from ntkreg.experiments import command, teacher

@@ -4,8 +4,8 @@
     uv run launch/transition.py --preset=smoke       # seconds
     uv run launch/transition.py --dims=10,20 --out=/tmp/small
 
-Writes summary.csv (one row per sample), run.json and figure.png to results/transition/PRESET. The
-same command goes on where an interrupted one ended.
+Writes summary.csv (one row per sample), run.json, figure.png and figure.pdf to
+results/transition/PRESET. The same command goes on where an interrupted one ended.
 """
 
 from ntkreg.experiments import command, transition

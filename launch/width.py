@@ -4,8 +4,8 @@
     uv run launch/width.py --preset=smoke       # seconds
     uv run launch/width.py --error_sets=digits:1000 --out=/tmp/digits
 
-Writes summary.csv (one row per network and λ), run.json and figure.png to results/width/PRESET. The
-same command goes on where an interrupted one ended.
+Writes summary.csv (one row per network and λ), run.json, figure.png and figure.pdf to
+results/width/PRESET. The same command goes on where an interrupted one ended.
 """
 
 from ntkreg.experiments import command, width

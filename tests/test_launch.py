@@ -56,9 +56,10 @@ def test_run_json_tells_where_the_numbers_come_from(tiny):
 def test_the_terminal_shows_the_table_and_the_claim(tiny):
     assert "ntk_svm" in tiny[1] and "predicted" in tiny[1] and "NOT RUN" in tiny[1]
     assert (tiny[0] / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (tiny[0] / "figure.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_a_killed_run_resumes_to_the_same_table_byte_for_byte(tiny, tmp_path):
+def test_a_killed_run_resumes_to_the_same_files_byte_for_byte(tiny, tmp_path):
     process = subprocess.Popen(
         command(*TINY, f"--out={tmp_path}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -69,7 +70,8 @@ def test_a_killed_run_resumes_to_the_same_table_byte_for_byte(tiny, tmp_path):
     process.wait()
     assert not (tmp_path / "summary.csv").exists()
     assert launched(*TINY, f"--out={tmp_path}").returncode == 0
-    assert (tmp_path / "summary.csv").read_bytes() == (tiny[0] / "summary.csv").read_bytes()
+    for name in ("summary.csv", "figure.png", "figure.pdf"):
+        assert (tmp_path / name).read_bytes() == (tiny[0] / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from absl import app, flags, logging
 
 from ntkreg import provenance, records, sharing, sources, sweeps, timing
 from ntkreg.claims import Claim
-from ntkreg.experiments import configs
+from ntkreg.experiments import configs, style
 from ntkreg.records import Record
 
 
@@ -196,10 +196,11 @@ def _num_cells(axes) -> int:
 def write(
     out: pathlib.Path, config, table, figure, seconds: float, claims: Sequence[Claim] = ()
 ) -> None:
-    """Writes summary.csv, figure.png and run.json, each whole or not at all."""
+    """Writes summary.csv, figure.png, figure.pdf and run.json, each whole or not at all."""
     records.write_text(out / "summary.csv", table.to_csv(index=False, float_format="%.8g"))
-    with records.written_atomically(out / "figure.png") as file:
-        figure.savefig(file, format="png", dpi=110)
+    for kind in style.FORMATS:
+        with records.written_atomically(out / f"figure.{kind}") as file:
+            style.save(figure, file, kind)
     report = {
         "preset": flags.FLAGS.preset,
         "config": dataclasses.asdict(config),

@@ -88,7 +88,7 @@ def claims(record: Record) -> list[Claim]:
     return [success_claim(rows), noise_claim(rows), cure_claim(rows)]
 
 
-def _known(rows: pandas.DataFrame) -> pandas.DataFrame:
+def known(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Rows whose minimum is proved well enough; no claim is made from others."""
     return rows[rows.proved & (rows.minimum_gap <= KNOWN)]
 
@@ -126,7 +126,7 @@ def transitions(rows: pandas.DataFrame) -> list[Transition]:
     """The transition of every optimizer, λ, noise and size; data sets are the sampling unit."""
     rng = np.random.default_rng(0)
     found = []
-    for (lam, optimizer, noise, num_samples), part in main_rows(_known(rows)).groupby(
+    for (lam, optimizer, noise, num_samples), part in main_rows(known(rows)).groupby(
         ["lam", "optimizer", "noise", "num_samples"]
     ):
         values = shares(part)
@@ -183,7 +183,7 @@ def success_claim(rows: pandas.DataFrame) -> Claim:
             f"optimum has {neurons} neurons"
         )
     least = min(one.widest for one in judged) if judged else np.nan
-    failed = main_rows(_known(rows))
+    failed = main_rows(known(rows))
     failed = failed[failed.noise == 0.0]
     return dataclasses.replace(
         SUCCESS,
@@ -212,7 +212,7 @@ def _is_unfinished(rows: pandas.DataFrame, one: Transition) -> bool:
 
 def noise_claim(rows: pandas.DataFrame) -> Claim:
     """Paired by data set: the share of successes over all widths with noise, less that without."""
-    runs = main_rows(_known(rows))
+    runs = main_rows(known(rows))
     runs = runs[(runs.optimizer == GD)]
     runs = runs.assign(share=runs.successes / runs.starts, noisy=runs.noise > 0)
     key = ["num_samples", "draw", "lam"]
@@ -237,7 +237,7 @@ def noise_claim(rows: pandas.DataFrame) -> Claim:
 
 def cure_claim(rows: pandas.DataFrame) -> Claim:
     """All failures that were continued."""
-    cures = _known(rows[rows.optimizer == CURE])
+    cures = known(rows[rows.optimizer == CURE])
     failures = int(cures.failures.sum())
     if not failures:
         return CURING

@@ -11,14 +11,15 @@ import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ntkreg import flows, records
-from ntkreg.experiments import flow_problems
+from ntkreg.experiments import flow_problems, style
 from ntkreg.experiments.flow_problems import Levels, parsed
 from ntkreg.experiments.noisy_flow import Config
 
 NUM_PARTICLES = 300
 PHASES = (("no noise", 0.0, 20), ("noise", 1.0, 45), ("quenched", 0.0, 15))  # σ, frames
 FRAME_MS, LAST_MS = 90, 2500
-COLORS = {1: "#0072B2", -1: "#D55E00"}
+COLORS = {1: style.BLUE, -1: style.VERMILION}
+DPI = 150
 
 
 class Frame(NamedTuple):
@@ -38,15 +39,9 @@ def animate(config: Config, out: pathlib.Path, phases=PHASES) -> None:
     problem = parsed(plane[0])
     samples = flow_problems.draw(problem, 0)
     levels = flow_problems.levels(problem, samples, config.lam, config.oracle)
-    fig = matplotlib.figure.Figure(figsize=(8.6, 4.3), layout="constrained")
-    canvas = FigureCanvasAgg(fig)
-    images = []
-    for frame in frames(config, problem, samples, phases):
-        fig.clear()
-        _picture(fig, frame, samples, levels, config)
-        canvas.draw()
-        rgb = PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-        images.append(rgb.quantize(64))
+    images = [
+        _image(frame, samples, levels, config) for frame in frames(config, problem, samples, phases)
+    ]
     durations = [FRAME_MS] * (len(images) - 1) + [LAST_MS]
     with records.written_atomically(out / "particles.gif") as file:
         images[0].save(
@@ -75,6 +70,15 @@ def frames(
             yield Frame(phase, int(state.step), np.asarray(state.particles), history)
 
 
+def _image(frame: Frame, samples, levels: Levels, config: Config) -> PIL.Image.Image:
+    with style.context():
+        fig = matplotlib.figure.Figure(figsize=(5.7, 2.9), dpi=DPI, layout="constrained")
+        canvas = FigureCanvasAgg(fig)
+        _picture(fig, frame, samples, levels, config)
+        canvas.draw()
+    return PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(64)
+
+
 def _picture(fig, frame: Frame, samples, levels: Levels, config: Config) -> None:
     left, right = fig.subplots(1, 2)
     x, y = np.asarray(samples.x), np.asarray(samples.y)
@@ -83,24 +87,24 @@ def _picture(fig, frame: Frame, samples, levels: Levels, config: Config) -> None
         rays = x[y == label] / np.linalg.norm(x[y == label], axis=1, keepdims=True)
         ends = np.stack([0.86 * reach * rays, reach * rays], axis=1)
         for ray in ends:
-            left.plot(*ray.T, color=color, linewidth=2, alpha=0.6)
+            left.plot(*ray.T, color=color, linewidth=1.4, alpha=0.6)
         w, u = frame.particles[:, 0], frame.particles[:, 1:]
         kept = np.sign(w) == label
-        size = np.clip(3 * np.sum(frame.particles[kept] ** 2, axis=1), 2, 60)
+        size = np.clip(1.4 * np.sum(frame.particles[kept] ** 2, axis=1), 1, 28)
         sign = "+" if label > 0 else "−"
         left.scatter(*u[kept].T, s=size, color=color, marker="o" if label > 0 else "X",
                      linewidth=0, alpha=0.7, label=f"w {'> 0' if label > 0 else '< 0'} (rays: y = "
                      f"{sign}1)")  # fmt: skip
     left.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="u₁", ylabel="u₂")
     below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
-    left.legend(frameon=False, fontsize=8, **below)
-    left.set_title(f"{frame.phase}, step {frame.step}", fontsize=11)
+    left.legend(**below)
+    left.set_title(f"{frame.phase}, step {frame.step}")
     steps, values = zip(*frame.history, strict=True)
-    right.plot(steps, values, color="black")
+    right.plot(steps, values, color=style.BLUE)
     minimum, trap = float(levels.minimum), float(levels.trap)
-    right.axhline(trap, color="0.4", linestyle=":", label="the trap, certified")
-    right.axhline(minimum, color="#009E73", linestyle="--", label="global minimum, certified")
+    right.axhline(trap, label="the trap, certified", **style.CERTIFIED | dict(linestyle=":"))
+    right.axhline(minimum, label="global minimum, certified", **style.CERTIFIED)
     right.set(
         xlim=(0, config.num_steps), ylim=(0.9 * minimum, 0.75), xlabel="iterations", ylabel="L"
     )
-    right.legend(frameon=False, fontsize=8)
+    right.legend()

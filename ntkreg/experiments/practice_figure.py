@@ -1,89 +1,83 @@
 """The picture of practice: test errors of networks and kernels, and what annealing changes."""
 
-import math
-
 import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 import pandas
 
-from ntkreg.experiments import statistics
+from ntkreg.experiments import statistics, style
 from ntkreg.experiments.practice import FINAL, INITIAL
 from ntkreg.experiments.practice_claims import SCHEDULES, against_fixed, table
-from ntkreg.experiments.separation_figure import with_interval
 from ntkreg.records import Record
 
-# Colours tell the models, markers tell them in grey; a network is filled, its kernel hollow.
-STYLES = {
-    "fully_connected": ("#0072B2", "o", "fully connected"),
-    "convolutional": ("#D55E00", "s", "convolutional"),
+# A network is filled, its kernel hollow.
+LOOKS = {
+    ("fully_connected", "network"): style.METHODS["network"],
+    ("fully_connected", "kernel"): style.METHODS["ntk"] | style.HOLLOW,
+    ("convolutional", "network"): style.METHODS["convolutional"],
+    ("convolutional", "kernel"): style.METHODS["convolutional_ntk"] | style.HOLLOW,
 }
-FIXED = {FINAL: ("#009E73", "D"), INITIAL: ("#CC79A7", "^")}
+MODELS = {"fully_connected": "fully connected", "convolutional": "convolutional"}
+SHORT = {"fully_connected": "full", "convolutional": "conv."}
+FIXED = style.categories([FINAL, INITIAL])
 APART = 1.03  # of points that lie at the same n
 
 
+@style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """One panel for each data set, one for annealing; bars are 95 % bootstrap intervals."""
     rows = table(record)
     names = rows.dataset.unique()
     columns = min(len(names) + 1, 2 if len(names) < 4 else 3)
-    lines = math.ceil((len(names) + 1) / columns)
-    fig = matplotlib.figure.Figure(figsize=(6.2 * columns, 4.1 * lines), layout="constrained")
-    axes = fig.subplots(lines, columns, squeeze=False).flat
+    fig, axes = style.panels(len(names) + 1, columns, ratio=0.75)
     for ax, name in zip(axes, names, strict=False):
         _errors(ax, rows[rows.dataset == name])
-    _annealing(axes[len(names)], rows)
-    for ax in axes[len(names) + 1 :]:
-        ax.set_axis_off()
+    _annealing(axes[-1], rows)
     return fig
 
 
 def _errors(ax, rows: pandas.DataFrame) -> None:
-    curves = rows[rows.schedule.isin([SCHEDULES[0], ""])].groupby(
-        ["model", "predictor"], sort=False
-    )
-    for number, ((model, predictor), part) in enumerate(curves):
-        color, marker, label = STYLES[model]
+    shown = rows[rows.schedule.isin([SCHEDULES[0], ""])]
+    curves = shown.groupby(["model", "predictor"], sort=False)
+    for number, (key, part) in enumerate(curves):
         values = part.pivot(index="num_samples", columns="seed", values="test_error")
         shift = APART ** (number - (len(curves) - 1) / 2)
-        style = dict(color=color, marker=marker, markersize=6, linewidth=1.2)
-        if predictor == "kernel":
-            style |= dict(markerfacecolor="white", linestyle="--")
-        what = "network" if predictor == "network" else "its NTK"
-        with_interval(
-            ax, shift * values.index, values.to_numpy(), label=f"{label}, {what}", **style
-        )
+        label = f"{MODELS[key[0]]}, {'network' if key[1] == 'network' else 'its NTK'}"
+        x = shift * values.index.to_numpy()
+        style.with_interval(ax, x, values.to_numpy(), label=label, **LOOKS[key])
     sizes = sorted(rows.num_samples.unique())
-    ax.set(xscale="log", xlabel="training images n", ylabel="test error")
+    style.at_sizes(ax, sizes, "training images n")
     ax.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
     ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])  # room for markers at 0
-    ax.set_xticks(sizes, [str(n) for n in sizes])
-    ax.minorticks_off()
-    ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=None))
+    _percent(ax.yaxis)
+    ax.set_ylabel("test error")
     ax.set_title(f"{rows.dataset.iloc[0]}, {rows.num_test.iloc[0]} test images")
-    ax.legend(frameon=False, fontsize=8)
+    style.legend(ax)
+
+
+def _percent(axis) -> None:
+    axis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
+    axis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %".replace("-", "−"))
 
 
 def _annealing(ax, rows: pandas.DataFrame) -> None:
     """Annealed less fixed, for each data set and model: left of 0 annealing is better."""
-    for number, (schedule, (color, marker)) in enumerate(FIXED.items()):
+    for number, (schedule, look) in enumerate(FIXED.items()):
         differences = against_fixed(rows, schedule)
         if not len(differences):
             continue
         means = differences.mean(axis=1).to_numpy()
         ends = np.array([statistics.mean_interval(row) for row in differences.to_numpy()]).T
-        style = dict(color=color, marker=marker, markersize=6, linestyle="none", capsize=2)
-        places = np.arange(len(means)) + 0.24 * (number - 0.5)
+        places = np.arange(len(means)) + 0.3 * (number - 0.5)
         label = f"annealed − {SCHEDULES[schedule]}"
-        ax.errorbar(means, places, xerr=np.abs(ends - means), label=label, **style)
-        names = [f"{data}\n{STYLES[model][2]}, n = {n}" for data, model, n in differences.index]
-        ax.set_yticks(range(len(names)), names, fontsize=8 if len(names) < 9 else 6)
-    ax.axvline(0.0, color="0.35", linewidth=0.8, linestyle=":")
+        bars = dict(xerr=np.abs(ends - means), elinewidth=0.8)
+        ax.errorbar(means, places, label=label, **bars, **look | style.DOTS)
+        names = [f"{data}, {SHORT[model]}, n = {n}" for data, model, n in differences.index]
+        ax.set_yticks(range(len(names)), names, fontsize=6 if len(names) < 9 else 5.5)
     low, high = ax.get_ylim()
-    ax.set_ylim(high, low - 0.12 * (high - low))  # first row on top, room for the legend above
-    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
-    ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=None))
-    ax.set(xlabel="difference of test errors (left of 0: annealed is better)")
+    ax.plot([0, 0], [low, high], **style.LEVEL)
+    ax.set_ylim(high, low)  # the first row on top
+    _percent(ax.xaxis)
+    ax.set(xlabel="test error, annealed − fixed")
     ax.set_title("annealed λ against fixed λ")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+    style.legend(ax, above=0.2)

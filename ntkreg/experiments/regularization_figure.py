@@ -4,38 +4,41 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments import configs, regularization
+from ntkreg.experiments import configs, regularization, style
 from ntkreg.experiments.regularization_claims import FIT, ends, table
-from ntkreg.experiments.separation_figure import with_interval
 from ntkreg.records import Record
 
-COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")  # by λ, 0 first
-MARKERS, LINES = "osD^", ("-", "--")
 PANELS = {
     "normalized_margin": "normalized margin",
     "test_error": "test error",
-    "activation_change": "share of activation patterns changed",
-    "kernel_distance": "relative change of the empirical NTK",
+    "activation_change": "activation patterns changed",
+    "kernel_distance": "relative change of the NTK",
 }
 LOG = ("kernel_distance",)
 
 
+@style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Ten panels; every point is a mean over seeds with its 95 % bootstrap interval."""
     config, rows = configs.restored(regularization.Config, record), table(record)
-    fig = matplotlib.figure.Figure(figsize=(19, 7.8), layout="constrained")
-    axes = fig.subplots(2, 5)
+    fig, axes = style.mosaic("abcd;efgh;iijj", height=6.4, height_ratios=(1.0, 1.0, 0.85))
     main = rows[rows.width == config.width]
-    for ax, column in zip(axes[0], PANELS, strict=False):
+    for ax, column in zip(axes[:4], PANELS, strict=True):
         _by_size(ax, ends(rows, config.width), column)
-    for ax, column in zip(axes[1], PANELS, strict=False):
+    for ax, column in zip(axes[4:8], PANELS, strict=True):
         _by_time(ax, main, column)
-    _by_width(axes[0, 4], rows, "activation_change")
-    _by_width(axes[1, 4], rows, "kernel_distance")
-    lines = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*lines, loc="outside upper center", ncols=len(lines[0]), frameon=False, fontsize=9)
-    axes[1, 0].legend(frameon=False, fontsize=8)
+    _by_width(axes[8], rows, "activation_change")
+    _by_width(axes[9], rows, "kernel_distance")
+    lines = axes[0].get_legend_handles_labels()
+    fig.legend(*lines, loc="outside upper center", ncols=len(lines[0]), columnspacing=1.0)
+    style.legend(axes[4], above=0.3)
     return fig
+
+
+def _looks(lams: pandas.Series) -> dict[float, dict]:
+    """λ = 0 as networks without it look everywhere, the others in strengths of the network's."""
+    positive = style.ordinal(sorted(set(lams[lams > 0])), style.METHODS["network"]["color"])
+    return {0.0: style.METHODS["network_no_lam"] | dict(linestyle="-")} | positive
 
 
 def _seeds(rows: pandas.DataFrame, axis: str, column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -44,56 +47,57 @@ def _seeds(rows: pandas.DataFrame, axis: str, column: str) -> tuple[np.ndarray, 
 
 
 def _by_size(ax, rows: pandas.DataFrame, column: str) -> None:
-    for (dataset, of_set), line in zip(rows.groupby("dataset", sort=False), LINES, strict=False):
-        for (lam, part), color, marker in zip(of_set.groupby("lam"), COLORS, MARKERS, strict=False):
-            n, values = _seeds(part, "num_samples", column)
-            label = f"{dataset}, λ = {lam:g}"
-            style = dict(color=color, marker=marker, markersize=5, linestyle=line, label=label)
-            face = color if line == "-" else "white"
-            with_interval(ax, n, values, markerfacecolor=face, **style)
-    sizes = sorted(rows.num_samples.unique())
-    ax.set(xscale="log", xlabel="samples n", ylabel=PANELS[column])
-    ax.set_xticks(sizes, [str(n) for n in sizes])
-    ax.minorticks_off()
+    """The first data set filled, the second hollow and dashed."""
+    changes = (dict(linestyle="-"), style.HOLLOW | dict(linestyle="--"))
+    for (dataset, part), change in zip(rows.groupby("dataset", sort=False), changes, strict=False):
+        for lam, of_lam in part.groupby("lam"):
+            n, values = _seeds(of_lam, "num_samples", column)
+            look = _looks(rows.lam)[lam] | change | dict(label=f"{dataset}, λ = {lam:g}")
+            style.with_interval(ax, n, values, **look)
+    style.at_sizes(ax, rows.num_samples.unique(), "samples n")
+    ax.set(ylabel=PANELS[column], title="end of training")
     _from_zero(ax, column)
-    ax.set_title("end of training")
 
 
 def _by_time(ax, rows: pandas.DataFrame, column: str) -> None:
-    part = rows[rows.dataset == rows.dataset.iloc[0]]
-    part = part[part.num_samples == part.num_samples.max()]
-    for (lam, of_lam), color, marker in zip(part.groupby("lam"), COLORS, MARKERS, strict=False):
+    part = _largest(rows)
+    for lam, of_lam in part.groupby("lam"):
         on_way = of_lam[of_lam.look != FIT]
-        steps, values = _seeds(on_way, "step", column)
-        style = dict(color=color, marker=marker, markersize=5)
-        with_interval(ax, steps, values, label=f"λ = {lam:g}", **style)
+        look = _looks(part.lam)[lam]
+        style.with_interval(ax, *_seeds(on_way, "step", column), label=f"λ = {lam:g}", **look)
         fit = of_lam[of_lam.look == FIT].step.median()
-        ax.axvline(fit, color=color, linestyle=":", linewidth=1)
-    ax.plot([], [], color="0.4", linestyle=":", label="training error first 0, median")
-    ax.set(xscale="log", xlabel="steps of gradient descent", ylabel=PANELS[column])
+        ax.axvline(fit, **style.LEVEL | dict(color=look["color"]))
+    ax.plot([], [], label="first fit", **style.LEVEL)
+    ax.set(xscale="log", xlabel="steps of descent", ylabel=PANELS[column], title=_told(part))
     _from_zero(ax, column)
-    ax.set_title(f"{part.dataset.iloc[0]}, n = {part.num_samples.max()}")
 
 
 def _by_width(ax, rows: pandas.DataFrame, column: str) -> None:
     """Without λ when the samples first fit."""
-    part = rows[(rows.look == FIT) & (rows.lam == 0) & (rows.dataset == rows.dataset.iloc[0])]
-    part = part[part.num_samples == part.num_samples.max()]
+    part = _largest(rows[(rows.look == FIT) & (rows.lam == 0)])
     widths, values = _seeds(part, "width", column)
-    with_interval(ax, widths, values, color=COLORS[0], marker="o", markersize=5, label="λ = 0")
-    half = values.mean(-1)[0] * (widths / widths[0]) ** -0.5
-    ax.plot(widths, half, color="0.35", linestyle="-.", linewidth=0.9, label="∝ width$^{-½}$")
+    style.with_interval(ax, widths, values, label="λ = 0", **style.METHODS["network_no_lam"])
+    style.guide(ax, widths, values.mean(-1)[0], -0.5, "∝ width$^{-½}$")
     if column == "activation_change":
-        ax.axhline(0.05, color="0.35", linestyle=":", linewidth=0.9, label="5 %")
-    ax.set(xscale="log", yscale="log", xlabel="width", ylabel=PANELS[column])
-    ax.set_xticks(widths, [f"{w:g}" for w in widths])
-    ax.xaxis.minorticks_off()
-    ax.set_title(f"{part.dataset.iloc[0]}, n = {part.num_samples.max()}: first fit")
-    ax.legend(frameon=False, fontsize=8)
+        ax.axhline(0.05, label="5 %", **style.LEVEL)
+    style.at_sizes(ax, widths, "width")
+    style.plain_ticks(ax.yaxis)
+    ax.set(ylabel=PANELS[column], title=f"{_told(part)}: first fit")
+    style.legend(ax, loc="lower left")
+
+
+def _largest(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Of the first data set, the largest."""
+    part = rows[rows.dataset == rows.dataset.iloc[0]]
+    return part[part.num_samples == part.num_samples.max()]
+
+
+def _told(part: pandas.DataFrame) -> str:
+    return f"{part.dataset.iloc[0]}, n = {part.num_samples.max()}"
 
 
 def _from_zero(ax, column: str) -> None:
     if column in LOG:
-        ax.set_yscale("log")
+        style.plain_ticks(ax.yaxis)
     elif column != "normalized_margin":
         ax.set_ylim(bottom=0)

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.figure
 import pandas
 
-from ntkreg.experiments import scaling
+from ntkreg.experiments import scaling, style
 
 LABELS = {
     "num_samples": "samples n", "width": "width", "dim": "dimension d", "num_lams": "number of λ",
@@ -14,26 +14,21 @@ LABELS = {
 }  # fmt: skip
 
 
+@style.styled
 def figure(rows: Sequence[dict[str, Any]]) -> matplotlib.figure.Figure:
     """A panel for each quantity and size: medians of the repeats with their range."""
     table, lines = pandas.DataFrame(rows), scaling.lines(list(rows))
-    columns = 4
-    fig = matplotlib.figure.Figure(figsize=(13, 6.4), layout="constrained")
-    axes = fig.subplots(2, columns).reshape(-1)
-    for ax in axes[len(lines) :]:
-        ax.set_axis_off()
-    for ax, line in zip(axes, lines, strict=False):
+    fig, axes = style.panels(len(lines), columns=4, ratio=1.05)
+    for ax, line in zip(axes, lines, strict=True):
         part = table[(table.quantity == line.quantity) & (table.axis == line.axis)]
-        seconds = part.groupby("size").seconds
-        spread = [line.seconds - seconds.min(), seconds.max() - line.seconds]
-        label = f"measured, exponent {line.exponent:.2f}"
-        style = dict(color="#0072B2", marker="o", markersize=5, capsize=2, linewidth=1)
-        ax.errorbar(line.sizes, line.seconds, yerr=spread, label=label, **style)
-        counted = line.seconds[-1] * (line.sizes / line.sizes[-1]) ** line.counted
-        ax.plot(line.sizes, counted, "--", color="0.35", label=f"operations ∝ size^{line.counted}")
-        ax.set(xscale="log", yscale="log", xlabel=LABELS[line.axis], ylabel="seconds")
-        ax.set_xticks(line.sizes, [f"{size:g}" for size in line.sizes])
-        ax.minorticks_off()
-        ax.set_title(line.quantity, fontsize=10)
-        ax.legend(frameon=False, fontsize=8)
+        label = f"measured: {line.exponent:.2f}".replace("-", "−")
+        look = style.categories(["measured"])["measured"]
+        style.with_range(ax, part.groupby("size").seconds, label=label, **look)
+        start = line.seconds[-1] * (line.sizes[0] / line.sizes[-1]) ** line.counted
+        counted = f"operations: {line.counted}".replace("-", "−")
+        style.guide(ax, line.sizes, start, line.counted, counted)
+        style.at_sizes(ax, line.sizes, LABELS[line.axis])
+        style.plain_ticks(ax.yaxis)
+        ax.set(ylabel="seconds", title=line.quantity)
+        style.legend(ax, above=0.3, title="exponent", alignment="left")
     return fig

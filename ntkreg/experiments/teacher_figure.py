@@ -4,17 +4,13 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments.separation_figure import with_interval
+from ntkreg.experiments import style
 from ntkreg.experiments.teacher import PREDICTORS
 from ntkreg.experiments.teacher_claims import table, tasks_of, values_of
 from ntkreg.records import Record
 
 LEAST, TOP = 1e-4, 200.0  # of the axis of bounds
-STYLES = {
-    "network": ("#0072B2", "o", "network, λ = {lam:.0e}"),
-    "nngp": ("#009E73", "^", "ReLU features (NNGP)"),
-    "ntk": ("#D55E00", "s", "NTK"),
-}
+LABELS = {"network": "network, λ = {lam}", "nngp": "ReLU features (NNGP)", "ntk": "NTK"}
 TITLES = {
     "classification": "signs of a teacher",
     "regression": "outputs of a teacher",
@@ -27,57 +23,49 @@ ERRORS = {
 }
 
 
+@style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Errors of each task above, bounds below; means over trials, 95 % bootstrap intervals."""
     rows = table(record)
     tasks, dim = tasks_of(rows), rows.dim.iloc[0]
-    fig = matplotlib.figure.Figure(figsize=(4.5 * len(tasks), 8.2), layout="constrained")
-    axes = fig.subplots(2, len(tasks), squeeze=False)
-    for (errors, limits), task in zip(axes.T, tasks, strict=True):
-        _errors(errors, rows, task, dim)
-        _bounds(limits, rows, task)
+    fig, axes = style.panels(2 * len(tasks), columns=len(tasks), ratio=0.9)
+    for number, task in enumerate(tasks):
+        _errors(axes[number], rows, task, dim)
+        _bounds(axes[number + len(tasks)], rows, task)
     return fig
 
 
-def _style(rows: pandas.DataFrame, predictor: str) -> dict:
-    color, marker, label = STYLES[predictor]
-    return dict(color=color, marker=marker, markersize=5, label=label.format(lam=rows.lam.max()))
+def _look(rows: pandas.DataFrame, predictor: str) -> dict:
+    label = LABELS[predictor].format(lam=style.number(rows.lam.max()))
+    return style.METHODS[predictor] | dict(label=label)
 
 
 def _errors(ax, rows: pandas.DataFrame, task: str, dim: int) -> None:
     for predictor in PREDICTORS:
         sizes, errors = values_of(rows, task, predictor, "test_error")
-        with_interval(ax, sizes, errors, **_style(rows, predictor))
-    _size_axis(ax, sizes)
-    ax.set(ylabel=ERRORS[task], ylim=(0, None))
-    ax.set_title(f"{TITLES[task]}, d = {dim}")
-    ax.legend(frameon=False, fontsize=8)
-
-
-def _size_axis(ax, sizes: np.ndarray) -> None:
-    ax.set(xscale="log", xlabel="samples n")
-    ax.set_xticks(sizes, [str(n) for n in sizes])
-    ax.minorticks_off()
+        style.with_interval(ax, sizes, errors, **_look(rows, predictor))
+    style.at_sizes(ax, sizes, "samples n")
+    ax.set(ylabel=ERRORS[task], ylim=(0, None), title=f"{TITLES[task]}, d = {dim}")
+    style.legend(ax, above=0.25, loc="upper right")
 
 
 def _bounds(ax, rows: pandas.DataFrame, task: str) -> None:
-    """Bounds (dotted) and errors (white) on one logarithmic axis, what is vacuous in grey."""
+    """Bounds (filled) and errors (white) on one logarithmic axis, what is vacuous in grey."""
     if rows[rows.task == task].bound.isna().all():
-        ax.text(
-            0.5, 0.5, "no bound: margins bound the share of wrong signs", ha="center", va="center"
-        )
+        why = "no bound: margins bound\nthe share of wrong signs"
+        ax.text(0.5, 0.5, why, ha="center", va="center")
         ax.set_axis_off()
         return
     for predictor in PREDICTORS:
-        style = _style(rows, predictor) | dict(linestyle=":")
-        sizes, bound = values_of(rows, task, predictor, "bound")
-        with_interval(ax, sizes, bound, **style)
-        style |= dict(linestyle="-", markerfacecolor="white", linewidth=0.9, label=None)
-        errors = values_of(rows, task, predictor, "test_error")[1]
-        with_interval(ax, sizes, np.maximum(errors, LEAST), **style)
-    ax.axhspan(1.0, TOP, color="0.9", zorder=0)
-    style = dict(fontsize=8, color="0.25", va="bottom", transform=ax.get_yaxis_transform())
-    ax.text(0.02, 1.1, "vacuous above 1", **style)
-    _size_axis(ax, sizes)
+        look = _look(rows, predictor)
+        style.with_interval(ax, *values_of(rows, task, predictor, "bound"), **look)
+        sizes, errors = values_of(rows, task, predictor, "test_error")
+        style.with_interval(
+            ax, sizes, np.maximum(errors, LEAST), **look | style.HOLLOW | dict(label=None)
+        )
+    ax.axhspan(1.0, TOP, color=style.LIGHT, zorder=0, linewidth=0)
+    beside = dict(fontsize=6.0, va="bottom", transform=ax.get_yaxis_transform())
+    ax.text(0.02, 1.1, "vacuous above 1", **beside)
+    style.at_sizes(ax, sizes, "samples n")
     ax.set(yscale="log", ylim=(LEAST / 2, TOP), ylabel=f"probability, at least {LEAST:g}")
-    ax.set_title(f"{TITLES[task]}: bounds (dotted), errors (white)", fontsize=10)
+    ax.set_title("bounds (filled), errors (white)")

@@ -1,0 +1,253 @@
+"""One look for every figure: sizes of a page, and a colour, marker and line for every method."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, Any
+
+import matplotlib.colors
+import matplotlib.figure
+import matplotlib.style
+import matplotlib.ticker
+import numpy as np
+
+from ntkreg.experiments import statistics
+
+WIDTH = 7.0  # inches, the text of a page: figures are drawn as large as they are printed
+FORMATS = ("png", "pdf")
+RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, and has ℓ, γ, ₁ and ½
+    "font.size": 7.0,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.0,
+    "xtick.labelsize": 6.0,
+    "ytick.labelsize": 6.0,
+    "legend.fontsize": 6.0,
+    "legend.title_fontsize": 6.0,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "legend.labelspacing": 0.25,
+    "legend.borderaxespad": 0.3,
+    "legend.columnspacing": 1.2,
+    "axes.linewidth": 0.6,
+    "axes.titlepad": 4.0,
+    "axes.labelpad": 2.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.2,
+    "lines.markeredgewidth": 0.8,
+    "errorbar.capsize": 1.5,
+    "patch.linewidth": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "mathtext.default": "regular",
+    "image.cmap": "cividis",
+    "savefig.dpi": 220,
+    "pdf.fonttype": 42,  # whole outlines, as journals ask for
+    "ps.fonttype": 42,
+    "svg.hashsalt": "ntkreg",
+}
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers.
+BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
+VERMILION, ORANGE, PURPLE = "#D55E00", "#E69F00", "#CC79A7"
+BLACK, GREY, MIDDLE, LIGHT = "#000000", "#4D4D4D", "#8C8C8C", "#E6E6E6"
+CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, MIDDLE)
+MARKERS = "osD^vPX>"
+LINES = ("-", "--", "-.", ":", (0, (6, 1)), (0, (1, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (3, 3)))
+
+# Networks are cold, kernels warm; markers and lines tell them in grey.
+METHODS = {
+    "network": dict(color=BLUE, marker="o", linestyle="-"),
+    "network_small_init": dict(color=SKY, marker="v", linestyle="--"),
+    "network_no_lam": dict(color=GREEN, marker="^", linestyle="-."),
+    "convolutional": dict(color=SKY, marker="D", linestyle=(0, (6, 1))),
+    "linearised": dict(color=PURPLE, marker="d", linestyle=":"),
+    "ntk": dict(color=VERMILION, marker="s", linestyle="-"),
+    "ntk_logistic": dict(color=ORANGE, marker="D", linestyle="--"),
+    "ntk_ridge": dict(color=PURPLE, marker="P", linestyle=":"),
+    "nngp": dict(color=ORANGE, marker="X", linestyle="-."),
+    "convolutional_ntk": dict(color=ORANGE, marker="p", linestyle=(0, (4, 1, 1, 1, 1, 1))),
+    "certified": dict(color=BLACK, marker="*", linestyle="-", markersize=5.0),
+}
+HOLLOW = dict(markerfacecolor="white")
+DOTS = dict(linestyle="none")
+PREDICTED = dict(color=GREY, linestyle=(0, (4, 2)), linewidth=0.9)
+CERTIFIED = dict(color=BLACK, linestyle="-", linewidth=0.8)
+LEVEL = dict(color=MIDDLE, linestyle=(0, (1, 1.5)), linewidth=0.9)
+
+
+def context():
+    """Within it figures are made and written in this style, whatever matplotlib is set to."""
+    return matplotlib.style.context(["default", RC])
+
+
+def styled(make: Callable[..., matplotlib.figure.Figure]):
+    """`make` within the style, its panels lettered where there are several."""
+
+    @functools.wraps(make)
+    def made(*args, **options) -> matplotlib.figure.Figure:
+        with context():
+            fig = make(*args, **options)
+            _letter([ax for ax in fig.axes if ax.axison and ax.get_label() != "<colorbar>"])
+        return fig
+
+    return made
+
+
+def _letter(axes: Sequence) -> None:
+    for ax, letter in zip(axes, "abcdefghijklmnopqrstuvwxyz", strict=False):
+        if len(axes) > 1:
+            across = 72 * ax.figure.get_figwidth() * ax.get_position().width
+            ax.set_title(letter, loc="left", x=-20 / across, fontweight="bold")
+
+
+def save(fig: matplotlib.figure.Figure, file: IO[bytes], kind: str) -> None:
+    """Writes a figure in one of FORMATS, the same bytes whenever it is drawn."""
+    with context():
+        metadata = {"CreationDate": None} if kind == "pdf" else None
+        fig.savefig(file, format=kind, metadata=metadata)
+
+
+def panels(number: int, columns: int, ratio: float = 0.8) -> tuple[matplotlib.figure.Figure, list]:
+    """A figure and its panels, line by line; `ratio` is a panel's height over its width."""
+    lines = math.ceil(number / columns)
+    width = min(WIDTH, 2.7 * columns)
+    size = (width, lines * ratio * width / columns)
+    fig = matplotlib.figure.Figure(figsize=size, layout="constrained")
+    axes = fig.subplots(lines, columns, squeeze=False).ravel()
+    for ax in axes[number:]:
+        ax.remove()
+    return fig, list(axes[:number])
+
+
+def mosaic(places: str, height: float, **options) -> tuple[matplotlib.figure.Figure, list]:
+    """A figure of the page's width, `height` inches high, its panels placed as matplotlib says."""
+    fig = matplotlib.figure.Figure(figsize=(WIDTH, height), layout="constrained")
+    return fig, list(fig.subplot_mosaic(places, **options).values())
+
+
+# Looks ---------------------------------------------------------------------------------------
+
+
+def tint(color: str, share: float) -> str:
+    """`color` mixed with white, of which 1 − share."""
+    mixed = 1 - share * (1 - np.array(matplotlib.colors.to_rgb(color)))
+    return matplotlib.colors.to_hex(mixed)
+
+
+def ordinal(values: Iterable, color: str) -> dict[Any, dict]:
+    """value -> look, for values in order: the same colour, stronger and stronger."""
+    values = list(values)
+    shares = np.linspace(0.4 if len(values) > 1 else 1.0, 1.0, len(values))
+    return {
+        value: dict(color=tint(color, share), marker=MARKERS[i % len(MARKERS)])
+        for i, (value, share) in enumerate(zip(values, shares, strict=True))
+    }
+
+
+def categories(values: Iterable) -> dict[Any, dict]:
+    """value -> look, for values without order: a colour, a marker and a line for each."""
+    return {
+        value: dict(color=CYCLE[i % 8], marker=MARKERS[i % 8], linestyle=LINES[i % 8])
+        for i, value in enumerate(values)
+    }
+
+
+def power(base: str, exponent: float) -> str:
+    """ ": base^exponent" for a legend; nothing where the exponent is NaN."""
+    return "" if np.isnan(exponent) else f": ${base}^{{{exponent:.2f}}}$"
+
+
+def number(value: float) -> str:
+    """A λ as a person writes it: 0.003, but powers of ten below that as such."""
+    exponent = np.log10(value) if value > 0 else 0.0
+    is_power = exponent < -2.5 and abs(exponent - round(exponent)) < 1e-9
+    return f"$10^{{{round(exponent)}}}$" if is_power else f"{value:g}"
+
+
+# What is drawn -------------------------------------------------------------------------------
+
+
+def with_interval(ax, x, values: np.ndarray, **look) -> None:
+    """Means over seeds (the last axis) with 95 % bootstrap intervals."""
+    means = values.mean(-1)
+    draws = statistics.resampled_means(values, 1000, np.random.default_rng(0))
+    low, high = np.array([statistics.interval(column) for column in draws.T]).T
+    with_ends(ax, x, means, low, high, **look)
+
+
+def with_ends(ax, x, middle, low, high, **look) -> None:
+    """Points with bars from `low` to `high`."""
+    middle = np.asarray(middle, float)
+    bars = np.maximum([middle - np.asarray(low), np.asarray(high) - middle], 0.0)
+    ax.errorbar(x, middle, yerr=bars, elinewidth=0.8, **look)
+
+
+def with_range(ax, groups, x: Callable = lambda at: at, middle: str = "median", **look) -> None:
+    """Medians, or means, of grouped values with bars from least to largest, against x(group)."""
+    found = groups.agg(["min", middle, "max"])
+    with_ends(ax, x(found.index.to_numpy()), found[middle], found["min"], found["max"], **look)
+
+
+def guide(ax, x, start: float, exponent: float, label: str | None = None) -> None:
+    """The power of x that is `start` at its first value: what a theorem predicts."""
+    x = np.asarray(x, float)
+    ax.plot(x, start * (x / x[0]) ** exponent, label=label, **PREDICTED)
+
+
+# Axes ----------------------------------------------------------------------------------------
+
+
+def at_sizes(ax, sizes: Iterable[float], label: str) -> None:
+    """A logarithmic axis whose ticks are these sizes, in plain numbers where there is room."""
+    sizes = sorted(sizes)
+    ax.set(xscale="log", xlabel=label)
+    inches = ax.figure.get_figwidth() * ax.get_position().width
+    ax.set_xticks(sizes, _with_room(sizes, letter=0.055 / inches))
+    ax.xaxis.minorticks_off()
+
+
+def _with_room(sizes: Sequence[float], letter: float) -> list[str]:
+    """Their names, left out where the one before is too near; a letter is so wide on the axis."""
+    names, end = [], -np.inf
+    across = np.log(sizes[-1] / sizes[0]) if len(sizes) > 1 else 1.0
+    for size in sizes:
+        name, place = f"{size:g}", np.log(size / sizes[0]) / across
+        half = letter * len(name) / 2
+        is_shown = place - half >= end
+        names.append(name if is_shown else "")
+        end = place + half + letter / 2 if is_shown else end
+    return names
+
+
+def plain_ticks(axis) -> None:
+    """A logarithmic axis with 1, 2, 5, 10, … in plain numbers: powers of ten are too few."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+
+
+def room(ax, above: float = 0.0, below: float = 0.0) -> None:
+    """Lengthens the y axis by shares of its length, in its own scale."""
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(np.array(ax.get_ylim()))
+    ends = np.array([low - below * (high - low), high + above * (high - low)])
+    ax.set_ylim(*scale.inverted().transform(ends))
+
+
+def legend(ax, above: float = 0.0, below: float = 0.0, **options) -> None:
+    """The legend, on room that is made for it above or below the curves; none where it is empty."""
+    if not ax.get_legend_handles_labels()[0]:
+        return
+    room(ax, above, below)
+    place = {"loc": "upper left"} if above else {"loc": "lower left"} if below else {}
+    ax.legend(**(place | options))
