@@ -64,7 +64,7 @@ if __name__ == "__main__":
             user_path_figure.figure,
             user_path.summary,
             claims=lambda record: [],
-            folder=lambda preset: user_path.folder(data),
+            folder=lambda preset: user_path.folder(str(data)),
         )
     else:
         command.main(

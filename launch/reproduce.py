@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
     if argv[1:]:
         sys.exit(f"reproduce: arguments must be flags, got {' '.join(argv[1:])}")
     results = pathlib.Path(RESULTS.value)
-    failed = run_all(results) if PRESET.value else []
+    failed = run_all(results, PRESET.value) if PRESET.value else []
     pages = {"README.md": report.page, "paper.md": paper_page.page}
     if PRESET.value == "smoke":
         pages = {"smoke.md": lambda results: report.page(results, ("smoke",))}
@@ -44,9 +44,9 @@ def main(argv: list[str]) -> None:
         sys.exit(f"reproduce: {', '.join(failed)} ended in an error, see above")
 
 
-def run_all(results: pathlib.Path) -> list[str]:
+def run_all(results: pathlib.Path, preset: str) -> list[str]:
     """Runs the experiments one after the other; returns the names of those that failed."""
-    names = ONLY.value or [n for n in report.EXPERIMENTS if has_preset(n, PRESET.value)]
+    names = ONLY.value or [n for n in report.EXPERIMENTS if has_preset(n, preset)]
     unknown = set(names) - set(report.EXPERIMENTS)
     if unknown:
         sys.exit(
@@ -57,8 +57,8 @@ def run_all(results: pathlib.Path) -> list[str]:
     for number, name in enumerate(names, 1):
         print(f"[{number} of {len(names)}, {time.time() - begun:.0f} s] {name}", flush=True)
         launcher = pathlib.Path(__file__).with_name(f"{name}.py")
-        out = f"--out={results / name / PRESET.value}" if RESULTS.value != "results" else None
-        line = [sys.executable, launcher, f"--preset={PRESET.value}", *([out] if out else [])]
+        out = f"--out={results / name / preset}" if RESULTS.value != "results" else None
+        line = [sys.executable, str(launcher), f"--preset={preset}", *([out] if out else [])]
         if subprocess.run(line).returncode:
             failed.append(name)
     return failed

@@ -107,7 +107,7 @@ def _certificate(fixed: Insertion, data: Dataset, lam: float, state) -> Certific
     x, y = (np.asarray(a, np.float64) for a in data)
     samples = Dataset._make((x, y))
     params = two_layer.weights(_used(state.params), x.shape[1])
-    loss, oracle = fixed.path.trainer.loss, fixed.oracle
+    loss, oracle = fixed.loss, fixed.oracle
     f = two_layer.outputs(params, x)
     objective = np.mean(DUALS[loss][0](f, y)) + lam * two_layer.squared_norm(params)
     found, upper = insertion.proof(loss, oracle, samples, f, lam), float(objective)

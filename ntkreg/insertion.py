@@ -59,14 +59,17 @@ class Insertion:
     max_insertions: int = 400
 
     def __post_init__(self):
-        if self.path.trainer.loss not in DUALS:
-            raise ValueError(
-                f"loss must be one of {', '.join(DUALS)}, got {self.path.trainer.loss!r}"
-            )
+        if self.loss not in DUALS:
+            raise ValueError(f"loss must be one of {', '.join(DUALS)}, got {self.loss}")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
         if self.max_insertions < 0:
             raise ValueError(f"max_insertions must be at least 0, got {self.max_insertions}")
+
+    @property
+    def loss(self) -> str:
+        """The name of the loss: certificates are for those that have one."""
+        return str(self.path.trainer.loss)
 
 
 class InsertionState(NamedTuple):
@@ -173,7 +176,7 @@ def _priced(insertion: Insertion, data: Dataset, lam: Scalar, f: Float[Array, " 
     """(lower bound, directions and signs of the neurons worth more than they cost), on the host."""
     of = lambda *shape: jax.ShapeDtypeStruct(shape, f.dtype)
     shapes = of(), of(AT_ONCE, data.x.shape[1]), of(AT_ONCE)
-    ask = functools.partial(_ask, insertion.path.trainer.loss, insertion.oracle)
+    ask = functools.partial(_ask, insertion.loss, insertion.oracle)
     return jax.pure_callback(ask, shapes, *data, f, lam, vmap_method="sequential")
 
 

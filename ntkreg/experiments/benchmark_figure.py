@@ -30,10 +30,9 @@ def figure(rows: Sequence[dict[str, Any]]) -> matplotlib.figure.Figure:
     for ax, ((width, num_samples), part) in zip(axes, parts, strict=True):
         _times(ax, part)
         ax.set_title(f"n = {num_samples:g}, width {width:g}")
-    handles = {}
-    for ax in axes:
-        handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    found = [dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)) for ax in axes]
+    handles = {name: handle for one in found for name, handle in one.items()}
+    fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3)
     return fig
 
 

@@ -31,7 +31,8 @@ def figure(record: Record) -> matplotlib.figure.Figure:
         _plane(ax, record, predictor, dim) for ax, predictor in zip(axes[4:], POWERS, strict=True)
     ]
     if any(meshes):
-        label, beside = "mean f, in standard deviations of f", dict(shrink=0.6, aspect=30)
+        label = "mean f, in standard deviations of f"
+        beside: style.Look = dict(shrink=0.6, aspect=30)
         bar = fig.colorbar(max(meshes, key=bool), ax=axes[4:], location="bottom", **beside)
         bar.set_label(label, labelpad=1)
         bar.set_ticks([-2, -1, 0, 1, 2])

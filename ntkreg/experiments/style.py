@@ -13,6 +13,8 @@ import numpy as np
 
 from ntkreg.experiments import statistics
 
+Look = dict[str, Any]  # keywords of matplotlib
+
 WIDTH = 7.0  # inches, the text of a page: figures are drawn as large as they are printed
 FORMATS = ("png", "pdf")
 RC = {
@@ -64,7 +66,7 @@ MARKERS = "osD^vPX>"
 LINES = ("-", "--", "-.", ":", (0, (6, 1)), (0, (1, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (3, 3)))
 
 # Networks are cold, kernels warm; markers and lines tell them in grey.
-METHODS = {
+METHODS: dict[str, Look] = {
     "network": dict(color=BLUE, marker="o", linestyle="-"),
     "network_small_init": dict(color=SKY, marker="v", linestyle="--"),
     "network_no_lam": dict(color=GREEN, marker="^", linestyle="-."),
@@ -77,11 +79,11 @@ METHODS = {
     "convolutional_ntk": dict(color=ORANGE, marker="p", linestyle=(0, (4, 1, 1, 1, 1, 1))),
     "certified": dict(color=BLACK, marker="*", linestyle="-", markersize=5.0),
 }
-HOLLOW = dict(markerfacecolor="white")
-DOTS = dict(linestyle="none")
-PREDICTED = dict(color=GREY, linestyle=(0, (4, 2)), linewidth=0.9)
-CERTIFIED = dict(color=BLACK, linestyle="-", linewidth=0.8)
-LEVEL = dict(color=MIDDLE, linestyle=(0, (1, 1.5)), linewidth=0.9)
+HOLLOW: Look = dict(markerfacecolor="white")
+DOTS: Look = dict(linestyle="none")
+PREDICTED: Look = dict(color=GREY, linestyle=(0, (4, 2)), linewidth=0.9)
+CERTIFIED: Look = dict(color=BLACK, linestyle="-", linewidth=0.8)
+LEVEL: Look = dict(color=MIDDLE, linestyle=(0, (1, 1.5)), linewidth=0.9)
 
 
 def context():
@@ -139,11 +141,11 @@ def mosaic(places: str, height: float, **options) -> tuple[matplotlib.figure.Fig
 
 def tint(color: str, share: float) -> str:
     """`color` mixed with white, of which 1 − share."""
-    mixed = 1 - share * (1 - np.array(matplotlib.colors.to_rgb(color)))
-    return matplotlib.colors.to_hex(mixed)
+    red, green, blue = (1 - share * (1 - part) for part in matplotlib.colors.to_rgb(color))
+    return matplotlib.colors.to_hex((red, green, blue))
 
 
-def ordinal(values: Iterable, color: str) -> dict[Any, dict]:
+def ordinal(values: Iterable, color: str) -> dict[Any, Look]:
     """value -> look, for values in order: the same colour, stronger and stronger."""
     values = list(values)
     shares = np.linspace(0.4 if len(values) > 1 else 1.0, 1.0, len(values))
@@ -153,7 +155,7 @@ def ordinal(values: Iterable, color: str) -> dict[Any, dict]:
     }
 
 
-def categories(values: Iterable) -> dict[Any, dict]:
+def categories(values: Iterable) -> dict[Any, Look]:
     """value -> look, for values without order: a colour, a marker and a line for each."""
     return {
         value: dict(color=CYCLE[i % 8], marker=MARKERS[i % 8], linestyle=LINES[i % 8])

@@ -88,10 +88,10 @@ def _labelled(x: np.ndarray, y: np.ndarray) -> tuple[Dataset, int]:
     is_integer, is_float = (np.issubdtype(y.dtype, k) for k in (np.integer, np.floating))
     values = np.unique(y) if is_integer or is_float else np.array([])
     if values.size and np.isin(values, (-1, 1)).all() and (is_float or -1 in values):
-        return Dataset(x, y.astype(np.float64)), 2
+        return Dataset._make((x, y.astype(np.float64))), 2
     top = values.size - 1
     if is_integer and top >= 1 and (values == np.arange(top + 1)).all():
-        return Dataset(x, y.astype(np.int32)), top + 1
+        return Dataset._make((x, y.astype(np.int32))), top + 1
     shown = ", ".join(map(str, values[:6])) + (", …" if values.size > 6 else "")
     raise _refused(
         f"y of {y.dtype} with {f'the values {shown}' if shown else 'no numbers'} (class indices "
@@ -113,7 +113,7 @@ def _tested(x: np.ndarray, y: np.ndarray, train: Dataset, num_classes: int) -> D
     if not np.isin(y, good).all():
         strange = y[~np.isin(y, good)][0]
         raise _refused(f"y_test with the value {strange}, which y does not have")
-    return Dataset(x, y.astype(train.y.dtype))
+    return Dataset._make((x, y.astype(train.y.dtype)))
 
 
 def _inputs(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> np.ndarray:
@@ -122,7 +122,7 @@ def _inputs(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> np.ndarra
         raise _refused(f"{x_name} of {x.dtype}, where floats are wanted")
     x = x.astype(np.float64)
     try:
-        check_dataset(Dataset(x, y), "any")
+        check_dataset(Dataset._make((x, y)), "any")
     except ValueError as error:
         told = str(error).replace("data.x", x_name)
         raise _refused(f"{x_name} of {x.shape}, {y_name} of {y.shape}: {told}") from None
@@ -179,5 +179,5 @@ def imported(name: str) -> Any:
 def source_digest(name: str) -> str:
     """A hash of the file that defines a module of the user's; what it imports is not seen."""
     imported(name)
-    file = sys.modules[name.partition(":")[0]].__file__
+    file = sys.modules[name.partition(":")[0]].__file__ or ""
     return hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()[:16]
