@@ -190,6 +190,15 @@ def test_every_start_is_followed_as_train_path_does(swept):
         np.testing.assert_allclose(found.norm, direct.info.norm, 1e-9)
 
 
+def test_a_zero_network_has_no_residual(swept):
+    """It is stationary and has learned nothing."""
+    record = swept[2]
+    residual = np.full_like(record.arrays["log_residual"], np.inf)
+    arrays = {**record.arrays, "log_residual": residual}
+    rows = user_path.table(dataclasses.replace(record, arrays=arrays))
+    assert rows.stationarity.isna().all() and not rows.converged.any()
+
+
 def test_a_deleted_chunk_is_computed_again_to_the_same_bits(swept):
     config, folder, record = swept
     next(iter(sorted(folder.glob("chunk-*.npz")))).unlink()

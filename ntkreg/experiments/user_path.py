@@ -186,7 +186,8 @@ def table(record: Record) -> pandas.DataFrame:
     """One row for every start and λ.
 
     norm: ‖Θ‖₂. test_error: empty where the file has no test data. stationarity: the relative
-    residual; converged: whether it is below 0.001, so that the optimizer has done its work.
+    residual, empty at the zero network; converged: whether it is below 0.001, so that the optimizer
+    has done its work.
     """
     ((_, rows),) = record.axes.items()
     lams = np.asarray(record.identity["config"]["lams"])
@@ -195,7 +196,7 @@ def table(record: Record) -> pandas.DataFrame:
     })  # fmt: skip
     for name, array in record.arrays.items():
         if array.shape[1:] == lams.shape:
-            long[name] = array.reshape(-1)
+            long[name] = np.where(np.isposinf(array), np.nan, array).reshape(-1)
     long["stationarity"] = np.exp(np.minimum(long.log_residual, 700.0))
     long["converged"] = long.stationarity < CONVERGED
     return long.reindex(columns=[*COLUMNS])
