@@ -149,7 +149,7 @@ def _identity(experiment: types.ModuleType, config) -> str:
 def _config(experiment: types.ModuleType):
     preset = experiment.Config.preset(flags.FLAGS.preset)
     given = {
-        field.name: _parsed(field.name, flags.FLAGS[field.name].value, field.default)
+        field.name: _parsed(field.name, str(flags.FLAGS[field.name].value), field.default)
         for field in dataclasses.fields(preset)
         if flags.FLAGS[field.name].value is not None
     }

@@ -78,10 +78,10 @@ def _transitions(ax, rows: pandas.DataFrame) -> None:
         style.with_ends(ax, sizes, widths, *ends, label=f"{name}, λ = {lam:g}", **look)
         if optimizer == ADAM:
             _neurons(ax, main_rows(known(rows[rows.lam == lam])), look)
-    sizes = np.array(sorted(rows.num_samples.unique()))
+    all_sizes = np.array(sorted(rows.num_samples.unique()))
     ax.plot([], [], label="neurons of the optimum", **_optimum(dict(color=style.GREY, marker="o")))
-    ax.plot(sizes, sizes + 1, label="n + 1", **style.PREDICTED)
-    style.at_sizes(ax, sizes, "samples n")
+    ax.plot(all_sizes, all_sizes + 1, label="n + 1", **style.PREDICTED)
+    style.at_sizes(ax, all_sizes, "samples n")
     ax.set(yscale="log", ylabel="width at which half succeed", title="the transition")
     style.legend(ax, above=0.6)
 

@@ -179,7 +179,7 @@ def _path(config: Config, point: Point) -> paths.Path:
 
 def _certified_on_host(config: Config, samples: Dataset) -> dict[str, Array]:
     results = dict.fromkeys(COLUMNS, jax.ShapeDtypeStruct((len(config.lams),), samples.x.dtype))
-    on_host = lambda x, y: certified_path(Dataset(np.asarray(x), np.asarray(y)), config.lams)
+    on_host = lambda x, y: certified_path(Dataset._make(map(np.asarray, (x, y))), config.lams)
     return jax.pure_callback(on_host, results, *samples, vmap_method="sequential")
 
 

@@ -69,13 +69,15 @@ def _beside_reference(part: pandas.DataFrame) -> pandas.DataFrame:
         part["reference_margin"] = part.normalized_margin.max()
         part["reference_kind"] = "best found"
         return part
+    part["reference_margin"], part["reference_kind"] = known.margin, known.kind
+    if known.alpha is None:
+        return part
     lams = part.lam.to_numpy()[:num_lams]
     order = path_problems.network(problem).order
     law = path_law.predicted(
         np.log(lams), known.margin, known.alpha, problem.num_samples, order=order,
         power=problem.power,
     )  # fmt: skip
-    part["reference_margin"], part["reference_kind"] = known.margin, known.kind
     part["predicted"] = np.tile(law.normalized_margin, repeats)
     return part
 
