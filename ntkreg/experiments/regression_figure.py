@@ -49,7 +49,7 @@ def _collapse(ax, rows: pandas.DataFrame, law: str, predictor: str) -> None:
     if law == "D" and predictor == "ntk":
         style.legend(ax, loc="lower left")
     else:
-        style.legend(ax, above=0.3 if power == 1 else 0.55, loc="upper right")
+        style.legend(ax, above=0.3 if power == 1 else 0.75, loc="upper right")
 
 
 def _levels(ax, law: str, predictor: str) -> None:
