@@ -122,6 +122,14 @@ def test_room_is_made_in_the_scale_of_the_axis(scale, ends):
     np.testing.assert_allclose(ax.get_ylim(), ends)
 
 
+def test_no_room_is_made_on_an_axis_without_data():
+    _, (ax,) = style.panels(1, columns=1)
+    style.plain_ticks(ax.yaxis)
+    ax.plot([], [], label="nothing crossed")
+    style.legend(ax, above=0.5)
+    assert np.isfinite(ax.get_ylim()).all()
+
+
 def test_sizes_too_near_each_other_have_ticks_without_names():
     _, (ax,) = style.panels(1, columns=1)
     style.at_sizes(ax, [1, 2, 1000, 1001, 4000], "width")

@@ -26,13 +26,16 @@ def figure(rows: Sequence[dict[str, Any]]) -> matplotlib.figure.Figure:
     sizes = dict.fromkeys(["num_samples", "width", "num_lams"], int)
     table = table[table.task == "training"].astype(sizes)
     parts = list(table.groupby(["width", "num_samples"]))
-    fig, axes = style.panels(len(parts), columns=min(len(parts), 4), ratio=1.05)
+    columns = min(len(parts), 4)
+    fig, axes = style.panels(len(parts), columns, ratio=1.05)
     for ax, ((width, num_samples), part) in zip(axes, parts, strict=True):
         _times(ax, part)
         ax.set_title(f"n = {num_samples:g}, width {width:g}")
     found = [dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)) for ax in axes]
     handles = {name: handle for one in found for name, handle in one.items()}
-    fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3)
+    fig.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=min(columns, 3)
+    )
     return fig
 
 

@@ -43,8 +43,9 @@ def _curves(ax, rows: pandas.DataFrame, axis: str, names: dict) -> None:
     for (name, part), change in zip(names.items(), ({}, style.HOLLOW), strict=False):
         for column, (look, label) in CURVES.items():
             x, values = against(part, axis, column)
-            fitted = f": {slope(part, axis, column)[0]:.2f}" if axis == "width" else ""
-            label = f"{name}, {label}{fitted.replace('-', '−')}"
+            fitted = slope(part, axis, column)[0] if axis == "width" else np.nan
+            told = "" if np.isnan(fitted) else f": {fitted:.2f}".replace("-", "−")
+            label = f"{name}, {label}{told}"
             style.with_interval(ax, x, values, label=label, **look | change)
 
 

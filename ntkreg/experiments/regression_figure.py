@@ -49,7 +49,7 @@ def _collapse(ax, rows: pandas.DataFrame, law: str, predictor: str) -> None:
     if law == "D" and predictor == "ntk":
         style.legend(ax, loc="lower left")
     else:
-        style.legend(ax, above=0.3 if power == 1 else 0.55, loc="upper right")
+        style.legend(ax, above=0.3 if power == 1 else 0.75, loc="upper right")
 
 
 def _levels(ax, law: str, predictor: str) -> None:
@@ -62,6 +62,7 @@ def _levels(ax, law: str, predictor: str) -> None:
 
 def _exponents(ax, rows: pandas.DataFrame, law: str) -> None:
     """The n at which the error crosses the level against d, with fitted and predicted slopes."""
+    style.plain_ticks(ax.yaxis)  # before anything is drawn: perhaps nothing is
     for predictor, power in POWERS.items():
         found = scaling(rows, law, predictor)
         if not found.dims:
@@ -72,6 +73,6 @@ def _exponents(ax, rows: pandas.DataFrame, law: str) -> None:
         style.guide(ax, found.dims, found.sizes[0], power)
     ax.plot([], [], label="predicted: d¹ and d²", **style.PREDICTED)
     style.at_sizes(ax, dims_of(rows), "dimension d")
-    ax.set(yscale="log", ylabel=f"samples n at error {LAWS[law].level}")
+    ax.set_ylabel(f"samples n at error {LAWS[law].level}")
     ax.set_title(f"{TITLES[law]}, sample complexity")
     style.legend(ax, above=0.35)

@@ -65,6 +65,7 @@ def _collapse(ax, record: Record, predictor: str) -> None:
 
 def _scalings(ax, record: Record) -> None:
     """The n at which the error crosses 25 % against d, with fitted and predicted slopes."""
+    style.plain_ticks(ax.yaxis)  # before anything is drawn: perhaps nothing is
     for predictor in LOOKS:
         found = separation.scaling(record, predictor)
         if not found.dims:
@@ -78,7 +79,7 @@ def _scalings(ax, record: Record) -> None:
             style.guide(ax, found.dims, found.sizes[0], POWERS[predictor])
     ax.plot([], [], label="predicted: d¹ and d²", **style.PREDICTED)
     style.at_sizes(ax, record.identity["config"]["dims"], "dimension d")
-    ax.set(yscale="log", ylabel="samples n at 25 % test error", title="sample complexity")
+    ax.set(ylabel="samples n at 25 % test error", title="sample complexity")
     style.legend(ax, above=0.85)
 
 

@@ -243,7 +243,9 @@ def room(ax, above: float = 0.0, below: float = 0.0) -> None:
     scale = ax.yaxis.get_transform()
     low, high = scale.transform(np.array(ax.get_ylim()))
     ends = np.array([low - below * (high - low), high + above * (high - low)])
-    ax.set_ylim(*scale.inverted().transform(ends))
+    limits = scale.inverted().transform(ends)
+    if np.isfinite(limits).all():  # a logarithmic axis without data has no length
+        ax.set_ylim(*limits)
 
 
 def legend(ax, above: float = 0.0, below: float = 0.0, **options) -> None:
