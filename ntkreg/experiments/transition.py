@@ -81,7 +81,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         dims=(4, 6), sizes_over_d=(2.0, 6.0), num_seeds=2, num_starts=50, width=16,
         lams=(1e-3, 1e-8), num_steps=200, num_test=1000,
     ),
-    "laptop": dict(dims=(5, 10, 20, 40), num_seeds=8),
+    "laptop": dict(
+        dims=(5, 10, 20, 40), sizes_over_d=(2.0, 3.0, 3.5, 3.75, 4.0, 5.0), num_seeds=6
+    ),
     "thorough": {},
     "full": dict(
         dims=(5, 10, 20, 40, 80, 160),
