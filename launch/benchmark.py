@@ -1,6 +1,6 @@
 """The engine beside a loop of jitted runs, plain vmap and PyTorch, on the same work.
 
-    uv run launch/benchmark.py                                # some minutes on two cores
+    uv run launch/benchmark.py                                # some ten minutes on two cores
     uv run --extra bench launch/benchmark.py                  # with PyTorch
     uv run launch/benchmark.py --preset=smoke --out=/tmp/b    # seconds
 

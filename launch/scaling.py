@@ -1,6 +1,6 @@
 """How time and memory grow with every size, and the page on scaling.
 
-    uv run launch/scaling.py                                # some three minutes on two cores
+    uv run launch/scaling.py                                # some two minutes on two cores
     uv run launch/scaling.py --preset=smoke --out=/tmp/s    # seconds
 
 Writes summary.csv (one row for every repeat), run.json, figure.png and figure.pdf to

@@ -14,7 +14,7 @@ import sys
 from absl import app, flags
 
 HERE = pathlib.Path(__file__).resolve().parent
-NO_EXPERIMENTS = ("slurm", "reproduce", "benchmark")
+NO_EXPERIMENTS = ("slurm", "reproduce", "benchmark", "scaling")
 
 JOBS = flags.DEFINE_integer("jobs", 1, "Jobs in the array.", lower_bound=1)
 CLUSTER = flags.DEFINE_enum("cluster", "slurm", ["slurm", "local"], "local: on this machine.")

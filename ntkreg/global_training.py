@@ -118,7 +118,9 @@ def _certificate(fixed: Insertion, data: Dataset, lam: float, state) -> Certific
         kind = best.kind
         if best.lower > lower:
             lower, dual, nodes = best.lower, best.dual, best.nodes
-    gap = (upper - lower) / upper
+    if kind == "heuristic":
+        lower = min(lower, upper)  # where a search fell short the network itself knows better
+    gap = (upper - lower) / upper if upper else 0.0
     if kind == "exact" and not gap <= fixed.tolerance:
         kind = "certified"
     return Certificate(lower, upper, gap, kind, params, dual, nodes)

@@ -1,7 +1,8 @@
 """Predictors from a Gram matrix: hard-margin SVM, ℓ2-regularised logistic path, ridge, min-norm.
 
 Every predictor is f(x) = Σⱼ βⱼ K(xⱼ, x), without bias; `coefficients` is β, and predictions are
-K(x, X) @ β. All run in JAX on any device, in the dtype of the Gram matrix. Where a `GramOperator`
+K(x, X) @ β. All run in JAX on any device, in the dtype of the Gram
+matrix; what comes from products is in float64 where JAX has it. Where a `GramOperator`
 may stand for the matrix, products do, and no array of its size is made beside it.
 """
 

@@ -109,7 +109,7 @@ def objective(
 ) -> Float[Array, ""]:
     """F_λ(Θ) = (1/n) Σ ℓ(yᵢ, f(Θ; xᵢ)) + λ‖Θ‖₂^power, with λ = exp(log_lam).
 
-    log_lam = −inf is λ = 0. Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2 and 4.
+    log_lam = −inf is λ = 0. Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Sections 2 and 4.
     """
     squared = optax.tree.norm(params, squared=True)
     penalty = jnp.exp(log_lam) * squared ** (power / 2)

@@ -17,7 +17,7 @@ def digest(value: Any) -> str:
 
     It covers the files that define them and whatever these import of ntkreg, directly or not; so a
     claim or a figure can change and the records that it reads stay as they are. Comments,
-    docstrings, layout and the annotations of arguments do not count. Functions are looked for in
+    docstrings, layout and annotations of functions do not count. Functions are looked for in
     tuples, lists, dicts, partial applications and closures. One that has no file, as in a notebook,
     counts by its own text, and with all of ntkreg: what else it calls there is not seen.
     """

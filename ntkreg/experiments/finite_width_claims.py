@@ -56,7 +56,7 @@ def table(record: Record) -> pandas.DataFrame:
     ((_, rows),) = record.axes.items()
     found = pandas.DataFrame(rows, columns=list(AXIS))
     gaps, cured, added = (record.arrays[name] for name in ("gaps", "cured_gaps", "insertions"))
-    known = np.isfinite(gaps)
+    known = ~np.isposinf(gaps)  # NaN is a start that diverged
     found["starts"] = known.sum(axis=1)
     success = known & (gaps <= TOLERANCE)
     resting = record.arrays["log_residuals"] < np.log(STATIONARY)
@@ -64,7 +64,7 @@ def table(record: Record) -> pandas.DataFrame:
     found["stationary"] = (known & ~success & resting).sum(axis=1)
     found["unfinished"] = (known & ~success & ~resting).sum(axis=1)
     found["best_gap"], found["median_gap"] = _reduced(gaps, known)
-    failed = known & ~success & np.isfinite(cured)
+    failed = known & ~success & ~np.isposinf(cured)
     found["failures"] = failed.sum(axis=1)
     found["cured"] = (failed & (cured <= TOLERANCE)).sum(axis=1)
     with np.errstate(invalid="ignore"):
@@ -216,20 +216,19 @@ def noise_claim(rows: pandas.DataFrame) -> Claim:
     runs = runs[(runs.optimizer == GD)]
     runs = runs.assign(share=runs.successes / runs.starts, noisy=runs.noise > 0)
     key = ["num_samples", "draw", "lam"]
+    runs = runs[runs.lam.isin(runs.lam[runs.noisy])]
     paired = runs.pivot_table(index=key, columns="noisy", values="share").dropna()
     if paired.shape[1] < 2 or not len(paired):
         return NOISE
     change = (paired[True] - paired[False]).to_numpy()
-    rng = np.random.default_rng(0)
-    means = change[rng.integers(len(change), size=(NUM_RESAMPLES, len(change)))].mean(axis=1)
-    low, high = statistics.interval(means)
-    noisy = runs[runs.noisy]
+    low, high = statistics.mean_interval(change)
+    noisy, plain = runs[runs.noisy], runs[~runs.noisy]
     return dataclasses.replace(
         NOISE,
         measured=f"share of successes over all widths, σ = {noisy.noise.max():g}: "
         f"{change.mean():+.3f} (mean of {len(change)} data sets: {int((change > 0).sum())} better, "
         f"{int((change < 0).sum())} worse); {int(noisy.unfinished.sum())} of {noisy.starts.sum()} "
-        f"noisy runs unfinished, {int(runs[~runs.noisy].unfinished.sum())} without noise",
+        f"noisy runs unfinished, {int(plain.unfinished.sum())} of {plain.starts.sum()} without",
         interval=f"[{low:+.3f}, {high:+.3f}]: 95 %, bootstrap over data sets",
         status="holds" if low > 0 else "fails",
     )

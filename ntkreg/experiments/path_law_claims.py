@@ -57,6 +57,8 @@ def rate_claim(rows: pandas.DataFrame) -> Claim:
     if not len(exact):
         return RATE
     slopes = fitted_slopes(exact)
+    if not len(slopes):
+        return RATE
     remainders = remainder_slopes(exact, (exact.predicted_ratio - exact.ratio).abs())
     small = lambda part: part[part.lam <= 1e-32 * (1 + 1e-9)]
     first = _share_within(small(exact), 2e-4)
@@ -67,7 +69,9 @@ def rate_claim(rows: pandas.DataFrame) -> Claim:
         and np.abs(slopes - 1).max() <= 0.05
         and first >= 0.9
         and abs(_median(remainders) + 2) <= 0.2
-        and (not len(constants) or np.abs(constants - 1).max() <= 0.02)
+        and np.isfinite(remainders).mean() >= 0.5
+        and len(constants) > 0
+        and np.abs(constants - 1).max() <= 0.02
     )
     spread = f"{np.min(constants):.3f}–{np.max(constants):.3f}" if len(constants) else "not run"
     return dataclasses.replace(
@@ -89,7 +93,11 @@ def _median(values: np.ndarray) -> float:
 
 def _power(slopes: np.ndarray) -> str:
     near = int((np.abs(slopes + 2) <= 0.2).sum())
-    return f"R^{_median(slopes):.2f} (median; {near} of {len(slopes)} within 0.2 of −2)"
+    known = int(np.isfinite(slopes).sum())
+    return (
+        f"R^{_median(slopes):.2f} (median; {near} of {known} within 0.2 of −2, "
+        f"{len(slopes) - known} below rounding)"
+    )
 
 
 def estimate_claim(rows: pandas.DataFrame) -> Claim:
@@ -104,7 +112,7 @@ def estimate_claim(rows: pandas.DataFrame) -> Claim:
     below = int((error < -1e-6 - 2 * exact.optimality_gap).sum())
     near = float((gain >= 10).mean()) if len(gain) else 0.0
     low, high = statistics.interval(gain, 0.9)
-    good = abs(_median(slopes) + 2) <= 0.2 and near >= 0.9
+    good = abs(_median(slopes) + 2) <= 0.2 and np.isfinite(slopes).mean() >= 0.5 and near >= 0.9
     return dataclasses.replace(
         ESTIMATE,
         measured=f"error ∝ {_power(slopes)}; at λ = 1e-6 nearer by a factor of "
@@ -175,7 +183,7 @@ def own_claim(rows: pandas.DataFrame) -> Claim:
     on_d = pandas.concat([on_d[on_d.start == "certified"], best_of_seeds(on_d)])
     if not len(on_d):
         return OWN
-    off = lambda part, column: (part[column] / part.normalized_margin - 1).abs().max()
+    off = lambda part, name: (part[name] / part.normalized_margin - 1).abs().max(skipna=False)
     from_lam = lambda part, lam: part[part.lam <= lam * (1 + 1e-9)]
     both = from_lam(pandas.concat([on_d, digits]), 1e-8)
     at_hand, at_end = off(both, "self_predicted"), off(from_lam(on_d, 1e-32), "end_predicted")

@@ -88,7 +88,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: minutes on two cores. full: one accelerator with 140 GB."""
+        """smoke: seconds. laptop: minutes on two cores. full: one accelerator with 80 GB."""
         return cls(**configs.preset(PRESETS, name))
 
 

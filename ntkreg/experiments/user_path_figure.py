@@ -4,30 +4,29 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
+from ntkreg.experiments import style
 from ntkreg.experiments.user_path import best_of_seeds, table
 from ntkreg.records import Record
 from ntkreg.stationarity import CONVERGED
 
-BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.35"
 
-
+@style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Four panels against λ; faint points are all starts, lines those of the least objective."""
     rows = table(record)
-    fig = matplotlib.figure.Figure(figsize=(10.5, 7.4), layout="constrained")
-    axes = fig.subplots(2, 2)
-    _drawn(axes[0, 0], rows, {"norm": ("‖Θ‖", BLUE)}, "norm of the parameters", "log")
-    _drawn(axes[0, 1], rows, {
-        "normalized_margin": ("normalized margin", BLUE),
-        "dual_weighted_margin": ("dual-weighted margin", GREEN),
+    fig, axes = style.panels(4, columns=2, ratio=0.75)
+    _drawn(axes[0], rows, {"norm": ("‖Θ‖", style.BLUE)}, "norm of the parameters", "log")
+    _drawn(axes[1], rows, {
+        "normalized_margin": ("normalized margin", style.BLUE),
+        "dual_weighted_margin": ("dual-weighted margin", style.GREEN),
     }, "margins", "linear")  # fmt: skip
-    _drawn(axes[1, 0], rows, {
-        "train_error": ("training", BLUE), "test_error": ("test", RED)
+    _drawn(axes[2], rows, {
+        "train_error": ("training", style.BLUE), "test_error": ("test", style.VERMILION)
     }, "errors", "linear")  # fmt: skip
     title = "residual of stationarity"
-    _drawn(axes[1, 1], rows, {"stationarity": ("residual", BLUE)}, title, "log")
-    axes[1, 1].axhline(CONVERGED, color=GREY, linestyle="--", label="below: the optimizer is done")
-    axes[1, 1].legend(frameon=False)
+    _drawn(axes[3], rows, {"stationarity": ("residual", style.BLUE)}, title, "log")
+    axes[3].axhline(CONVERGED, label="below: the optimizer is done", **style.LEVEL)
+    style.legend(axes[3])
     return fig
 
 
@@ -40,4 +39,4 @@ def _drawn(
             ax.plot(-np.log10(rows.lam), rows[name], ".", color=color, alpha=0.3)
             ax.plot(-np.log10(best.lam), best[name], ".-", color=color, label=label)
     ax.set(xlabel="log₁₀(1/λ)", title=title, yscale=scale)
-    ax.legend(frameon=False)
+    style.legend(ax)

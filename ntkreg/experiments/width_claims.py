@@ -96,10 +96,10 @@ def best_margins(rows: pandas.DataFrame) -> pandas.DataFrame:
 def width_claim(rows: pandas.DataFrame) -> Claim:
     """No step down by more than 0.5 %, and no wide network 0.5 % off the certified margin."""
     best = best_margins(rows)
-    if not len(best):
+    if best.shape[1] < 2:
         return WIDTH
     values = best.to_numpy()
-    falls = (values[:, :-1] - values[:, 1:]).max() if values.shape[1] > 1 else 0.0
+    falls = (values[:, :-1] - values[:, 1:]).max()
     largest = [width.parsed(dataset).num_samples for dataset, _ in best.index]
     wide = values[np.array(best.columns)[None] > np.array(largest)[:, None]]
     off = np.abs(1 - wide).max() if wide.size else np.nan
@@ -157,7 +157,8 @@ def bound_claim(rows: pandas.DataFrame) -> Claim:
     last = at_last_lam(rows, "D:")
     if not len(last):
         return BOUND
-    broken, telling = int((rows.test_error > rows.bound).sum()), int((rows.bound < 1).sum())
+    told = rows[rows.bound.notna()]
+    broken, telling = int((told.test_error > told.bound).sum()), int((told.bound < 1).sum())
     sizes = last.dataset.map(lambda name: width.parsed(name).num_samples)
     means = last[last.normalized_margin > 0].groupby([last.depth, sizes]).bound.mean().unstack()
     wide = means.loc[:, means.columns >= 8 * width.parsed(last.dataset.iloc[0]).sizes[0]]
@@ -169,12 +170,12 @@ def bound_claim(rows: pandas.DataFrame) -> Claim:
         ratio = means.loc[depth].iloc[-1] / means.loc[means.index[0]].iloc[-1]
         growth.append(ratio / _predicted_growth(means.index[0], depth))
     good = not broken and np.abs(slopes + 0.5).max() <= 0.05
-    good &= not growth or np.abs(np.array(growth) - 1).max() <= 0.1
+    good &= len(growth) > 0 and np.abs(np.array(growth) - 1).max() <= 0.1
     largest = means.columns.max()
     shown = ", ".join(f"{means.loc[q, largest]:.2f} (depth {q})" for q in means.index)
     return dataclasses.replace(
         BOUND,
-        measured=f"{broken} of {rows.bound.notna().sum()} networks above the bound, which is below "
+        measured=f"{broken} of {len(told)} networks and λ above the bound, which is below "
         f"1 for {telling}; bound ∝ n^"
         f"{slopes.mean():.2f} from n = 8d on; at n = {largest}: {shown}, where the mean error is "
         f"{last[sizes == largest].test_error.mean():.4f}; growth with depth over the predicted "
