@@ -2,8 +2,8 @@
 
     python tests/kill_sweeps.py --kills=200
 
-Every sweep runs in a process of its own, which SIGKILL ends at a moment drawn evenly from the time
-that an undisturbed one takes; then the same call resumes it.
+Every sweep runs in a process of its own, which SIGKILL ends at a moment drawn from the time that an
+undisturbed one takes, one in each of as many parts of it; then the same call resumes it.
 """
 
 import argparse
@@ -45,19 +45,16 @@ def _child(folder: pathlib.Path) -> subprocess.Popen:
 
 def kill_and_resume(num_kills: int, root: pathlib.Path, seed: int) -> dict[str, int]:
     """How many kills came before the first chunk, among them and after; how many results differ."""
-    child = _child(root / "whole")
-    child.stdout.readline()
     begun = time.perf_counter()
-    assert child.wait() == 0
+    whole = run(root / "whole")
     duration = time.perf_counter() - begun
-    whole = records.load_record(root / "whole")
     moments = random.Random(seed)
     counts = {"before": 0, "during": 0, "after": 0, "different": 0}
     for number in range(num_kills):
         folder = root / f"killed-{number}"
         child = _child(folder)
         child.stdout.readline()
-        time.sleep(moments.uniform(0, duration))
+        time.sleep(duration * (number + moments.random()) / num_kills)
         child.kill()
         child.wait()
         done = len(list(folder.glob("chunk-*.npz")))

@@ -154,7 +154,7 @@ def test_a_heuristic_oracle_is_told_in_the_table(tmp_path):
 
 
 def test_the_film_is_an_animation(tmp_path):
-    config = dataclasses.replace(Config.preset("smoke"), num_steps=300)
+    config = dataclasses.replace(Config.preset("smoke"), num_steps=2000)
     animate(config, tmp_path, (("no noise", 0.0, 2), ("noise", 1.0, 3)))
     with PIL.Image.open(tmp_path / "particles.gif") as film:
         assert film.n_frames == 5 and film.format == "GIF"

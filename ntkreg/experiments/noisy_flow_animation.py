@@ -60,7 +60,8 @@ def frames(
     step_size = flows.stable_step(samples, config.lam)
     advance = jax.jit(lambda knobs, state, n: flows.advance(flow, samples, knobs, state, n))
     history: list[tuple[int, float]] = []
-    for phase, noise, number in phases:
+    for phase, noise, most in phases:
+        number = min(most, max(1, config.num_steps // 600))  # a short run has fewer frames
         sigma = noise * max(config.sigma, 1 / NUM_PARTICLES)  # (particles × σ) ≥ 1
         knobs = flows.knobs(config.lam, step_size, sigma, dtype=samples.x.dtype)
         marks = np.unique((config.num_steps / 3 * np.linspace(0, 1, number + 1) ** 2).astype(int))
