@@ -60,7 +60,7 @@ class Insertion:
 
     def __post_init__(self):
         if self.loss not in DUALS:
-            raise ValueError(f"loss must be one of {', '.join(DUALS)}, got {self.loss}")
+            raise ValueError(f"loss must be one of {', '.join(DUALS)}, got {self.loss!r}")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
         if self.max_insertions < 0:

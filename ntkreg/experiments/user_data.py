@@ -37,6 +37,7 @@ class Arrays(NamedTuple):
 
     @property
     def loss(self) -> str:
+        """logistic for labels ±1, cross_entropy for classes."""
         is_sign = np.issubdtype(self.train.y.dtype, np.floating)
         return "logistic" if is_sign else "cross_entropy"
 
