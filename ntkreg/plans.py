@@ -41,10 +41,11 @@ def plan(
 ) -> dict[str, Any]:
     """The chunks of a sweep, each a list of cell numbers of one shape and the size of its batches.
 
-    Without a `batch_size` each shape gets its own: one lane at a time on a CPU and all lanes
-    elsewhere where the work is short; else the size from which larger ones (by factors of four) are
-    not 1.2 times faster, as measured. Batches fit into the device's memory. Where every worker can
-    have a lane of its own there is nothing to choose, and nothing is compiled before the run.
+    Without a `batch_size` each shape gets its own. On a CPU it is one lane at a time where the work
+    is short, else the size from which larger ones (by factors of four) are not 1.2 times faster, as
+    measured. An accelerator, which is not full before it has many lanes, takes all of them at once.
+    Batches fit into the device's memory. Where every worker can have a lane of its own there is
+    nothing to choose, and nothing is compiled before the run.
 
     Where one lane alone keeps several cores busy, one worker takes its chunks if several at once
     are not faster.
@@ -60,29 +61,36 @@ def plan(
     open_shapes = [s for s, p in points.items() if batch_size is not None or len(p) > places]
     progress(len(groups) - len(open_shapes))
 
-    def compile_first(shape: tuple) -> float:
+    def compile_first(shape: tuple) -> tuple[int, float]:
         begun = time.perf_counter()
-        timing.prepared(programs, points[shape], min(batch_size or 1, most[shape]))
+        if batch_size is None and not _on_cpu():
+            size = _filled(programs, points[shape], most[shape], num_workers)
+        else:
+            size = min(batch_size or 1, most[shape])
+            timing.prepared(programs, points[shape], size)
         progress(1)
-        return time.perf_counter() - begun
+        return size, time.perf_counter() - begun
 
-    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
-        compile_seconds = dict(zip(open_shapes, pool.map(compile_first, open_shapes), strict=True))
+    # An accelerator's programs are compiled by the host's cores, which have nothing else to do.
+    num_compiling = num_workers if _on_cpu() else os.cpu_count()
+    with concurrent.futures.ThreadPoolExecutor(num_compiling) as pool:
+        compiled = dict(zip(open_shapes, pool.map(compile_first, open_shapes), strict=True))
     found = []
     for shape, lanes in groups.items():  # one after the other: timing wants the machine for itself
-        size = min(batch_size or 1, most[shape])
-        if shape not in compile_seconds:
+        if shape not in compiled:
+            size = min(batch_size or 1, most[shape])
             found.append([{"lanes": [i], "batch": size, "workers": num_workers} for i in lanes])
             continue
+        size, compile_seconds = compiled[shape]
         cost = None
-        if programs.cell.num_steps(points[shape][0]) > 1 or len(lanes) >= WORTH_TIMING:
+        if len(lanes) > size * programs.num_devices and (
+            programs.cell.num_steps(points[shape][0]) > 1 or len(lanes) >= WORTH_TIMING
+        ):
             cost = timing.measure(programs, points[shape], size)
-        if batch_size is None:
-            seconds = (cost.lane_seconds if cost else 0.0) * len(lanes) / num_workers
-            if cost and seconds > PAYS * compile_seconds[shape]:
+        if batch_size is None and cost is not None and _on_cpu():
+            seconds = cost.lane_seconds * len(lanes) / num_workers
+            if seconds > PAYS * compile_seconds:
                 size, cost = _grown(programs, points[shape], cost, most[shape], num_workers)
-            elif jax.default_backend() != "cpu":
-                size = _filled(programs, points[shape], most[shape], num_workers)
         workers = _workers(programs, points[shape], size, cost, num_workers)
         length = _chunk_length(len(lanes), size, cost, places)
         starts = range(0, len(lanes), length)
@@ -91,6 +99,10 @@ def plan(
     # The first chunk of every shape comes first: a run that is cut short has seen every shape.
     numbered = [entry for chunks in found for entry in enumerate(chunks)]
     return {"chunks": [chunk for _, chunk in sorted(numbered, key=lambda entry: entry[0])]}
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
 def _grown(
@@ -118,13 +130,23 @@ def _pace(cost: timing.Cost, num_workers: int) -> float:
 
 
 def _filled(programs: Programs, points: Sequence[Point], most: int, num_workers: int) -> int:
-    """The largest size of batches that fits into the memory, by halving."""
-    while most > 1:
-        stages, _ = timing.prepared(programs, points, most)
-        if max(map(timing.bytes_of, stages[:3])) <= timing.memory_available() // num_workers:
-            break
+    """The largest size of batches that fits into the memory, by halving; it is compiled then."""
+    while most > 1 and not _fits(programs, points, most, num_workers):
         most = math.ceil(most / 2)
+    if most == 1:
+        timing.prepared(programs, points, 1)
     return most
+
+
+def _fits(programs: Programs, points: Sequence[Point], size: int, num_workers: int) -> bool:
+    try:
+        stages, _ = timing.prepared(programs, points, size)
+    except jax.errors.JaxRuntimeError as error:
+        # XLA tries kernels out while it compiles, on arrays of the full size.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return False
+    return max(map(timing.bytes_of, stages[:3])) <= timing.memory_available() // num_workers
 
 
 def _workers(
@@ -172,9 +194,10 @@ class Estimate:
     """What a sweep would take.
 
     Attributes:
-      seconds: of the whole sweep on this machine, one lane at a time, compilation in it.
-      num_shapes, num_measured: programs that it compiles; of how many one lane was timed. The
-        others are extrapolated by a power law in the product of their static numbers.
+      seconds: of the whole sweep on this machine, compilation in it; on a CPU one lane at a time.
+      num_shapes, num_measured: programs that it compiles; of how many one lane was timed, or on
+        an accelerator all lanes together. The others are extrapolated by a power law in the product
+        of their static numbers.
     """
 
     seconds: float
@@ -189,15 +212,18 @@ def estimate(
     budget_seconds: float,
     progress: Callable[[int], Any] = lambda done: None,
 ) -> Estimate:
-    """Times one lane of some shapes of each kind, from small to large while the budget lasts."""
+    """Times some shapes of each kind, from small to large while the budget lasts.
+
+    On a CPU one lane of each; on an accelerator as many as it would take at once.
+    """
     groups = shapes_of(programs, cells)
     kinds: dict[tuple, list[tuple]] = {}
     for shape in sorted(groups, key=_size):
         kinds.setdefault(_kind(shape), []).append(shape)
     seconds, num_measured = 0.0, 0
     for shapes in kinds.values():
-        point_of = lambda shape: cells[groups[shape][0]]
-        timed = _timed(programs, shapes, point_of, budget_seconds / len(kinds), progress)
+        points_of = lambda shape: [cells[lane] for lane in groups[shape]]
+        timed = _timed(programs, shapes, points_of, budget_seconds / len(kinds), progress)
         known = [(_size(shape), cost.lane_seconds) for shape, cost in timed.items()]
         compiling = float(np.mean([cost.compile_seconds for cost in timed.values()]))
         for shape in shapes:
@@ -211,7 +237,7 @@ def estimate(
 def _timed(
     programs: Programs,
     shapes: Sequence[tuple],
-    point_of: Callable[[tuple], Point],
+    points_of: Callable[[tuple], Sequence[Point]],
     budget_seconds: float,
     progress: Callable[[int], Any],
 ) -> dict[tuple, timing.Cost]:
@@ -224,7 +250,10 @@ def _timed(
             left = budget_seconds - (time.perf_counter() - begun)
             if _size(shape) < timing.GROWTH * known[-1][0] or _fitted(known, _size(shape)) > left:
                 continue
-        timed[shape] = timing.measure(programs, [point_of(shape)], 1, with_finish=True)
+        points, size = points_of(shape), 1
+        if not _on_cpu():
+            size = _filled(programs, points, math.ceil(len(points) / programs.num_devices), 1)
+        timed[shape] = timing.measure(programs, points, size, with_finish=True)
         progress(1)
     return timed
 

@@ -81,6 +81,34 @@ def test_short_work_is_not_worth_another_compilation(monkeypatch):
     assert batches(plan) == 8
 
 
+def test_an_accelerator_takes_all_lanes_at_once_however_long_they_run(monkeypatch):
+    monkeypatch.setattr(timing, "memory_available", lambda: 10**9)
+    plan, tried = planned(monkeypatch, lambda size: Cost(1e3, 0.0, 0), 10, backend="gpu")
+    assert (batches(plan), tried, len(plan["chunks"])) == (10, [], 1)
+
+
+def test_a_batch_too_large_to_compile_is_halved(monkeypatch):
+    compiled = timing.prepared
+
+    def prepared(programs, points, size):
+        if size > 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: while it was tried out")
+        return compiled(programs, points, size)
+
+    monkeypatch.setattr(timing, "prepared", prepared)
+    plan, _ = planned(monkeypatch, lambda size: Cost(1.0, 0.0, 0), 9, backend="gpu")
+    assert batches(plan) == 3
+
+
+def test_other_errors_of_the_compiler_are_raised(monkeypatch):
+    def prepared(programs, points, size):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+    monkeypatch.setattr(timing, "prepared", prepared)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+        planned(monkeypatch, lambda size: Cost(1.0, 0.0, 0), backend="gpu")
+
+
 def test_nothing_is_compiled_where_every_worker_has_a_lane(monkeypatch):
     done = []
     monkeypatch.setattr(timing, "prepared", lambda *args: done.append("compiled"))
@@ -164,3 +192,13 @@ def test_the_estimate_extrapolates_what_the_budget_does_not_reach(monkeypatch):
     assert first.num_measured == 2
     linear = sum(1e-3 * 10 ** power[c["kind"]] * c["n"] / 10 for c in cells) + 6 * 0.5
     assert first.seconds == pytest.approx(linear / 2)
+
+
+def test_an_accelerator_s_estimate_is_of_all_lanes_at_once(monkeypatch):
+    """A batch takes a second, however many lanes are in it."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    cost = lambda programs, points, size, with_finish: Cost(1.0 / size, 0.5, 0)
+    monkeypatch.setattr(timing, "measure", cost)
+    programs = Programs(CELL, (), jax.devices()[:1])
+    found = plans.estimate(programs, [{"seed": s} for s in range(20)], 1, budget_seconds=60.0)
+    assert found.seconds == pytest.approx(1.5)

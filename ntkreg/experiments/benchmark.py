@@ -83,10 +83,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "laptop": {},
     "full": dict(
-        num_lams=(1, 32, 1024),
+        num_samples=(400,),
+        num_lams=(32, 1024),
         operations=2e12,
         most_operations=1e14,
-        gram_samples=(4000, 16_000, 40_000),
+        num_repeats=3,
+        gram_samples=(4000, 12_000),
     ),
 }
 

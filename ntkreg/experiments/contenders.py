@@ -149,7 +149,7 @@ def torch_compiled(given: Problem) -> Callable[[], np.ndarray]:
     import torch
 
     x, y, start = _in_torch(given)
-    lams = torch.from_numpy(given.lams)
+    lams = torch.from_numpy(given.lams).to(x.device)
 
     def step(first, last, lam):
         def objective(first, last):
@@ -168,15 +168,17 @@ def torch_compiled(given: Problem) -> Callable[[], np.ndarray]:
         with torch.no_grad():
             for _ in range(given.work.num_steps):
                 first, last = compiled(first, last, lams)
-            return losses(first, last).numpy()
+            return losses(first, last).cpu().numpy()
 
     return run
 
 
 def _in_torch(given: Problem):
+    """Samples, labels and start as PyTorch's, on a GPU where JAX is on one."""
     import torch
 
-    tensor = lambda array: torch.from_numpy(np.array(array))
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    tensor = lambda array: torch.from_numpy(np.array(array)).to(device)
     return tensor(given.train.x), tensor(given.train.y), tuple(map(tensor, given.params))
 
 

@@ -86,7 +86,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": dict(
         num_samples=(800, 100, 400, 1600, 6400, 25_600), widths=(512, 64, 128, 1024, 4096),
         dims=(40, 10, 80, 160, 640), num_lams=(64, 1, 4, 16, 256, 1024),
-        gram_samples=(16_000, 4000, 8000, 32_000, 40_000),
+        gram_samples=(8000, 2000, 4000, 16_000, 32_000), num_repeats=3,
     ),
 }  # fmt: skip
 

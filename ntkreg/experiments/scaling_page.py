@@ -146,10 +146,9 @@ takes some more products as n grows."""
 
 TAIL = """## What larger machines would do
 
-Projected, not measured, for the separation's `full` preset (network to d = 1600, NTK to d = 400,
-20 seeds): matrix products and the traffic of n × width and n × n arrays, at {efficiency:.0%} of
-the card's data sheet, whichever takes longer. The plain path of training is meant, which writes
-its activations to memory.
+Projected for the separation's `full` preset, compilation left out: matrix products and the traffic
+of n × width and n × n arrays, at {efficiency:.0%} of the card's data sheet, whichever takes longer.
+The plain path of training is meant, which writes its activations to memory.
 
 {table}
 
