@@ -11,7 +11,7 @@ The chain, in which every module knows only those before it:
          -> trainers -> mean_field -> flows               how it is trained, at any width
          -> stationarity -> paths                         and followed to λ = 0
          -> closed_forms -> bounds -> path_law            what theory says of it
-         -> certificates -> global_training               what the truth is, and training to it
+         -> certificates -> global_training -> planted    what the truth is, and training to it
          -> cells -> lanes -> timing -> plans             many runs: compiled, timed, batched
          -> records -> sweeps -> claims -> experiments    kept on disk, and what they show
 
@@ -42,6 +42,7 @@ from ntkreg import (
     objectives,
     path_law,
     paths,
+    planted,
     records,
     stationarity,
     sweeps,
@@ -76,6 +77,7 @@ __all__ = [
     "objectives",
     "path_law",
     "paths",
+    "planted",
     "records",
     "stationarity",
     "sweeps",

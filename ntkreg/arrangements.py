@@ -26,7 +26,7 @@ def num_patterns(num_points: int, rank: int) -> int:
     return 2 * sum(math.comb(num_points - 1, k) for k in range(rank))
 
 
-def activation_patterns(x: np.ndarray) -> np.ndarray:
+def cell_signs(x: np.ndarray) -> np.ndarray:
     """All sign patterns of (uᵀx₁, …, uᵀxₙ) over u in general position, shape (patterns, n), ±1.
 
     Every u lies in the closure of such a cell, and relu is linear there; points on a hyperplane

@@ -15,7 +15,7 @@ GENERIC = 1e-11  # relative distance to every hyperplane that a maximizer may be
 
 
 @compiled
-def interior_point(x, state):
+def point_of_cone(x, state):
     """(empty, u): whether no generic u has the signs `state` (0: free), else one that has.
 
     The point of least norm in the hull of the rows sᵢxᵢ/‖xᵢ‖ is zero, or it has all those signs
@@ -148,7 +148,7 @@ def branch_and_bound(x, c, u, tolerance, max_nodes):
             child[loosest] = sign
             point = inside
             if not sign * np.sum(x[loosest] * inside) > GENERIC * lengths[loosest]:
-                empty, point = interior_point(x, child)
+                empty, point = point_of_cone(x, child)
                 if empty:
                     continue
             if len(free) > 0:

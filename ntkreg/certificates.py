@@ -26,11 +26,12 @@ import scipy.special
 from ntkreg import cone_programs, oracles, two_layer
 from ntkreg._types import Params
 from ntkreg.arrangements import row_space
-from ntkreg.column_generation import NOTHING, SIGNS, Found, Step, generated, sharpened, units_found
+from ntkreg.column_generation import NOTHING, Found, Step, generated, sharpened, units_found
 from ntkreg.conjugates import DUALS, dual_minimum
 from ntkreg.data import Dataset, check_dataset
 from ntkreg.kernel_machines import NotSeparable
 from ntkreg.level_method import least_maximum
+from ntkreg.oracles import SIGNS, of_signs
 from ntkreg.two_layer import Units
 
 LEAST_LAM = 1e-300  # F is about λ log(1/λ)/γ*: beyond it would leave the range of float64
@@ -82,14 +83,14 @@ def max_margin(
       **options: of `oracles.make_oracle`.
 
     Raises:
-      ValueError: for bad data or params, an empty class, data that no network separates, an
-        unknown oracle, or `enumerate` with a rank above 4.
+      NotSeparable: for data that no network separates (a ValueError, too).
+      ValueError: for bad data, params or options, an empty class, or `enumerate` above rank 4.
     """
     x, y, basis = _checked(data, "sign")
     ask, name = _oracle(oracle, x, tolerance, options)
-    first = [ask(sign * y / len(y), 0.0) for sign in SIGNS]
-    least = oracles.least_margin(name, x)
-    scale = 1.0 / max(*(maximum.lower for maximum in first), least)
+    first = of_signs(ask, y / len(y), 0.0)
+    least = oracles.least_separable(name, x)
+    scale = 1.0 / max(first.lower, least)
 
     def solve(units: Units, vectors: np.ndarray) -> Step:
         nonlocal scale
@@ -108,7 +109,7 @@ def max_margin(
             )
         return -largest / 2, weights * y
 
-    units, found = units_found(x, first, SIGNS), NOTHING
+    units, found = units_found(x, first), NOTHING
     if params is not None:
         network = _inside(params, basis)
         units = two_layer.joined(two_layer.units_and_vectors(x, network)[0], units)
@@ -145,8 +146,9 @@ def global_minimum(
       params, oracle, tolerance, max_rounds, **options: as in `max_margin`.
 
     Raises:
-      ValueError: for bad data or params, an empty class, λ out of range, an unknown loss, sign or
-        oracle, `enumerate` with a rank above 4, or λ below 1e-9 and data that is not separable.
+      NotSeparable: below λ = 1e-9 without `limit`, for data that no network separates.
+      ValueError: for bad data, params or options, an empty class, λ out of range, or `enumerate`
+        above rank 4.
     """
     least_lam = LEAST_LAM if loss == "logistic" and output_sign is None else FAR_LAM
     if not least_lam <= lam < np.inf:
@@ -158,7 +160,7 @@ def global_minimum(
     x, y, basis = _checked(data, "sign" if loss == "logistic" else "real")
     ask, name = _oracle(oracle, x, tolerance, options)
     signs = SIGNS if output_sign is None else (float(output_sign),)
-    value, slope, curvature, *_ = DUALS[loss]
+    value, slope, curvature = DUALS[loss].value, DUALS[loss].slope, DUALS[loss].curvature
     # Everything is of F/λ, so that nothing underflows where λ is small.
     over_lam = lambda g: lambda f: g(f, y) / lam
     per_sample = (over_lam(value), over_lam(slope), over_lam(curvature))
@@ -173,8 +175,8 @@ def global_minimum(
         return Step(vectors, network, objective, weights / len(y), 2.0, bound)
 
     bound = functools.partial(dual_minimum, loss, y, lam)
-    first = [ask(sign * -slope(np.zeros(len(y)), y) / len(y), 0.0) for sign in signs]
-    units, start = units_found(x, first, signs), None
+    first = of_signs(ask, -slope(np.zeros(len(y)), y) / len(y), 0.0, signs)
+    units, start = units_found(x, first), None
     if params is not None:
         trained, _ = two_layer.units_and_vectors(x, _inside(params, basis))
         units = two_layer.joined(trained.chosen(np.isin(trained.sign, signs)), units)
@@ -184,10 +186,9 @@ def global_minimum(
         near, start = two_layer.scaled_to_lam(x, y, _inside(limit.primal, basis), lam)
         units = two_layer.joined(near, units)
         start = np.concatenate([start, np.zeros((len(units) - len(near), x.shape[1]))])
-        maxima = [ask(sign * limit.dual * y, None) for sign in signs]
-        least, dual = bound(limit.dual * y, max(maximum.upper for maximum in maxima))
-        nodes = max(maximum.nodes for maximum in maxima)
-        known = NOTHING._replace(dual=dual, bound=least, nodes=nodes)
+        maxima = of_signs(ask, limit.dual * y, None, signs)
+        least, dual = bound(maxima.weights, maxima.upper)
+        known = NOTHING._replace(dual=dual, bound=least, nodes=maxima.nodes)
     found = generated(ask, x, units, signs, solve, tolerance, max_rounds, known, start)
     return _certificate(found, name, basis, tolerance)
 
@@ -202,7 +203,7 @@ def polish(params: Params, data: Dataset) -> Params:
       ValueError: for bad data or params, or an empty class.
     """
     x, y, basis = _checked(data, "sign")
-    first, last = two_layer.weights(params, basis.shape[0])
+    first, last = two_layer.checked_weights(params, basis.shape[0])
     units, _ = two_layer.units_and_vectors(x, (basis.T @ first, last))
     if not len(units):
         return first, last
@@ -216,8 +217,8 @@ def polish(params: Params, data: Dataset) -> Params:
 
 
 def dual_bound(
-    data: Dataset,
     params: Params,
+    data: Dataset,
     *,
     alpha: np.ndarray | None = None,
     oracle: str = "auto",
@@ -240,7 +241,7 @@ def dual_bound(
         negative, or zero throughout. Data that no network separates gives an upper bound near 0.
     """
     x, y, basis = _checked(data, "sign")
-    first, last = two_layer.weights(params, basis.shape[0])
+    first, last = two_layer.checked_weights(params, basis.shape[0])
     ask, name = _oracle(oracle, x, tolerance, options)
     if alpha is None:
         margins = y * two_layer.outputs(_inside(params, basis), x)
@@ -257,7 +258,7 @@ def dual_bound(
 
 def _inside(params: Params, basis: np.ndarray) -> Params:
     """The network in the coordinates of the row space: the same outputs, and no larger norm."""
-    first, last = two_layer.weights(params, basis.shape[0])
+    first, last = two_layer.checked_weights(params, basis.shape[0])
     return basis.T @ first, last
 
 

@@ -13,10 +13,9 @@ from ntkreg import two_layer
 from ntkreg._types import Params
 from ntkreg.kernel_machines import NotSeparable
 from ntkreg.l1_machines import Unsolved, l1_svm, relu_dictionary
-from ntkreg.oracles import Maximum, Oracle
+from ntkreg.oracles import Maxima, Oracle, of_signs
 from ntkreg.two_layer import Units
 
-SIGNS = (1.0, -1.0)  # of output weights
 SHARPENINGS = 30  # rounds of linear programmes, at most
 KEPT_ROUNDS = 3  # for which a unit that is not used is kept
 
@@ -97,23 +96,16 @@ def _priced(ask, x: np.ndarray, step: Step, tolerance: float, signs, units: Unit
     """
     floor = step.worth * (1 + tolerance / 2)
     for limit in (floor, None):
-        maxima = [ask(sign * step.weights, limit) for sign in signs]
-        better = [
-            maximum._replace(directions=maximum.above(x, sign * step.weights, floor))
-            for maximum, sign in zip(maxima, signs, strict=True)
-        ]
-        new = two_layer.joined(units, units_found(x, better, signs))
-        largest = max(maximum.upper for maximum in maxima)
-        if len(new) > len(units) or np.isfinite(largest):
+        maxima = of_signs(ask, step.weights, limit, signs)
+        new = two_layer.joined(units, units_found(x, maxima.above(x, floor)))
+        if len(new) > len(units) or np.isfinite(maxima.upper):
             break
-    return largest, max(maximum.nodes for maximum in maxima), new
+    return maxima.upper, maxima.nodes, new
 
 
-def units_found(x: np.ndarray, maxima: Sequence[Maximum], signs: Sequence[float]) -> Units:
-    """The units of all directions that the oracle found for each sign of output weight."""
-    directions = np.concatenate([maximum.directions for maximum in maxima])
-    counts = [len(maximum.directions) for maximum in maxima]
-    return two_layer.units_of(x, directions, np.repeat(signs, counts))
+def units_found(x: np.ndarray, maxima: Maxima) -> Units:
+    """The units of all directions that the oracle found."""
+    return two_layer.units_of(x, *maxima.units())
 
 
 def sharpened(ask, x: np.ndarray, y: np.ndarray, found: Found, tolerance: float) -> Found:
@@ -139,10 +131,8 @@ def sharpened(ask, x: np.ndarray, y: np.ndarray, found: Found, tolerance: float)
         if found.value - found.bound <= tolerance * abs(found.value):
             break
         weights = machine.alpha
-        maxima = [ask(sign * weights * y, None) for sign in SIGNS]
-        bound = -max(maximum.upper for maximum in maxima) / 2
-        if bound > found.bound:
-            nodes = max(maximum.nodes for maximum in maxima)
-            found = found._replace(dual=weights, bound=bound, nodes=nodes)
-        directions = np.concatenate([directions, *(maximum.directions for maximum in maxima)])
+        maxima = of_signs(ask, weights * y)
+        if (bound := -maxima.upper / 2) > found.bound:
+            found = found._replace(dual=weights, bound=bound, nodes=maxima.nodes)
+        directions = np.concatenate([directions, maxima.units()[0]])
     return found

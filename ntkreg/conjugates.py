@@ -3,6 +3,9 @@
 Weak duality: ℓ(f) ≥ −ℓ*(−b) − bf for every b, with equality at b = −ℓ′(f).
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import scipy.special
 
@@ -23,21 +26,37 @@ def _scaled_squared(b: np.ndarray, y: np.ndarray, most: float) -> np.ndarray:
     return b * min(most, 2.0 * float(b @ y) / square) if square else b
 
 
-# Per sample of output f and label y: ℓ, ℓ′, ℓ″; then b scaled to be feasible, and its −ℓ*(−b).
+class Dual(NamedTuple):
+    """A loss and what duality needs of it, per sample: arrays (n,) in, arrays (n,) out.
+
+    Attributes:
+      value, slope, curvature: ℓ, ℓ′ and ℓ″ of outputs f and labels y.
+      scaled: (b, y, most) -> b times the number in (0, most] that makes it feasible, with the best
+        dual value, or nearly.
+      dual_value: −ℓ*(−b) of dual weights b and labels y.
+    """
+
+    value: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    slope: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    curvature: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    scaled: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+    dual_value: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
 DUALS = {
-    "logistic": (
-        lambda f, y: np.logaddexp(0.0, -y * f),
-        lambda f, y: -y * scipy.special.expit(-y * f),
-        lambda f, y: scipy.special.expit(f) * scipy.special.expit(-f),
-        _scaled_logistic,
-        _entropy,
+    "logistic": Dual(
+        value=lambda f, y: np.logaddexp(0.0, -y * f),
+        slope=lambda f, y: -y * scipy.special.expit(-y * f),
+        curvature=lambda f, y: scipy.special.expit(f) * scipy.special.expit(-f),
+        scaled=_scaled_logistic,
+        dual_value=_entropy,
     ),
-    "squared": (
-        lambda f, y: (f - y) ** 2,
-        lambda f, y: 2.0 * (f - y),
-        lambda f, y: np.full_like(f, 2.0),
-        _scaled_squared,
-        lambda b, y: b * y - b**2 / 4,
+    "squared": Dual(
+        value=lambda f, y: (f - y) ** 2,
+        slope=lambda f, y: 2.0 * (f - y),
+        curvature=lambda f, y: np.full_like(f, 2.0),
+        scaled=_scaled_squared,
+        dual_value=lambda b, y: b * y - b**2 / 4,
     ),
 }
 
@@ -53,8 +72,8 @@ def dual_minimum(
       weights: c ≈ −ℓ′/(nλ) of the samples, of any size.
       largest: an upper bound of |Σ cᵢ relu(uᵀxᵢ)| on the unit ball.
     """
-    *_, scaled, dual_value = DUALS[loss]
-    dual = scaled(len(y) * lam * weights, y, 2 / largest if largest > 0 else np.inf)
-    values = dual_value(dual, y)
+    most = 2 / largest if largest > 0 else np.inf
+    dual = DUALS[loss].scaled(len(y) * lam * weights, y, most)
+    values = DUALS[loss].dual_value(dual, y)
     allowance = len(y) * np.finfo(float).eps * np.mean(np.abs(values))
     return float(np.mean(values) - allowance), dual

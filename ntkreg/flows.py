@@ -129,7 +129,7 @@ def init(particles: Float[Array, "m p"], key: PRNGKey) -> FlowState:
 
 def step(flow: Flow, data: Dataset, knobs: Knobs, state: FlowState) -> FlowState:
     """One step of the flow: descent by η, then noise."""
-    value, gradient = mean_field.descent(flow.model, data, knobs.lam, state.particles)
+    value, gradient = mean_field.descent(flow.model, state.particles, data, knobs.lam)
     particles = state.particles - knobs.step_size * gradient
     sigma = jnp.where(state.step < knobs.noisy_steps, knobs.sigma, 0.0)
     key = jax.random.fold_in(state.key, state.step)
@@ -238,5 +238,5 @@ def diverged(step_size: float, stable: float) -> str:
 def _run(flow: Flow, data: Dataset, knobs: Knobs, particles: Array, key: PRNGKey) -> FlowResult:
     state = advance(flow, data, knobs, init(particles, key), flow.num_steps)
     return FlowResult(
-        state.particles, mean_field.measure(flow.model, data, knobs.lam, state.particles)
+        state.particles, mean_field.measure(flow.model, state.particles, data, knobs.lam)
     )

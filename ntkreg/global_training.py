@@ -56,6 +56,8 @@ def train_to_global(
       learning_rate: of Adam; larger ones leap out of what a new neuron gains.
 
     Raises:
+      NotSeparable: below λ = 1e-9 for data that no network separates, where the certificate needs
+        the convex programme.
       ValueError: for bad data, λ or options, or params of another network.
     """
     if not 0 < lam < np.inf:
@@ -64,7 +66,7 @@ def train_to_global(
         trainer = Trainer(fully_connected(2, width), loss=loss)
         params = trainers.start(trainer, data, key)
     else:
-        params = tuple(map(jnp.asarray, two_layer.weights(params, data.x.shape[1])))
+        params = tuple(map(jnp.asarray, two_layer.checked_weights(params, data.x.shape[1])))
     spare, state = max(width, 2 * insertion.AT_ONCE), None
     while True:
         params = insertion.with_spare(params, spare)
@@ -106,12 +108,12 @@ def _certificate(fixed: Insertion, data: Dataset, lam: float, state) -> Certific
     """Of the network that is returned, in float64; the better of two proofs of its other side."""
     x, y = (np.asarray(a, np.float64) for a in data)
     samples = Dataset._make((x, y))
-    params = two_layer.weights(_used(state.params), x.shape[1])
+    params = two_layer.checked_weights(_used(state.params), x.shape[1])
     loss, oracle = fixed.loss, fixed.oracle
     f = two_layer.outputs(params, x)
-    objective = np.mean(DUALS[loss][0](f, y)) + lam * two_layer.squared_norm(params)
+    objective = np.mean(DUALS[loss].value(f, y)) + lam * two_layer.squared_norm(params)
     found, upper = insertion.proof(loss, oracle, samples, f, lam), float(objective)
-    lower, dual, nodes = found.lower, found.dual, max(maximum.nodes for maximum in found.maxima)
+    lower, dual, nodes = found.lower, found.dual, found.maxima.nodes
     kind = oracles.KINDS[oracles.oracle_name(oracle, x @ found.basis)]
     if upper - lower > fixed.tolerance * upper:
         best = global_minimum(samples, lam, loss=loss, oracle=oracle, params=params)

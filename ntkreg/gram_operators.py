@@ -243,13 +243,12 @@ class Solution(NamedTuple):
     residuals: Float[Array, " p"]
 
 
-@functools.partial(jax.jit, static_argnames="max_steps")
+@jax.jit
 def solve_shifted(
     operator: GramOperator,
     shifts: Float[Array, " p"],
     targets: Float[Array, " n"],
     tolerance: ArrayLike,
-    max_steps: int = MAX_STEPS,
 ) -> Solution:
     """β with (K + shift·I)β = y for each shift ≥ 0, by conjugate gradients up to `tolerance`.
 
@@ -263,7 +262,7 @@ def solve_shifted(
 
     def solve(shift: Array) -> Solution:
         shifted = lambda v: operator.product(v) + shift * v
-        beta, _ = jax.scipy.sparse.linalg.cg(shifted, targets, tol=tolerance, maxiter=max_steps)
+        beta, _ = jax.scipy.sparse.linalg.cg(shifted, targets, tol=tolerance, maxiter=MAX_STEPS)
         size = jnp.maximum(jnp.linalg.norm(targets), jnp.finfo(dtype).tiny)
         residual = jnp.linalg.norm(targets - shifted(beta)) / size
         return Solution(beta, residual)

@@ -25,11 +25,10 @@ import optax
 from ntkreg import oracles, paths, trainers
 from ntkreg._types import Array, Bool, Float, Int, Params, Scalar
 from ntkreg.arrangements import row_space
-from ntkreg.column_generation import SIGNS
 from ntkreg.conjugates import DUALS, dual_minimum
 from ntkreg.data import Dataset
 from ntkreg.objectives import get_loss
-from ntkreg.oracles import Maximum
+from ntkreg.oracles import Maxima
 from ntkreg.paths import Path
 from ntkreg.trainers import Trainer
 
@@ -193,21 +192,19 @@ def _ask(loss: str, oracle: str, x, y, f, lam) -> tuple:
 class Proof(NamedTuple):
     """What the slopes at outputs f prove: the bound, its dual weights, and the oracle's maxima.
 
-    The maxima are of Σ wᵢ relu(uᵀxᵢ), w = c/λ, and its negative, in the row space of x; `basis`
-    leads out.
+    The maxima are of weights c/λ, in the row space of x; `basis` leads out.
     """
 
     lower: float
     dual: np.ndarray
-    weights: np.ndarray
-    maxima: list[Maximum]
+    maxima: Maxima
     basis: np.ndarray
 
     def missing(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Unit vectors (k, d) and signs of the neurons worth more than they cost, best first."""
-        directions = np.concatenate([maximum.directions for maximum in self.maxima]) @ self.basis.T
-        signs = np.repeat(SIGNS, [len(maximum.directions) for maximum in self.maxima])
-        worth = signs * (self.weights @ np.maximum(x @ directions.T, 0.0))
+        inside, signs = self.maxima.units()
+        directions = inside @ self.basis.T
+        worth = signs * (self.maxima.weights @ np.maximum(x @ directions.T, 0.0))
         kept = np.argsort(-worth)
         kept = kept[worth[kept] > 2.0]
         return directions[kept], signs[kept]
@@ -217,11 +214,9 @@ def proof(loss: str, oracle: str, data: Dataset, f: np.ndarray, lam: float) -> P
     """Of the minimum of F_λ, from outputs f on samples in float64 (NumPy, host)."""
     x, y = map(np.asarray, data)
     ask, basis = _oracle(oracle, x.tobytes(), x.shape)
-    _, slope, *_ = DUALS[loss]
-    weights = -slope(f, y) / (len(y) * lam)
-    maxima = [ask(sign * weights, None) for sign in SIGNS]
-    largest = max(maximum.upper for maximum in maxima)
-    return Proof(*dual_minimum(loss, y, lam, weights, largest), weights, maxima, basis)
+    weights = -DUALS[loss].slope(f, y) / (len(y) * lam)
+    maxima = oracles.of_signs(ask, weights)
+    return Proof(*dual_minimum(loss, y, lam, weights, maxima.upper), maxima, basis)
 
 
 @functools.lru_cache(maxsize=MEMORY)

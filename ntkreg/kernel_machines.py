@@ -22,6 +22,7 @@ from ntkreg.gram_operators import GramOperator, as_operator, solve_shifted
 SMALL, LARGEST_FACTORISED = 500, 20_000
 
 SOLVERS = ("interior_point", "active_set")
+NEWTON_STEPS = 30  # of the logistic path, at each λ
 
 
 class NotSeparable(ValueError):
@@ -151,10 +152,7 @@ class LogisticPath(NamedTuple):
 
 
 def logistic_path(
-    gram: Float[Array, "n n"],
-    labels: Float[Array, " n"],
-    lams: Float[Array, " p"],
-    max_iterations: int = 30,
+    gram: Float[Array, "n n"], labels: Float[Array, " n"], lams: Float[Array, " p"]
 ) -> LogisticPath:
     """Minimizers of (1/n) Σ log(1 + e^(−yᵢf(xᵢ))) + λ‖f‖²_H for each λ, best given largest first.
 
@@ -167,11 +165,11 @@ def logistic_path(
     """
     check_gram(gram, labels, signs=True)
     check_lams(lams)
-    return _logistic_path(gram, labels.astype(gram.dtype), lams, max_iterations)
+    return _logistic_path(gram, labels.astype(gram.dtype), lams)
 
 
-@functools.partial(jax.jit, static_argnames="max_iterations")
-def _logistic_path(gram, labels, lams, max_iterations):
+@jax.jit
+def _logistic_path(gram, labels, lams):
     n = gram.shape[0]
 
     def value(beta, f, lam):
@@ -205,7 +203,7 @@ def _logistic_path(gram, labels, lams, max_iterations):
     def solve(beta, lam):
         def proceeds(carry):
             beta, iteration = carry
-            return (stationarity(beta, gram @ beta, lam) > tolerance) & (iteration < max_iterations)
+            return (stationarity(beta, gram @ beta, lam) > tolerance) & (iteration < NEWTON_STEPS)
 
         beta, _ = jax.lax.while_loop(
             proceeds, lambda c: (newton(c[0], lam), c[1] + 1), (beta, jnp.int32(0))

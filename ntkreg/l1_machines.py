@@ -28,15 +28,13 @@ class L1SVM(NamedTuple):
 
     Attributes:
       weights: a of shape (m,), ‖a‖₁ = 1, mostly zeros: at most n are not.
-      margin: minᵢ yᵢ⟨a, φ(xᵢ)⟩, the same as `lower`.
       alpha: dual weights of shape (n,), α ≥ 0 and Σα = 1.
-      lower: the margin, which a reaches.
+      lower: minᵢ yᵢ⟨a, φ(xᵢ)⟩, the margin, which a reaches.
       upper: maxⱼ |Σ αᵢyᵢφⱼ(xᵢ)|, which no weights exceed. Both bounds are computed in float64
         from a and α, not taken from the solver.
     """
 
     weights: np.ndarray
-    margin: float
     alpha: np.ndarray
     lower: float
     upper: float
@@ -71,7 +69,7 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
             f"no combination of the {m} features separates the {n} samples: the ℓ1 margin is at "
             f"most {upper:.2g}, zero up to rounding"
         )
-    return L1SVM(weights, lower, alpha, lower, upper)
+    return L1SVM(weights, alpha, lower, upper)
 
 
 def _solve(signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

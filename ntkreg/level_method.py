@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from ntkreg.column_generation import SIGNS
 from ntkreg.conic import solved
-from ntkreg.oracles import Oracle
+from ntkreg.oracles import Oracle, of_signs
 
 LEVEL = 0.3  # of the way from the lower to the upper bound
 
@@ -42,14 +41,13 @@ def least_maximum(
     cuts = np.zeros((0, len(y)))
     best = Weights(alpha, np.inf, 0)
     for _ in range(max_rounds + 1):
-        maxima = [ask(sign * alpha * y, None) for sign in SIGNS]
-        largest = max(maximum.upper for maximum in maxima)
-        if largest < best.largest:
-            best = Weights(alpha, largest, max(maximum.nodes for maximum in maxima))
-        new = [
-            s * y * np.maximum(m.directions @ x.T, 0) for m, s in zip(maxima, SIGNS, strict=True)
-        ]
-        cuts = np.concatenate([cuts, *new])
+        maxima = of_signs(ask, alpha * y)
+        if maxima.upper < best.largest:
+            best = Weights(alpha, maxima.upper, maxima.nodes)
+        answers = zip(maxima.found, maxima.signs, strict=True)
+        cuts = np.concatenate(
+            [cuts, *(sign * y * np.maximum(m.directions @ x.T, 0) for m, sign in answers)]
+        )
         nearest = None
         while nearest is None and best.largest > max(least, 0.0) * (1 + tolerance):
             level = least + LEVEL * (best.largest - least)

@@ -79,14 +79,14 @@ def uniform_start(key: PRNGKey, num_particles: int, dim: int, dtype=None) -> Flo
 
 
 def one_sign_start(
-    key: PRNGKey, num_particles: int, dim: int, sign: int = 1, dtype=None
+    key: PRNGKey, num_particles: int, dim: int, sign: int = 1
 ) -> Float[Array, "m p"]:
     """Particles on the unit sphere with u of uniform direction and sign·w = √0.8 > ‖u‖ = √0.2.
 
     The flow without noise keeps the sign of every w: w² − ‖u‖² falls to 0 at the rate 4λ and never
     crosses it. The least L of such networks is `certificates.global_minimum` with `output_sign`.
     """
-    u = uniform_start(key, num_particles, dim - 1, dtype) if dim > 1 else _signs(key, num_particles)
+    u = uniform_start(key, num_particles, dim - 1) if dim > 1 else _signs(key, num_particles)
     w = jnp.full((num_particles, 1), sign * TRAPPED_SHARE**0.5, u.dtype)
     return jnp.concatenate([w, (1 - TRAPPED_SHARE) ** 0.5 * u], axis=1)
 
@@ -159,7 +159,7 @@ def optimality_gap(info: Info, lowest: Scalar, lam: Scalar) -> Float[Array, ""]:
 
 
 def descent(
-    model: Model, data: Dataset, lam: Scalar, particles: Float[Array, "m p"]
+    model: Model, particles: Float[Array, "m p"], data: Dataset, lam: Scalar
 ) -> tuple[Float[Array, ""], Float[Array, "m p"]]:
     """(L, ∇L′ at every particle): the flow is −∇L′."""
     f, pull = jax.vjp(lambda p: outputs(model, p, data.x), particles)
@@ -168,9 +168,9 @@ def descent(
     return loss + lam * _mass(particles), len(particles) * of_loss + 2 * lam * particles
 
 
-def measure(model: Model, data: Dataset, lam: Scalar, particles: Float[Array, "m p"]) -> Info:
+def measure(model: Model, particles: Float[Array, "m p"], data: Dataset, lam: Scalar) -> Info:
     """What there is to say of these particles."""
-    value, gradient = descent(model, data, lam, particles)
+    value, gradient = descent(model, particles, data, lam)
     squared = jnp.sum(particles**2, axis=1)
     total = jnp.maximum(jnp.sum(squared), jnp.finfo(particles.dtype).tiny)
     return Info(

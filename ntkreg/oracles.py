@@ -6,13 +6,13 @@ nothing.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ntkreg import branch_and_bound, sphere_search
-from ntkreg.arrangements import MAX_RANK, activation_patterns
+from ntkreg.arrangements import MAX_RANK, cell_signs
 
 Kind = Literal["exact", "certified", "heuristic"]
 KINDS: dict[str, Kind] = {
@@ -20,6 +20,7 @@ KINDS: dict[str, Kind] = {
     "branch_and_bound": "certified",
     "multistart": "heuristic",
 }
+SIGNS = (1.0, -1.0)  # of output weights
 NOT_SEPARABLE = 1e-10  # of the largest ‖x‖: a margin that is proved to be smaller is zero
 MAX_DIRECTIONS = 30  # that one call returns
 CCP_ROUNDS, CCP_SWEEPS = 100, 300
@@ -52,6 +53,63 @@ class Maximum(NamedTuple):
 Oracle = Callable[[np.ndarray, float | None], Maximum]
 
 
+class Maxima(NamedTuple):
+    """What an oracle knows of max over ‖u‖ ≤ 1 of sign·h(u), for each sign of output weight.
+
+    Attributes:
+      weights: c of h(u) = Σ cᵢ relu(uᵀxᵢ), shape (n,).
+      signs: which were asked; both make it M(c) = max |h|.
+      found: the answer to each of them.
+    """
+
+    weights: np.ndarray
+    signs: Sequence[float]
+    found: list[Maximum]
+
+    @property
+    def upper(self) -> float:
+        """A bound from above of sign·h for all the signs."""
+        return max(maximum.upper for maximum in self.found)
+
+    @property
+    def lower(self) -> float:
+        """The largest value found."""
+        return max(maximum.lower for maximum in self.found)
+
+    @property
+    def nodes(self) -> int:
+        """Of the sign that took more."""
+        return max(maximum.nodes for maximum in self.found)
+
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        """(directions of shape (k, d), their signs of shape (k,)), the first sign's first."""
+        counts = [len(maximum.directions) for maximum in self.found]
+        directions = np.concatenate([maximum.directions for maximum in self.found])
+        return directions, np.repeat(self.signs, counts)
+
+    def above(self, x: np.ndarray, floor: float) -> "Maxima":
+        """With those directions only whose values are above the floor."""
+        kept = [
+            maximum._replace(directions=maximum.above(x, sign * self.weights, floor))
+            for maximum, sign in zip(self.found, self.signs, strict=True)
+        ]
+        return self._replace(found=kept)
+
+
+def of_signs(
+    ask: Oracle,
+    weights: np.ndarray,
+    floor: float | None = None,
+    signs: Sequence[float] = SIGNS,
+) -> Maxima:
+    """What the oracle answers to sign·c of each sign, for weights c of shape (n,).
+
+    M(c) = max over ‖u‖ ≤ 1 of |Σ cᵢ relu(uᵀxᵢ)| lies between `lower` and `upper` of both signs'.
+    `floor` is the oracle's.
+    """
+    return Maxima(weights, signs, [ask(sign * weights, floor) for sign in signs])
+
+
 def make_oracle(
     name: str,
     x: np.ndarray,
@@ -75,7 +133,7 @@ def make_oracle(
     if name not in KINDS:
         raise ValueError(f"oracle must be one of {', '.join(KINDS)}, got {name!r}")
     if name == "enumerate":
-        return functools.partial(_enumerated, x, activation_patterns(x))
+        return functools.partial(_enumerated, x, cell_signs(x))
     rng = np.random.default_rng(seed)
     samples = rng.permutation(np.concatenate([x, -x]))[: num_starts // 2]
     starts = np.concatenate([samples, rng.normal(size=(num_starts - len(samples), x.shape[1]))])
@@ -93,7 +151,7 @@ def oracle_name(name: str, x: np.ndarray) -> str:
     return "enumerate" if x.shape[1] <= MAX_RANK else "branch_and_bound"
 
 
-def least_margin(name: str, x: np.ndarray) -> float:
+def least_separable(name: str, x: np.ndarray) -> float:
     """The margin below which samples are not separable, as far as the oracle's proofs can tell."""
     longest = np.linalg.norm(x, axis=1)
     least = NOT_SEPARABLE * float(longest.max())

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import trainers
+from ntkreg import gram_checks, trainers
 from ntkreg._types import Array, Bool, Float, Int, Params, PRNGKey, PyTree, Scalar, Scalars
 from ntkreg.data import Dataset
 from ntkreg.margins import dual_weighted_margin, normalized_margin
@@ -265,7 +265,7 @@ def train_path(
     float64.
 
     Args:
-      lams: λ > 0.
+      lams: λ > 0, each smaller than the one before; or a single one.
       key: draws the first parameters, unless `params` has them.
       finish_steps: of `Path`.
       warm: of `PathState`.
@@ -278,9 +278,8 @@ def train_path(
     path = Path(Trainer(network, **options), finish_steps)
     if get_loss(path.trainer.loss).labels == "real":
         raise ValueError(f"loss must be one of a margin, got {path.trainer.loss!r}")
-    lams = np.asarray(lams, np.float64)
-    if (bad := lams[~(lams > 0)]).size:
-        raise ValueError(f"lams must be positive, got {bad.flat[0]}")
+    lams = np.atleast_1d(np.asarray(lams, np.float64))
+    gram_checks.check_lams(lams, falling=True)
     params = trainers.start(path.trainer, data, key, params=params)
     check_homogeneous(network, params, data.x)
     return _run(path, data, trainers.knobs(lams, learning_rate, data.x.dtype), params, warm)

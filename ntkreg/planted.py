@@ -19,10 +19,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from ntkreg.column_generation import SIGNS
 from ntkreg.conic import solved
 from ntkreg.data import Dataset, check_dataset
-from ntkreg.oracles import make_oracle
+from ntkreg.oracles import make_oracle, of_signs
 
 MASS = 0.25
 NEURONS = ((0, 1.0), (0, -1.0), (1, 1.0), (1, -1.0))  # coordinate and sign; −y of the last two
@@ -86,17 +85,14 @@ def planted_optimality(
             return Optimality(number > 0, True, np.inf, unknown, number, 0)
         floor = MASS * (1 + TOLERANCE)
         for limit in (floor, None):  # a proof only where no unit is found without
-            maxima = [ask(sign * alpha * y, limit) for sign in SIGNS]
-            new = [m.above(x, s * alpha * y, floor) for m, s in zip(maxima, SIGNS, strict=True)]
-            if any(map(len, new)):
+            maxima = of_signs(ask, alpha * y, limit)
+            new, new_signs = maxima.above(x, floor).units()
+            if len(new):
                 break
-        nodes = max(maximum.nodes for maximum in maxima)
-        upper = max(maximum.upper for maximum in maxima) / 2
-        found = Optimality(True, False, upper, alpha, number + 1, nodes)
-        if not any(map(len, new)):
+        found = Optimality(True, False, maxima.upper / 2, alpha, number + 1, maxima.nodes)
+        if not len(new):
             break
-        units = np.concatenate([units, *new])
-        signs = np.concatenate([signs, np.repeat(SIGNS, list(map(len, new)))])
+        units, signs = np.concatenate([units, new]), np.concatenate([signs, new_signs])
     return found
 
 

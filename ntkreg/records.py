@@ -41,14 +41,23 @@ class Record:
     identity: dict[str, Any]
     seconds: float = 0.0
 
-    def table(self):
-        """A pandas table with one row per cell: its coordinates, then its scalar results."""
+    def table(self, **inner: Sequence | np.ndarray):
+        """A pandas table with one row per cell: its coordinates, then its scalar results.
+
+        Args:
+          inner: name -> values of what a cell's own results run over (λ, looks), in order. There
+            is a row for each value then, the last axis fastest; results that run over the first
+            few of these axes alone, scalars among them, stand in all rows of the others.
+        """
         import pandas
 
-        rows = pandas.DataFrame(points(self.axes))
+        axes = {**self.axes, **named_axes(dict(inner.items()))}
+        shape = tuple(len(values) for values in axes.values())
+        rows = pandas.DataFrame(points(axes))
         for name, array in self.arrays.items():
-            if array.ndim == len(self.axes):
-                rows[name] = array.reshape(-1)
+            if array.ndim >= len(self.axes) and array.shape == shape[: array.ndim]:
+                spread = array.reshape(array.shape + (1,) * (len(shape) - array.ndim))
+                rows[name] = np.broadcast_to(spread, shape).reshape(-1)
         return rows
 
 
@@ -99,6 +108,9 @@ def _as_json(value: Any) -> Any:
 def check_writable(folder: pathlib.Path) -> None:
     """Makes `folder`, and raises ValueError where no file can be written in it."""
     try:
+        for path in (folder, *folder.parents):
+            if path.is_file():
+                raise ValueError(f"out must be a folder, got the file {path}")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp"):
             pass

@@ -75,7 +75,14 @@ class Knobs(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """What a run carries from step to step, and all that a checkpoint needs."""
+    """What a run carries from step to step, and all that a checkpoint needs.
+
+    Attributes:
+      params: after the last step.
+      optimizer_state, step: the optimizer's moments, and the number of steps taken.
+      log_loss: natural logarithm of the mean loss, without the penalty, at the parameters before
+        the last step (where its gradient was taken); infinite before the first.
+    """
 
     params: Params
     optimizer_state: PyTree
@@ -135,7 +142,7 @@ def knobs(lam: Scalars, learning_rate: Scalar, dtype=None) -> Knobs:
 def _check_lam(lam: np.ndarray) -> None:
     if lam.ndim > 1 or lam.size == 0:
         raise ValueError(f"lam must be a number or a path of them, got shape {lam.shape}")
-    bad = lam[~(np.isfinite(lam) & (lam >= 0))] if lam.ndim else lam[~((lam >= 0) & (lam < np.inf))]
+    bad = lam[~((lam >= 0) & (lam < np.inf))]  # NaN too
     if bad.size:
         raise ValueError(f"lam must be finite and at least 0, got {bad.flat[0]}")
 

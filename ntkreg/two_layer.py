@@ -74,7 +74,7 @@ def joined(one: Units, other: Units) -> Units:
     return Units(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))
 
 
-def weights(params: Params, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def checked_weights(params: Params, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """(W₁ of shape (d, m), W₂ of shape (m, 1)) of a two-layer network, in float64.
 
     Raises:

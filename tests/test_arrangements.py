@@ -8,7 +8,7 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.arrangements import activation_patterns, num_patterns, row_space
+from ntkreg.arrangements import cell_signs, num_patterns, row_space
 
 
 def gaussian(num_points, dim, seed=0):
@@ -71,7 +71,7 @@ def signs_of(x, directions):
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
 @pytest.mark.parametrize("num_points", [1, 2, 5, 9, 14])
 def test_general_position_has_as_many_as_cover_counts(num_points, rank):
-    found = activation_patterns(gaussian(num_points, rank))
+    found = cell_signs(gaussian(num_points, rank))
     assert found.shape == (num_patterns(num_points, min(rank, num_points)), num_points)
     assert len(np.unique(found, axis=0)) == len(found)
 
@@ -87,7 +87,7 @@ def test_the_count_by_hand():
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_all_that_random_directions_find_are_listed(name):
     x = DEGENERATE[name]
-    listed = {row.tobytes() for row in activation_patterns(x)}
+    listed = {row.tobytes() for row in cell_signs(x)}
     directions = np.random.default_rng(1).normal(size=(10_000, x.shape[1]))
     found = signs_of(x, directions)
     assert found <= listed
@@ -97,18 +97,18 @@ def test_all_that_random_directions_find_are_listed(name):
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_all_that_are_listed_are_realised(name):
     x = DEGENERATE[name]
-    patterns = activation_patterns(x)
+    patterns = cell_signs(x)
     assert all(is_realised(x, signs) for signs in patterns)
     assert (patterns[:, ~x.any(axis=1)] == -1).all()
 
 
 def test_how_many_hyperplanes_there_are_is_all_that_counts():
     """Repeated, parallel and antipodal rows add no cell; 13 planes cut {−1, 0, 1}³ into 96."""
-    assert len(activation_patterns(with_repeats())) == num_patterns(4, 3)
-    assert len(activation_patterns(integers())) == len(activation_patterns(turned())) == 96
+    assert len(cell_signs(with_repeats())) == num_patterns(4, 3)
+    assert len(cell_signs(integers())) == len(cell_signs(turned())) == 96
     # Five planes of a pencil make 10 wedges. A further plane adds as many cells as the others cut
     # it into: 10 by five lines, then 12 by six.
-    assert len(activation_patterns(pencil())) == 10 + 10 + 12
+    assert len(cell_signs(pencil())) == 10 + 10 + 12
 
 
 @given(st.integers(0, 1000), st.integers(2, 4))
@@ -117,7 +117,7 @@ def test_no_turn_or_length_changes_them(seed, rank):
     x = rng.integers(-2, 3, size=(8, rank)).astype(float)
     turn = np.linalg.qr(rng.normal(size=(rank, rank)))[0]
     moved = np.exp(5 * rng.normal(size=(8, 1))) * x @ turn
-    np.testing.assert_array_equal(activation_patterns(moved), activation_patterns(x))
+    np.testing.assert_array_equal(cell_signs(moved), cell_signs(x))
 
 
 @given(st.integers(0, 1000))
@@ -126,13 +126,13 @@ def test_rows_a_hair_apart_lose_no_pattern(seed):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(5, 3))
     x = np.concatenate([x, x + 1e-9 * rng.normal(size=x.shape)])
-    listed = {row.tobytes() for row in activation_patterns(x)}
+    listed = {row.tobytes() for row in cell_signs(x)}
     assert signs_of(x, rng.normal(size=(1000, 3))) <= listed
 
 
 @pytest.mark.parametrize("x", [np.zeros((3, 2)), np.zeros((1, 4))])
 def test_zeros_alone_have_one_pattern(x):
-    np.testing.assert_array_equal(activation_patterns(x), -np.ones((1, len(x))))
+    np.testing.assert_array_equal(cell_signs(x), -np.ones((1, len(x))))
 
 
 @pytest.mark.parametrize(("n", "dim", "rank"), [(5, 3, 3), (3, 8, 3), (9, 7, 2), (1, 4, 1)])
@@ -153,4 +153,4 @@ def test_too_large_a_rank_is_told_with_what_to_do():
     said = r"rank at most 4.*rank 5.*n = 12.*1,124.*branch_and_bound or multistart"
     assert num_patterns(12, 5) == 1124
     with pytest.raises(ValueError, match=said):
-        activation_patterns(gaussian(12, 5) @ gaussian(5, 9))
+        cell_signs(gaussian(12, 5) @ gaussian(5, 9))

@@ -194,11 +194,11 @@ def test_points_on_a_line_have_half_the_l1_margin(seed):
     """A circle of 1000 neurons holds one within π/1000 of each: it gives at most 1e-4 less."""
     points = np.sort(np.random.default_rng(seed).uniform(-2, 2, 8))
     x, y = np.stack([points, np.ones(8)], axis=1), np.array([1.0, -1, -1, 1, 1, -1, 1, 1])
-    half = l1_svm(relu_dictionary(circle(1000), x), y).margin / 2
+    half = l1_svm(relu_dictionary(circle(1000), x), y).lower / 2
     found = max_margin(dataset(x, y))
     assert half <= found.upper
     assert half == pytest.approx(found.lower, rel=0.02)
-    finer = l1_svm(relu_dictionary(circle(20_000), x), y).margin / 2
+    finer = l1_svm(relu_dictionary(circle(20_000), x), y).lower / 2
     assert finer <= found.upper and finer == pytest.approx(found.lower, rel=1e-3)
 
 
@@ -236,7 +236,7 @@ def test_a_search_that_stops_early_has_valid_bounds_and_is_not_called_exact(max_
         data, known = random_labels(*key), exact_margin(*key)
         for found in (
             max_margin(data, oracle=oracle, max_rounds=max_rounds),
-            dual_bound(data, known.primal, oracle=oracle, max_rounds=max_rounds),
+            dual_bound(known.primal, data, oracle=oracle, max_rounds=max_rounds),
         ):
             assert found.lower <= known.upper * (1 + 1e-9)
             assert found.upper >= known.lower * (1 - 1e-9)
@@ -563,7 +563,7 @@ def test_a_trained_network_brackets_the_margin():
     """Its own margin below; its own dual weights, proved by the oracle, above."""
     data, params = trained_on_small()
     known = exact_margin(*SMALL)
-    found = dual_bound(data, params)
+    found = dual_bound(params, data)
     assert found.lower == pytest.approx(margin_again(params, data), rel=1e-12)
     assert found.lower <= known.lower and known.upper <= found.upper * (1 + 1e-9)
     assert found.upper <= 1.05 * known.upper
@@ -591,13 +591,13 @@ def test_a_known_network_is_never_undercut():
 def test_other_weights_give_other_bounds_and_rounds_better_them():
     data, params = trained_on_small()
     known = exact_margin(*SMALL)
-    even = dual_bound(data, params, alpha=np.full(12, 7.0))
+    even = dual_bound(params, data, alpha=np.full(12, 7.0))
     assert even.upper > 1.05 * known.upper
     np.testing.assert_allclose(even.dual, 1 / 12, rtol=1e-12)
-    best = dual_bound(data, params, alpha=known.dual)
+    best = dual_bound(params, data, alpha=known.dual)
     assert best.upper == pytest.approx(known.upper, rel=1e-9)
-    own = dual_bound(data, params)
-    rounds = dual_bound(data, params, alpha=np.ones(12), max_rounds=50)
+    own = dual_bound(params, data)
+    rounds = dual_bound(params, data, alpha=np.ones(12), max_rounds=50)
     assert rounds.upper < min(even.upper, own.upper)
     assert rounds.upper == pytest.approx(known.upper, rel=1e-6)
     assert rounds.lower == own.lower and rounds.kind == "certified"
@@ -608,7 +608,7 @@ def test_a_trained_network_on_D_is_bracketed_by_branch_and_bound():
     data = noisy_xor(jax.random.key(0), 24, 6)
     options = {"lam": 1e-8, "learning_rate": 0.02, "num_steps": 4000}
     params = train(fully_connected(2, 32), data, key=jax.random.key(0), **options).params
-    known, found = max_margin(data), dual_bound(data, params)
+    known, found = max_margin(data), dual_bound(params, data)
     assert found.kind == "certified"
     assert 0.9 * known.lower < found.lower < known.upper
     assert known.lower <= found.upper < 1.02 * known.upper
@@ -666,7 +666,7 @@ ALPHA = r"alpha must be 12 weights"
         (lambda: max_margin(NAN_X), r"data\.x must be finite, got nan at \[1, 2\]"),
         (lambda: global_minimum(NAN_X, 0.1), r"data\.x must be finite, got nan at \[1, 2\]"),
         (lambda: polish(PLAIN, NAN_X), r"data\.x must be finite, got nan at \[1, 2\]"),
-        (lambda: dual_bound(NAN_X, PLAIN), r"data\.x must be finite, got nan at \[1, 2\]"),
+        (lambda: dual_bound(PLAIN, NAN_X), r"data\.x must be finite, got nan at \[1, 2\]"),
         (lambda: max_margin(NO_ROWS), r"at least one sample.*got x \(0, 3\)"),
         (lambda: max_margin(dataset(GOOD.x[:, :0], GOOD.y)), r"one feature, got x \(12, 0\)"),
         (lambda: max_margin(dataset(0 * GOOD.x, GOOD.y)), "zero throughout"),
@@ -675,7 +675,7 @@ ALPHA = r"alpha must be 12 weights"
         (lambda: max_margin(random_labels(0, 12, 5), oracle="enumerate"), "rank at most 4.*rank 5"),
         (lambda: max_margin(GOOD, oracle="magic"), "oracle must be one of.*got 'magic'"),
         (lambda: global_minimum(GOOD, 0.1, oracle="magic"), "oracle must be one of.*got 'magic'"),
-        (lambda: dual_bound(GOOD, PLAIN, oracle="magic"), "oracle must be one of.*got 'magic'"),
+        (lambda: dual_bound(PLAIN, GOOD, oracle="magic"), "oracle must be one of.*got 'magic'"),
         (lambda: global_minimum(GOOD, 0.0), r"lam must be finite and at least 1e-300, got 0\.0"),
         (lambda: global_minimum(GOOD, -1.0), r"lam must.*got -1\.0"),
         (lambda: global_minimum(GOOD, math.nan), r"lam must.*got nan"),
@@ -688,20 +688,20 @@ ALPHA = r"alpha must be 12 weights"
         (lambda: global_minimum(GOOD, 1, output_sign=0), "output_sign must be.*got 0"),
         (lambda: max_margin(GOOD, max_rounds=0), "max_rounds must be at least 1, got 0"),
         (lambda: max_margin(GOOD, tolerance=math.nan), "tolerance.*between 0 and 1, got nan"),
-        (lambda: dual_bound(GOOD, PLAIN, tolerance=0.0), "tolerance.*got 0.0"),
+        (lambda: dual_bound(PLAIN, GOOD, tolerance=0.0), "tolerance.*got 0.0"),
         (lambda: global_minimum(GOOD, 1, max_rounds=0), "max_rounds must be at least 1, got 0"),
         (lambda: polish((np.ones((4, 2)), np.ones((2, 1))), GOOD), r"params.*got \[\(4, 2\)"),
         (lambda: polish((PLAIN[0], np.ones(2)), GOOD), r"params.*got.*\(2,\)"),
         (lambda: polish((PLAIN[0] * math.nan, PLAIN[1]), GOOD), "params must be finite"),
-        (lambda: dual_bound(GOOD, (PLAIN[0], PLAIN[1] * math.inf)), "params must be finite"),
-        (lambda: dual_bound(GOOD, PLAIN[:1]), r"params.*got \[\(3, 2\)\]"),
+        (lambda: dual_bound((PLAIN[0], PLAIN[1] * math.inf), GOOD), "params must be finite"),
+        (lambda: dual_bound(PLAIN[:1], GOOD), r"params.*got \[\(3, 2\)\]"),
         (lambda: max_margin(GOOD, params=PLAIN[::-1]), r"params.*got \[\(2, 1\), \(3, 2\)\]"),
         (lambda: global_minimum(GOOD, 1, params=PLAIN[:1]), r"params.*got \[\(3, 2\)\]"),
-        (lambda: dual_bound(GOOD, PLAIN, alpha=np.ones(11)), ALPHA),
-        (lambda: dual_bound(GOOD, PLAIN, alpha=np.ones((12, 1))), ALPHA),
-        (lambda: dual_bound(GOOD, PLAIN, alpha=np.zeros(12)), ALPHA),
-        (lambda: dual_bound(GOOD, PLAIN, alpha=np.arange(12.0) - 1), r"alpha.*got \[-1\."),
-        (lambda: dual_bound(GOOD, PLAIN, alpha=np.full(12, np.nan)), "alpha.*nan"),
+        (lambda: dual_bound(PLAIN, GOOD, alpha=np.ones(11)), ALPHA),
+        (lambda: dual_bound(PLAIN, GOOD, alpha=np.ones((12, 1))), ALPHA),
+        (lambda: dual_bound(PLAIN, GOOD, alpha=np.zeros(12)), ALPHA),
+        (lambda: dual_bound(PLAIN, GOOD, alpha=np.arange(12.0) - 1), r"alpha.*got \[-1\."),
+        (lambda: dual_bound(PLAIN, GOOD, alpha=np.full(12, np.nan)), "alpha.*nan"),
     ],
 )
 def test_bad_input_is_named(call, said):

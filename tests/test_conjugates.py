@@ -27,7 +27,7 @@ def exact_entropy(b):
 @pytest.mark.parametrize("b", [1e-300, 1e-200, 1e-100, 1e-17, 1e-9, 1e-3, 0.3, 0.5, 0.9, 1 - 1e-9])
 def test_the_logistic_conjugate_is_an_entropy_to_the_last_digits(b):
     """At b = 1e-200 it is b(1 + log 1/b): the second half is of (1 − b) log(1 − b)."""
-    *_, dual_value = DUALS["logistic"]
+    dual_value = DUALS["logistic"].dual_value
     for y in (1.0, -1.0):
         found = float(dual_value(np.array([b * y]), np.array([y]))[0])
         assert found == pytest.approx(exact_entropy(b), rel=1e-14)
@@ -36,7 +36,7 @@ def test_the_logistic_conjugate_is_an_entropy_to_the_last_digits(b):
 
 
 def test_the_logistic_conjugate_is_zero_at_its_ends():
-    *_, dual_value = DUALS["logistic"]
+    dual_value = DUALS["logistic"].dual_value
     np.testing.assert_array_equal(dual_value(np.array([0.0, 1.0]), np.ones(2)), [0.0, 0.0])
 
 
@@ -44,7 +44,10 @@ def test_the_logistic_conjugate_is_zero_at_its_ends():
 @given(st.floats(-30.0, 30.0), st.sampled_from([1.0, -1.0]))
 def test_values_slopes_and_curvatures_are_those_of_the_loss_in_jax(name, f, y):
     loss = lambda output: get_loss(name).value(output, y)
-    value, slope, curvature = (of(np.array([f]), np.array([y]))[0] for of in DUALS[name][:3])
+    dual = DUALS[name]
+    value, slope, curvature = (
+        of(np.array([f]), np.array([y]))[0] for of in (dual.value, dual.slope, dual.curvature)
+    )
     assert value == pytest.approx(float(loss(jnp.asarray(f))), rel=1e-12)
     assert slope == pytest.approx(float(jax.grad(loss)(jnp.asarray(f))), rel=1e-12)
     assert curvature == pytest.approx(float(jax.grad(jax.grad(loss))(jnp.asarray(f))), rel=1e-9)
@@ -54,7 +57,7 @@ def test_values_slopes_and_curvatures_are_those_of_the_loss_in_jax(name, f, y):
 @given(st.floats(1e-6, 1 - 1e-6), st.sampled_from([1.0, -1.0]))
 def test_the_conjugate_is_the_least_of_loss_and_line(name, share, y):
     """−ℓ*(−b) = min over f of ℓ(f) + bf, by scipy; no f is below."""
-    value, _, _, _, dual_value = DUALS[name]
+    value, dual_value = DUALS[name].value, DUALS[name].dual_value
     b, y = np.array([share * y]), np.array([y])
     above = lambda f: float(value(np.array([f]), y)[0] + b[0] * f)
     best = minimize_scalar(above, bounds=(-30, 30), method="bounded", options={"xatol": 1e-9})
@@ -69,7 +72,7 @@ def test_scaled_weights_keep_their_direction_and_are_feasible(name, seed, most):
     rng = np.random.default_rng(seed)
     y = rng.choice([-1.0, 1.0], 6)
     b = rng.uniform(0, 2, 6) * y
-    *_, scaled, dual_value = DUALS[name]
+    scaled, dual_value = DUALS[name].scaled, DUALS[name].dual_value
     found = scaled(b, y, most)
     size = found[0] / b[0]
     np.testing.assert_allclose(found, size * b, rtol=1e-12)

@@ -132,7 +132,7 @@ def test_the_soft_unit_flows_to_rest():
     options = dict(lam=LAM, key=jax.random.key(0), num_steps=3000, num_particles=300)
     end = flows.run(SAMPLES, model=Model("soft_relu"), **options)
     start = mean_field.uniform_start(jax.random.key(0), 300, 2)
-    before = mean_field.measure(Model("soft_relu"), SAMPLES, LAM, start)
+    before = mean_field.measure(Model("soft_relu"), start, SAMPLES, LAM)
     assert float(end.info.objective) < 0.8 * float(before.objective)
     assert float(end.info.gradient_norm) < 0.02 * float(before.gradient_norm)
 

@@ -72,10 +72,9 @@ def test_an_inserted_neuron_lowers_the_objective_and_takes_a_spare_place():
     f = np.asarray(fully_connected(2, 4).apply(padded, SAMPLES.x))
     found = insertion.proof("logistic", "auto", samples, f, LAM)
     directions, signs = found.missing(samples.x)
-    weights = found.weights
-    worth = signs * (weights @ np.maximum(samples.x @ directions.T, 0.0))
+    worth = signs * (found.maxima.weights @ np.maximum(samples.x @ directions.T, 0.0))
     assert len(worth) and (worth > 2.0).all() and (np.diff(worth) <= 0).all()
-    assert worth[0] == pytest.approx(max(maximum.lower for maximum in found.maxima))
+    assert worth[0] == pytest.approx(found.maxima.lower)
     trainer = Trainer(fully_connected(2, 4))
     add = lambda params, k: insertion.inserted(
         trainer, SAMPLES, LAM, params, jnp.asarray(directions[k]), signs[k]

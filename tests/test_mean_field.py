@@ -73,7 +73,7 @@ def test_descent_is_the_gradient_of_the_first_variation(model):
     samples = REALS if model.loss == "squared" else SAMPLES
     theta = particles()
     at_rest = lambda at: jnp.sum(mean_field.first_variation(model, theta, samples, LAM, at))
-    value, gradient = mean_field.descent(model, samples, LAM, theta)
+    value, gradient = mean_field.descent(model, theta, samples, LAM)
     np.testing.assert_allclose(gradient, jax.grad(at_rest)(theta), rtol=1e-9, atol=1e-12)
     assert float(value) == float(mean_field.objective(model, theta, samples, LAM))
     whole = jax.grad(lambda p: mean_field.objective(model, p, samples, LAM))(theta)
@@ -83,12 +83,12 @@ def test_descent_is_the_gradient_of_the_first_variation(model):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_first_variation_bounds_the_true_gap(seed):
     theta = particles(seed, num=40, scale=3.0)
-    info = mean_field.measure(RELU, SAMPLES, LAM, theta)
+    info = mean_field.measure(RELU, theta, SAMPLES, LAM)
     slopes = np.asarray(
         mean_field.slopes(RELU, mean_field.outputs(RELU, theta, SAMPLES.x), SAMPLES)
     )
     ask = oracles.make_oracle("enumerate", np.asarray(SAMPLES.x))
-    lowest = LAM - max(ask(sign * slopes, None).upper for sign in (1.0, -1.0)) / 2
+    lowest = LAM - oracles.of_signs(ask, slopes).upper / 2
     tried = mean_field.uniform_start(jax.random.key(9), 20_000, 3)
     seen = mean_field.first_variation(RELU, theta, SAMPLES, LAM, tried).min()
     assert lowest <= float(seen) <= lowest + 0.05 * abs(lowest)
@@ -100,7 +100,7 @@ def test_the_first_variation_bounds_the_true_gap(seed):
 def test_the_certified_minimizer_has_no_gap():
     best = certificates.global_minimum(SAMPLES, LAM, tolerance=1e-9)
     theta = mean_field.from_network(tuple(map(jnp.asarray, best.primal)))
-    info = mean_field.measure(RELU, SAMPLES, LAM, theta)
+    info = mean_field.measure(RELU, theta, SAMPLES, LAM)
     assert float(info.objective) == pytest.approx(best.upper, rel=1e-9)
     assert abs(float(info.variation)) < 1e-6
     assert float(info.mass) == pytest.approx(sum(float(np.sum(p**2)) for p in best.primal))
@@ -117,7 +117,7 @@ def test_starts_lie_on_the_sphere_and_keep_their_sign():
 
 def test_the_spread_is_the_share_of_particles_that_carry_the_mass():
     theta = jnp.zeros((10, 4)).at[:3].set(particles(num=3))
-    assert float(mean_field.measure(RELU, SAMPLES, LAM, theta).spread) == pytest.approx(0.3)
+    assert float(mean_field.measure(RELU, theta, SAMPLES, LAM).spread) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("dim", [3, 4])

@@ -219,7 +219,7 @@ def test_a_cone_is_empty_or_a_point_of_it_is_given(integer):
         state = rng.integers(-1, 2, len(x)).astype(np.int8)
         if not len(x) or not state.any():
             continue
-        empty, u = branch_and_bound.interior_point(x, state)
+        empty, u = branch_and_bound.point_of_cone(x, state)
         assert empty == (not cone_has_interior(x, state))
         empty_ones += empty
         if not empty:

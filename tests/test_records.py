@@ -38,10 +38,12 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"out must be a folder to write in, got .*file/sub"):
-        records.check_writable(tmp_path / "file" / "sub")
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "sub"):
+        with pytest.raises(ValueError, match=rf"out must be a folder, got the file {file}$"):
+            records.check_writable(folder)
 
 
 def _manifest(folder, config, chunks=((0, 1), (2,)), code=records.points):
@@ -79,6 +81,23 @@ def test_missing_cells_are_nan_and_the_table_has_a_row_for_each(tmp_path):
     assert record.arrays["path"].shape == (3, 4)
     assert record.table().columns.tolist() == ["seed", "error"]
     assert record.seconds == 1.0 + 2.5  # to plan and to compute
+
+
+def test_a_table_has_a_row_for_every_value_of_an_inner_axis():
+    """Results of shapes (cells), (cells, λ) and (cells, λ, look): each in the rows it is of."""
+    lams, looks = [0.5, 0.25, 0.125], ["first", "last"]
+    of_looks = np.arange(24).reshape(2, 2, 3, 2)
+    arrays = {"of_cell": of_looks[..., 0, 0], "of_lam": of_looks[..., 0], "of_look": of_looks}
+    axes = records.named_axes({"dim": [3, 4], "seed": [0, 1]})
+    rows = records.Record(axes, {**arrays, "trace": np.zeros((2, 2, 5))}, {}).table(
+        lam=lams, look=looks
+    )
+    assert rows.columns.tolist() == ["dim", "seed", "lam", "look", *arrays]
+    assert rows.of_look.tolist() == list(range(24))
+    for _, row in rows.iterrows():
+        at = row.dim - 3, row.seed, lams.index(row.lam), looks.index(row.look)
+        assert row.of_look == of_looks[at]
+        assert (row.of_cell, row.of_lam) == (of_looks[*at[:2], 0, 0], of_looks[*at[:3], 0])
 
 
 def test_seconds_count_overlapping_chunks_once(tmp_path):
