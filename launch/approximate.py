@@ -9,6 +9,7 @@ results/approximate/PRESET. The same command goes on where an interrupted one en
 """
 
 from ntkreg.experiments import approximate, command
+from ntkreg.experiments.approximate_claims import claim
 from ntkreg.experiments.approximate_figure import figure
 from ntkreg.records import Record
 
@@ -32,4 +33,4 @@ def summary(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    command.main("approximate", approximate, figure, summary)
+    command.main("approximate", approximate, figure, summary, lambda record: [claim(record)])

@@ -10,6 +10,7 @@ results/certify/PRESET. The same command goes on where an interrupted one ended.
 """
 
 from ntkreg.experiments import certify, command
+from ntkreg.experiments.certify_claims import claim
 from ntkreg.experiments.certify_figure import figure
 from ntkreg.records import Record
 
@@ -28,4 +29,4 @@ def summary(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    command.main("certify", certify, figure, summary)
+    command.main("certify", certify, figure, summary, lambda record: [claim(record)])

@@ -8,7 +8,7 @@ Writes summary.csv (one row per cell), run.json, figure.png and figure.pdf to
 results/separation/PRESET. The same command goes on where an interrupted one ended.
 """
 
-from ntkreg.experiments import command, separation
+from ntkreg.experiments import command, separation, separation_claims
 from ntkreg.experiments.separation_figure import figure
 from ntkreg.records import Record
 
@@ -18,7 +18,7 @@ def summary(record: Record) -> str:
     table = record.table()
     lines = []
     for predictor in record.identity["config"]["predictors"]:
-        found = separation.scaling(record, predictor)
+        found = separation_claims.scaling(record, predictor)
         low, high = found.slope_interval
         slope = f"n ∝ d^{found.slope:.2f} [{low:.2f}, {high:.2f}]" if len(found.dims) > 1 else ""
         lines.append(f"{predictor}  {slope}")
@@ -36,4 +36,5 @@ def summary(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    command.main("separation", separation, figure, summary)
+    claims = lambda record: [separation_claims.claim(record)]
+    command.main("separation", separation, figure, summary, claims)

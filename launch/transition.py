@@ -10,6 +10,7 @@ results/transition/PRESET. The same command goes on where an interrupted one end
 """
 
 from ntkreg.experiments import command, transition
+from ntkreg.experiments.transition_claims import claim, curve
 from ntkreg.experiments.transition_figure import figure
 from ntkreg.records import Record
 
@@ -18,8 +19,8 @@ def summary(record: Record) -> str:
     """The shares of samples by dimension and n."""
     lines = ["share of samples on which the planted network is optimal (its local condition holds)"]
     for dim in record.identity["config"]["dims"]:
-        n, optimal = transition.curve(record, dim, "optimal")
-        _, local = transition.curve(record, dim, "local")
+        n, optimal = curve(record, dim, "optimal")
+        _, local = curve(record, dim, "local")
         shares = zip(n, optimal.mean(-1), local.mean(-1), strict=True)
         shown = "  ".join(f"n={m}: {share:.2f} ({near:.2f})" for m, share, near in shares)
         lines.append(f"  d={dim:<4} {shown}")
@@ -30,4 +31,4 @@ def summary(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    command.main("transition", transition, figure, summary)
+    command.main("transition", transition, figure, summary, lambda record: [claim(record)])

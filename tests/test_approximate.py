@@ -2,19 +2,23 @@
 
 import dataclasses
 import math
+import pathlib
 
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
 
 from ntkreg import certificates
 from ntkreg.data import Dataset
 from ntkreg.experiments import approximate
-from ntkreg.experiments.approximate import Config, claim, table, worst_margin
+from ntkreg.experiments.approximate import Config, table, worst_margin
+from ntkreg.experiments.approximate_claims import claim, judged
 from ntkreg.experiments.approximate_figure import figure
 from ntkreg.records import Record
 
 CONFIG = Config.preset("smoke")
+COMMITTED = pathlib.Path(__file__).parents[1] / "results/approximate/laptop/summary.csv"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,61 @@ def test_the_claim_holds_on_the_record_and_fails_where_it_is_broken(record):
     assert claim(below).status == "fails"
     unproved = with_arrays(record, least_proved=np.full_like(record.arrays["least_proved"], -1.0))
     assert claim(unproved).status == "fails"
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """The rows of the committed results; read anew by `put`, which changes a copy."""
+    return pandas.read_csv(COMMITTED)
+
+
+def put(rows, column, value, lam):
+    """The rows with that value in the column of one row at that λ."""
+    rows = rows.copy()
+    rows.loc[rows.index[rows.lam == lam][0], column] = value
+    return rows
+
+
+def test_the_claim_holds_on_the_committed_rows(committed):
+    found = judged(committed)
+    assert found.status == "holds"
+    assert found.measured.endswith("0 networks below the proved margin")  # and no doubts
+
+
+@pytest.mark.parametrize("lam", [1e-2, 1e-100])
+@pytest.mark.parametrize(
+    "column", ["max_margin", "log_minimum", "minimum_gap", "worst_found", "least_proved"]
+)
+def test_a_value_that_is_nan_is_not_skipped(committed, column, lam):
+    """Not even at the largest λ, where nothing is proved of any network."""
+    found = judged(put(committed, column, np.nan, lam))
+    assert found.status == "fails"
+    assert "1 of 2400 rows have values that are not finite" in found.measured
+
+
+def test_without_any_margin_the_claim_fails(committed, record):
+    assert judged(committed.assign(max_margin=np.nan)).status == "fails"
+    nothing = np.full_like(record.arrays["max_margin"], np.nan)
+    assert claim(with_arrays(record, max_margin=nothing)).status == "fails"
+
+
+@pytest.mark.parametrize("gap", [0.04, 1.0, 3.0])
+def test_a_minimum_that_is_not_known_well_enough_decides_nothing(committed, gap):
+    """Networks within β/(1 − gap) of the minimum have 1/(1 − gap) times the constant."""
+    found = judged(put(committed, "minimum_gap", gap, 1e-100))
+    assert found.status == "fails"
+    assert f"is known to {gap:.1e}, which could decide 1 of 300 rows" in found.measured
+
+
+def test_gaps_that_cannot_decide_are_let_through(committed):
+    assert judged(put(committed, "minimum_gap", 0.005, 1e-100)).status == "holds"
+    # The proof at larger λ rests on the upper bound of the minimum alone.
+    assert judged(put(committed, "minimum_gap", 0.04, 1e-8)).status == "holds"
+
+
+def test_bounds_of_the_minimum_that_cross_make_the_claim_fail(committed):
+    found = judged(put(committed, "minimum_gap", -1e-3, 1e-2))
+    assert found.status == "fails" and "1 rows in which the bounds" in found.measured
 
 
 def test_sets_that_nothing_separates_are_left_out(record):

@@ -8,6 +8,7 @@ from test_launch import launched
 
 from ntkreg.experiments import certify
 from ntkreg.experiments.certify import Config, Problem
+from ntkreg.experiments.certify_claims import claim
 from ntkreg.experiments.certify_figure import figure
 from ntkreg.records import Record
 
@@ -51,7 +52,7 @@ def changed(record, **columns):
 
 
 def test_the_claim_holds_on_the_smoke_record(smoke):
-    assert certify.claim(smoke).status == "holds"
+    assert claim(smoke).status == "holds"
 
 
 @pytest.mark.parametrize(
@@ -65,12 +66,12 @@ def test_the_claim_holds_on_the_smoke_record(smoke):
     ids=str,
 )
 def test_the_claim_fails_on_a_record_that_breaks_it(smoke, broken):
-    assert certify.claim(changed(smoke, **broken)).status == "fails"
+    assert claim(changed(smoke, **broken)).status == "fails"
 
 
 def test_proofs_that_ended_early_are_counted_and_not_judged(smoke):
     limit = smoke.identity["config"]["max_nodes"]
-    found = certify.claim(changed(smoke, nodes=((1, 0), limit), gap=((1, 0), 0.2)))
+    found = claim(changed(smoke, nodes=((1, 0), limit), gap=((1, 0), 0.2)))
     assert found.status == "holds" and "1 proofs ended" in found.measured
     assert "2.0e-01" in found.measured
 

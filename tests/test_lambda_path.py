@@ -16,7 +16,7 @@ from ntkreg.experiments.lambda_path_claims import (
     deep_claim,
 )
 from ntkreg.experiments.lambda_path_figure import figure
-from ntkreg.experiments.lambda_path_table import COLUMNS, best_of_seeds, table
+from ntkreg.experiments.lambda_path_table import COLUMNS, best_of_seeds, table, within
 from ntkreg.experiments.path_law_claims import estimate_claim, own_claim, rate_claim
 from ntkreg.experiments.path_problems import Problem, known, parsed
 from ntkreg.margins import normalized_margin
@@ -57,6 +57,12 @@ def all_rows():
         digits.assign(ratio=digits.ratio / digits.ratio.max()),
         paths("D:4:24", "exact", 1, ("warm", "certified")),
     ], ignore_index=True)  # fmt: skip
+
+
+def test_ends_of_a_range_of_lam_count_however_they_were_rounded():
+    lams = pandas.Series([1e-6, 1e-16 * (1 + 1e-12), 1e-100 * (1 - 1e-12), 1e-200])
+    assert within(lams, 1e-16).tolist() == [False, True, True, True]
+    assert within(lams, 1e-16, least=1e-100).tolist() == [False, True, True, False]
 
 
 def test_the_claims_hold_on_rows_that_follow_the_law():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 import pytest
 
-from ntkreg.experiments import paper_page, paper_tables, report, width
+from ntkreg.experiments import named_data, paper_page, paper_tables, report
 from ntkreg.experiments.paper_experiments import SECTIONS
 from ntkreg.experiments.paper_facts import INDEX, SURENESS
 
@@ -71,7 +71,7 @@ def test_links_lead_somewhere():
 
 def test_the_teacher_of_the_width_experiment_is_the_papers():
     section = next(section for section in SECTIONS if section.title.startswith("E3"))
-    wanted = f"{width.TEACHER_UNITS} hidden units, |f(x)| ≥ {width.TEACHER_MARGIN}"
+    wanted = f"{named_data.TEACHER_UNITS} hidden units, |f(x)| ≥ {named_data.TEACHER_MARGIN}"
     assert section.settings[0].there.startswith(wanted)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from ntkreg.experiments import configs, report
 
-LAPTOP, CARD = 8e9, 80e9
+# JAX takes three quarters of a card's 80 GB.
+LAPTOP, CARD = 8e9, 60e9
 
 
 @pytest.mark.parametrize("name", report.EXPERIMENTS)
@@ -22,11 +23,3 @@ def test_presets_fit_the_machines_that_they_are_for(name):
         assert (
             0 < max(configs.memory_by_shape(config, grid, experiment.memory).values()) < available
         )
-
-
-def test_the_separation_s_full_preset_takes_most_of_a_card():
-    experiment = importlib.import_module("ntkreg.experiments.separation")
-    config = experiment.Config.preset("full")
-    needed = configs.memory_by_shape(config, experiment.grid(config), experiment.memory)
-    largest = max(needed, key=needed.__getitem__)
-    assert "dim=400, num_rows=128000" in largest and needed[largest] > 0.8 * CARD

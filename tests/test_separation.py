@@ -1,6 +1,7 @@
 """The separation: its parts against hand-made values, and a claim that can fail."""
 
 import dataclasses
+import re
 
 import chex
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from ntkreg import data, kernel_machines, kernels, networks, timing, trainers
-from ntkreg.experiments import separation, separation_cell, statistics
+from ntkreg.experiments import separation, separation_cell, separation_claims, statistics
 from ntkreg.experiments.separation import Config
 from ntkreg.experiments.separation_figure import figure
 from ntkreg.records import Record
@@ -41,6 +42,27 @@ def test_bootstrap_interval_covers_the_spread_of_means():
     draws = statistics.resampled_means(values, 2000, np.random.default_rng(1))
     low, high = statistics.interval(draws)
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+
+
+def test_one_seed_has_no_interval():
+    """All its resamples are itself; a width of zero would claim certainty."""
+    draw = lambda values: statistics.resampled_means(values, 50, np.random.default_rng(0))
+    one, two = draw(np.ones((3, 1))), draw(np.ones((3, 2)))
+    assert one.shape == two.shape == (50, 3)
+    assert np.isnan(one).all() and (two == 1).all()
+    assert np.isnan(statistics.mean_interval(np.array([0.3]))).all()
+    assert statistics.mean_interval(np.array([0.3, 0.3])) == (0.3, 0.3)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_scaling_over_one_seed_has_a_slope_and_no_interval(seeds):
+    sizes = np.geomspace(1, 1000, 30)
+    curves = {d: (sizes, np.repeat(0.5 / (1 + sizes[:, None] / d), seeds, 1)) for d in (10, 20)}
+    found = statistics.scaling(curves, 0.25, 100)
+    assert found.dims == [10, 20] and found.slope == pytest.approx(1.0, abs=0.02)
+    is_known = seeds > 1
+    assert np.isfinite(found.intervals).all() == np.isfinite(found.slope_interval).all() == is_known
+    assert found.intervals.shape == (2, 2)
 
 
 def test_signal_share_is_one_for_the_label_and_small_for_a_noise_coordinate():
@@ -118,7 +140,7 @@ def synthetic(net_power=1.0, ntk_power=2.0, net_constant=3.0, solved=True, seeds
 
 
 def test_the_claim_holds_on_a_record_that_shows_it():
-    assert separation.claim(synthetic()).status == "holds"
+    assert separation_claims.claim(synthetic()).status == "holds"
 
 
 @pytest.mark.parametrize(
@@ -126,11 +148,30 @@ def test_the_claim_holds_on_a_record_that_shows_it():
     [dict(net_power=1.5), dict(ntk_power=1.6), dict(net_constant=5.5), dict(solved=False)],
 )
 def test_the_claim_fails_on_a_record_that_breaks_it(broken):
-    assert separation.claim(synthetic(**broken)).status == "fails"
+    assert separation_claims.claim(synthetic(**broken)).status == "fails"
+
+
+@pytest.mark.parametrize(
+    ("predictor", "dim", "said"),
+    [("net_regularized", 40, r"\(network.*, not reached at d = 40;"),
+     ("ntk_svm", 20, r"\(NTK.*, not reached at d = 20;")],
+)  # fmt: skip
+def test_a_dimension_in_which_the_error_stays_large_makes_the_claim_fail(predictor, dim, said):
+    record = synthetic()
+    for i, row in enumerate(separation.cells(Config())):
+        if row[:2] == (predictor, dim):
+            record.arrays["test_error"][i] = np.maximum(record.arrays["test_error"][i], 0.3)
+    found = separation_claims.claim(record)
+    assert found.status == "fails" and re.search(said, found.measured)
+
+
+def test_the_ntk_must_cross_where_its_sizes_grow_like_d2():
+    assert separation_claims.expected_dims(Config(), "ntk_svm") == [10, 20, 40]
+    assert separation_claims.expected_dims(Config(), "net_regularized") == [10, 20, 40, 80]
 
 
 def test_the_slope_s_interval_holds_the_true_power():
-    found = separation.scaling(synthetic(), "ntk_svm")
+    found = separation_claims.scaling(synthetic(), "ntk_svm")
     assert found.slope == pytest.approx(2.0, abs=0.05)
     assert found.slope_interval[0] <= found.slope <= found.slope_interval[1]
 
@@ -201,7 +242,7 @@ def test_a_device_too_small_is_told_before_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "memory_available", lambda: 2**30)
     with pytest.raises(
         ValueError,
-        match=r"ntk_svm, dim=400, num_rows=128000 needs .* GiB are missing; of .* fit, up to",
+        match=r"ntk_svm, dim=320, num_rows=81920 needs .* GiB are missing; of .* fit, up to",
     ):
         separation.run(Config.preset("full"), tmp_path / "record")
     assert not (tmp_path / "record").exists()

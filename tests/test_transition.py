@@ -1,13 +1,16 @@
 """The transition: parts against hand-made values, and a claim that can fail."""
 
 import dataclasses
+import io
+import warnings
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from ntkreg.experiments import statistics, transition
+from ntkreg.experiments import statistics, style, transition
 from ntkreg.experiments.transition import Config
+from ntkreg.experiments.transition_claims import claim, crossing
 from ntkreg.experiments.transition_figure import figure
 from ntkreg.records import Record
 
@@ -39,18 +42,18 @@ def synthetic(power=1.0, sharpening=0.5, undecided=0, seeds=40):
 
 
 def test_the_claim_holds_on_a_record_that_shows_it():
-    assert transition.claim(synthetic()).status == "holds"
+    assert claim(synthetic()).status == "holds"
 
 
 @pytest.mark.parametrize(
     "broken", [dict(power=1.3), dict(sharpening=-0.5), dict(undecided=1)], ids=str
 )
 def test_the_claim_fails_on_a_record_that_breaks_it(broken):
-    assert transition.claim(synthetic(**broken)).status == "fails"
+    assert claim(synthetic(**broken)).status == "fails"
 
 
 def test_crossings_find_the_middle_and_the_power():
-    found = transition.crossing(synthetic(seeds=400), "optimal", 0.5)
+    found = crossing(synthetic(seeds=400), "optimal", 0.5)
     # At d = 5 the curve is wide, and n/d stops short of its end: the crossing itself is off.
     np.testing.assert_allclose((found.sizes / found.dims)[1:], 3.6, rtol=0.01)
     assert found.slope == pytest.approx(1.0, abs=0.02)
@@ -63,6 +66,15 @@ def test_wilson_s_interval_is_that_of_scipy():
         expected = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
         found = statistics.wilson(np.array(successes), trials)
         np.testing.assert_allclose(found, (expected.low, expected.high), rtol=1e-6, atol=1e-12)
+
+
+def test_one_seed_is_told_and_drawn_without_an_interval():
+    record = synthetic(seeds=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found, drawn = claim(record), figure(record)
+        style.save(drawn, io.BytesIO(), "png")
+    assert found.interval.startswith("[nan, nan]")
 
 
 def test_the_table_tells_kinds_of_proof():

@@ -173,4 +173,4 @@ def test_the_zero_network_has_margin_zero():
 )
 def test_params_of_another_kind_are_named(params, said):
     with pytest.raises(ValueError, match=said):
-        two_layer.weights(params, 3)
+        two_layer.checked_weights(params, 3)

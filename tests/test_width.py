@@ -6,7 +6,8 @@ import pytest
 
 from ntkreg.bounds import generalization_bound
 from ntkreg.experiments import width
-from ntkreg.experiments.width import Config, parsed, samples_of
+from ntkreg.experiments.named_data import parsed, samples_of
+from ntkreg.experiments.width import Config
 from ntkreg.experiments.width_claims import (
     COLUMNS,
     best_margins,

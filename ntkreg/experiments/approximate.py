@@ -18,7 +18,6 @@ import optax
 
 from ntkreg import bounds, certificates, data, networks
 from ntkreg._types import Array, Float, Params
-from ntkreg.claims import Claim
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs
 from ntkreg.kernel_machines import NotSeparable
@@ -31,15 +30,8 @@ AXIS = ("dim", "num_samples")
 COLUMNS = ("max_margin", "log_minimum", "minimum_gap", "worst_found", "least_proved")
 PENALTY = 30.0  # on log F beyond its limit, against a margin in units of the max margin
 BISECTIONS = 50
-LIMIT_WITHIN = 0.02  # of 1: βγ/γ* of the worst networks at the least λ
 WIDENING = 3.0  # of the search for the unbalanced start: log c within [0, 3]
 LOGISTIC = get_loss("logistic")
-CLAIM = Claim(
-    statement="A network within β of the minimum has a margin ≥ γ*/(10β) once λ is small",
-    source="Wei et al. 2019, Section 4, β-approximate minimizers (v4's form)",
-    predicted="γ ≥ γ*/(10β) for 1 ≤ β ≤ 2; derived here: ≥ γ*/β in the limit, and no better",
-    certified=True,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,59 +224,11 @@ def table(record: Record):
     least_proved: what every such network has; worst_found: the least that one was found to have;
     theorem: 1/(10β).
     """
-    import pandas
-
     config = record.identity["config"]
-    lams, betas = (np.asarray(config[name]) for name in ("lams", "betas"))
-    shape = record.arrays["worst_found"].shape
-    ((_, rows), (_, seeds)) = record.axes.items()
-    names = ("dim", "num_samples", "seed", "lam", "beta")
-    index = np.meshgrid(np.arange(len(rows)), np.arange(len(seeds)), lams, betas, indexing="ij")
-    number, seed, lam, beta = (grid.reshape(-1) for grid in index)
-    sizes = np.array(rows)[number.astype(int)]
-    found = pandas.DataFrame(dict(zip(names, (*sizes.T, seed, lam, beta), strict=True)))
-    margin = np.broadcast_to(record.arrays["max_margin"][..., None, None], shape)
-    for name in ("log_minimum", "minimum_gap"):
-        found[name] = np.broadcast_to(record.arrays[name][..., None], shape).reshape(-1)
-    found["max_margin"] = margin.reshape(-1)
-    over = np.where(margin > 0, margin, np.nan)
+    rows = record.table(lam=config["lams"], beta=config["betas"])
+    over = rows.max_margin.where(rows.max_margin > 0)
     for name in ("worst_found", "least_proved"):
-        found[name] = (record.arrays[name] / over).reshape(-1)
-    found["theorem"] = bounds.theorem_margin(1.0, found.beta.to_numpy())
-    return found
-
-
-def claim(record: Record) -> Claim:
-    """Proved on all sets below some λ, and βγ/γ* within 2 % of 1 at the least: 1/β is the constant.
-
-    A network below the proved bound makes it fail.
-    """
-    rows = table(record)
-    rows = rows[rows.max_margin > 0]
-    if not len(rows):
-        return CLAIM
-    num_sets = rows.groupby(["dim", "num_samples", "seed"]).ngroups
-    begins = {name: _begins(rows, name) for name in ("least_proved", "worst_found")}
-    last = rows[rows.lam == rows.lam.min()]
-    constants = (last.worst_found * last.beta).groupby(last.beta).agg(["min", "max"])
-    crossed = int((rows.worst_found < rows.least_proved * (1 - 1e-6) - 1e-12).sum())
-    shown = ", ".join(f"{low:.3f}–{high:.3f}" for low, high in constants.to_numpy())
-    betas = ", ".join(f"{beta:g}" for beta in constants.index)
-    tight = (constants - 1).abs().to_numpy().max() <= LIMIT_WITHIN
-    good = np.isfinite(begins["least_proved"]) and tight and not crossed
-    return dataclasses.replace(
-        CLAIM,
-        measured=f"{num_sets} data sets: γ ≥ γ*/(10β) is proved on all from λ = "
-        f"{begins['least_proved']:.0e} on, and no network found breaks it from "
-        f"{begins['worst_found']:.0e} on; worst found at λ = {rows.lam.min():.0e}: βγ/γ* = {shown} "
-        f"for β = {betas}; {crossed} networks below the proved margin",
-        interval="ranges over all data sets",
-        status="holds" if good else "fails",
-    )
-
-
-def _begins(rows, column: str) -> float:
-    """The largest λ from which on the column is above the theorem's bound everywhere; else NaN."""
-    good = (rows[column] >= rows.theorem).groupby(rows.lam).all().sort_index()
-    held = good[good.cumprod().astype(bool)]
-    return float(held.index.max()) if len(held) else float("nan")
+        rows[name] = rows[name] / over
+    rows["theorem"] = bounds.theorem_margin(1.0, rows.beta.to_numpy())
+    names = ("dim", "num_samples", "seed", "lam", "beta", "log_minimum", "minimum_gap")
+    return rows[[*names, "max_margin", "worst_found", "least_proved", "theorem"]]

@@ -17,7 +17,6 @@ import numpy as np
 
 from ntkreg import certificates, data, oracles, two_layer
 from ntkreg._types import Array, Params, PRNGKey
-from ntkreg.claims import Claim
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, training
 from ntkreg.records import Record
@@ -28,14 +27,6 @@ AXIS = ("dataset", "dim", "num_samples", "oracle")
 KINDS = tuple(dict.fromkeys(oracles.KINDS.values()))
 CLOSED = 1e-6  # relative gap that the search and the proofs aim at
 LEVEL_ROUNDS = 40
-GAPS = {"exact": 1e-6, "certified": 1e-5, "heuristic": 1e-3}  # that the claim asks for
-CLAIM = Claim(
-    statement="The max margin of two-layer ReLU networks is known from both sides: exact to rank "
-    "4, certified by branch and bound beyond",
-    source="derived here; Wei et al. 2019, Section 4; Pilanci and Ergen 2020",
-    predicted="weak duality's gap is zero: ≤ 1e-6 exact, ≤ 1e-5 certified",
-    certified=True,
-)
 
 
 class Problem(NamedTuple):
@@ -166,7 +157,7 @@ def bounded(config: Config, oracle: str, train: Dataset, params: Params) -> dict
     """
     params = tuple(np.asarray(p, np.float64) for p in params)
     local: dict[str, Any] = dict(oracle="multistart", num_starts=config.num_starts)
-    own = certificates.dual_bound(train, params, **local)
+    own = certificates.dual_bound(params, train, **local)
     polished = certificates.polish(params, train)
     if oracle == "enumerate":
         searched = found = certificates.max_margin(train, params=polished, oracle=oracle)
@@ -191,7 +182,7 @@ def _searched(
 ) -> certificates.Certificate:
     """Both bounds by local search: the network's own weights improved, then new units if needed."""
     found = certificates.dual_bound(
-        train, polished, alpha=alpha, tolerance=CLOSED, max_rounds=LEVEL_ROUNDS, **local
+        polished, train, alpha=alpha, tolerance=CLOSED, max_rounds=LEVEL_ROUNDS, **local
     )
     if found.gap <= CLOSED:
         return found
@@ -208,7 +199,7 @@ def _proved(
     exact: dict[str, Any] = dict(
         oracle="branch_and_bound", num_starts=config.num_starts, max_nodes=config.max_nodes
     )
-    found = certificates.dual_bound(train, searched.primal, alpha=searched.dual, **exact)
+    found = certificates.dual_bound(searched.primal, train, alpha=searched.dual, **exact)
     if found.gap <= 2 * CLOSED or found.nodes >= config.max_nodes:
         return found
     better = certificates.max_margin(train, params=searched.primal, tolerance=CLOSED, **exact)
@@ -237,30 +228,3 @@ def table(record: Record):
     rows = record.table()
     rows["kind"] = [KINDS[kind] for kind in rows["kind"]]
     return rows[[*AXIS, "seed", *COLUMNS]]
-
-
-def claim(record: Record) -> Claim:
-    """Exact gaps ≤ 1e-6 on every sample; certified ones ≤ 1e-5 on those whose proof ended in time.
-
-    Bounds that cross, or a trained network above its upper bound, make it fail: they would break
-    weak duality. Samples on which the node limit ended the proof are counted and shown, not judged.
-    """
-    rows = table(record)
-    limit = record.identity["config"]["max_nodes"]
-    open_proofs = (rows.oracle == "branch_and_bound") & (rows.nodes >= limit)
-    judged, left = rows[~open_proofs], rows[open_proofs]
-    by_kind = judged.groupby("kind", sort=False).gap
-    worst = by_kind.agg(lambda gap: gap.max(skipna=False)).to_dict()
-    proved = rows.kind != "heuristic"
-    crossed = (rows.gap < -1e-12) | (proved & (rows.upper < rows.trained_margin * (1 - 1e-9)))
-    good = {"exact", "certified"} <= set(worst)
-    good &= all(gap <= GAPS[kind] for kind, gap in worst.items())
-    counts = judged.kind.value_counts()
-    told = "; ".join(f"{kind}: {counts[kind]} samples, gap ≤ {g:.1e}" for kind, g in worst.items())
-    return dataclasses.replace(
-        CLAIM,
-        measured=f"{told}; {len(left)} proofs ended at {limit:,} nodes, with a gap ≤ "
-        f"{left.gap.max() if len(left) else 0:.1e}; {int(crossed.sum())} bounds crossed",
-        interval="each gap is an interval; none is statistical",
-        status="holds" if good and not crossed.any() else "fails",
-    )

@@ -7,7 +7,6 @@ import pandas
 
 from ntkreg.claims import Claim
 from ntkreg.experiments import statistics
-from ntkreg.experiments.finite_width import AXIS
 from ntkreg.experiments.finite_width_runs import CURE, GD, TOLERANCE
 from ntkreg.records import Record
 
@@ -53,8 +52,7 @@ def table(record: Record) -> pandas.DataFrame:
     those that had failed, and those of them that then were global; insertions: their mean number.
     optimal_neurons: of the certified network. proved: whether its bound is.
     """
-    ((_, rows),) = record.axes.items()
-    found = pandas.DataFrame(rows, columns=list(AXIS))
+    found = record.table()
     gaps, cured, added = (record.arrays[name] for name in ("gaps", "cured_gaps", "insertions"))
     known = ~np.isposinf(gaps)  # NaN is a start that diverged
     found["starts"] = known.sum(axis=1)
@@ -69,10 +67,8 @@ def table(record: Record) -> pandas.DataFrame:
     found["cured"] = (failed & (cured <= TOLERANCE)).sum(axis=1)
     with np.errstate(invalid="ignore"):
         found["insertions"] = np.where(failed, added, 0).sum(axis=1) / failed.sum(axis=1)
-    for name in ("minimum", "minimum_gap"):
-        found[name] = record.arrays[name]
-    found["proved"] = record.arrays["proved"] == 1
-    found["optimal_neurons"] = record.arrays["neurons"].astype(int)
+    found["proved"] = found.proved == 1
+    found["optimal_neurons"] = found.neurons.astype(int)
     found["dataset"] = "random"
     return found[[*COLUMNS]]
 

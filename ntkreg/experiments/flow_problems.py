@@ -150,7 +150,7 @@ def proved_gap(
     """`mean_field.optimality_gap` over L with a proved minimum of L′, to rank 4; unknown beyond."""
     if problem.dim > MAX_RANK:
         return jnp.full((), UNKNOWN)
-    info = mean_field.measure(mean_field.RELU, samples, lam, particles)
+    info = mean_field.measure(mean_field.RELU, particles, samples, lam)
     outputs = mean_field.outputs(mean_field.RELU, particles, samples.x)
     slopes = mean_field.slopes(mean_field.RELU, outputs, samples)
     number = jax.ShapeDtypeStruct((), samples.x.dtype)
@@ -160,7 +160,7 @@ def proved_gap(
         if not np.isfinite(c).all():  # a flow that diverged
             return np.asarray(np.nan, number.dtype)
         ask = oracles.make_oracle("enumerate", x)
-        largest = max(ask(sign * c, None).upper for sign in (1.0, -1.0))
+        largest = oracles.of_signs(ask, c).upper
         return np.asarray(lam - largest / 2, number.dtype)
 
     found = jax.pure_callback(lowest, number, samples.x, slopes, vmap_method="sequential")

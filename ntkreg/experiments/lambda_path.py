@@ -99,7 +99,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         lams=(1e-3, 1e-6, 1e-16, 1e-32, 1e-100),
         num_steps=300, finish_steps=10,
     ),
-    "laptop": dict(num_draws=3, num_seeds=2, num_steps=4000),
+    "laptop": dict(num_draws=2, num_seeds=2, num_steps=4000),
     "thorough": {},
     "full": dict(
         num_draws=100, num_seeds=20, num_steps=20_000,

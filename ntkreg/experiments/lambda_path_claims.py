@@ -14,6 +14,7 @@ from ntkreg.experiments.lambda_path_table import (
     is_multiclass,
     random_sets,
     table,
+    within,
 )
 from ntkreg.records import Record
 
@@ -118,7 +119,7 @@ def deep_claim(rows: pandas.DataFrame) -> Claim:
 
 def _in_the_limit(rows: pandas.DataFrame) -> pandas.DataFrame:
     """The best of the seeds at every λ that counts as the limit."""
-    return best_of_seeds(rows[rows.lam <= LIMIT_LAM * (1 + 1e-9)])
+    return best_of_seeds(rows[within(rows.lam, LIMIT_LAM)])
 
 
 def classes_claim(rows: pandas.DataFrame) -> Claim:

@@ -6,8 +6,7 @@ import pandas
 from ntkreg import path_law
 from ntkreg.arrangements import MAX_RANK
 from ntkreg.experiments import path_problems
-from ntkreg.experiments.lambda_path import AXIS
-from ntkreg.experiments.path_minimizers import OWN_LAWS
+from ntkreg.experiments.path_minimizers import OWN_LAWS, UNKNOWN
 from ntkreg.experiments.path_problems import Problem
 from ntkreg.records import Record
 from ntkreg.stationarity import CONVERGED
@@ -31,14 +30,7 @@ def table(record: Record) -> pandas.DataFrame:
     residual; converged: whether it is below 0.001. optimality_gap: F/F* − 1 against the certified
     lower bound of F*. Empty where unknown.
     """
-    ((_, rows),) = record.axes.items()
-    lams = np.asarray(record.identity["config"]["lams"])
-    long = pandas.DataFrame(np.repeat(np.array(rows, object), len(lams), axis=0), columns=AXIS)
-    long = long.infer_objects()
-    long["lam"] = np.tile(lams, len(rows))
-    for name, array in record.arrays.items():
-        if array.shape[1:] == lams.shape:
-            long[name] = np.where(np.isposinf(array), np.nan, array).reshape(-1)
+    long = record.table(lam=record.identity["config"]["lams"]).replace(UNKNOWN, np.nan)
     trained = np.where(long.warm.astype(bool), "warm", "cold")
     long["start"] = np.where(long.certified.astype(bool), "certified", trained)
     parts = [_beside_reference(part) for _, part in long.groupby(list(PROBLEM), sort=False)]
@@ -80,6 +72,11 @@ def _beside_reference(part: pandas.DataFrame) -> pandas.DataFrame:
     )  # fmt: skip
     part["predicted"] = np.tile(law.normalized_margin, repeats)
     return part
+
+
+def within(lams: pandas.Series, most: float, least: float = 0.0) -> pandas.Series:
+    """Which λ lie between `least` and `most`, both ends included however they were rounded."""
+    return (lams >= least * (1 - 1e-9)) & (lams <= most * (1 + 1e-9))
 
 
 def best_of_seeds(rows: pandas.DataFrame) -> pandas.DataFrame:

@@ -76,7 +76,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: minutes on two cores. full: one accelerator."""
+        """smoke: seconds. laptop: two minutes, thorough: three, on two cores. full: a GPU."""
         return cls(**configs.preset(PRESETS, name))
 
 
@@ -86,7 +86,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         losses=("squared",), output_scales=(1.0, 64.0), scale_width=16, num_seeds=2, num_steps=50,
         num_looks=3,
     ),
-    "laptop": {},
+    "laptop": dict(num_seeds=6),
+    "thorough": {},
     "full": dict(
         dim=20, num_samples=64, num_test=1024, widths=tuple(2**k for k in range(6, 15)),
         deep_widths=tuple(2**k for k in range(6, 13)), scale_width=1024, num_seeds=20,

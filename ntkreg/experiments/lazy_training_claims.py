@@ -7,7 +7,7 @@ import pandas
 
 from ntkreg.claims import Claim
 from ntkreg.experiments import configs, lazy_training, statistics
-from ntkreg.experiments.lazy_training import AXIS, UNKNOWN
+from ntkreg.experiments.lazy_training import UNKNOWN
 from ntkreg.records import Record
 
 COLUMNS = (
@@ -44,21 +44,11 @@ CLAIMS = (WIDTH, SCALE, POWER)
 def table(record: Record) -> pandas.DataFrame:
     """One row for every network and look; what is measured at the end alone stands at the last."""
     config = configs.restored(lazy_training.Config, record)
-    steps = lazy_training.look_steps(config)
-    ((_, rows), (_, seeds)) = record.axes.items()
-    parts = []
-    for number, row in enumerate(rows):
-        for position, (seed,) in enumerate(seeds):
-            part = pandas.DataFrame({"time": config.learning_rate * steps})
-            for name, value in (*zip(AXIS, row, strict=True), ("seed", seed)):
-                part[name] = value
-            for name in COLUMNS[6:]:
-                found = np.asarray(record.arrays[name][number, position], float)
-                part[name] = (
-                    found if found.ndim else np.append(np.full(len(steps) - 1, np.nan), found)
-                )
-            parts.append(part)
-    return pandas.concat(parts, ignore_index=True)[list(COLUMNS)].replace(UNKNOWN, np.nan)
+    rows = record.table(time=config.learning_rate * lazy_training.look_steps(config))
+    measured = rows[list(COLUMNS[6:])].astype(float)  # truth values too: they may be unknown
+    once = [name for name in measured if record.arrays[name].ndim == len(record.axes)]
+    measured[once] = measured[once].where(rows.time == rows.time.max())
+    return rows.assign(**measured)[list(COLUMNS)].replace(UNKNOWN, np.nan)
 
 
 def claims(record: Record) -> list[Claim]:

@@ -209,7 +209,7 @@ def cell(config: Config) -> Cell:
 
     def finish(point: Point, context: Samples, state: State) -> dict[str, Array]:
         particles = state.flow.particles.astype(context.data.x.dtype)
-        info = mean_field.measure(RELU, context.data, config.lam, particles)
+        info = mean_field.measure(RELU, particles, context.data, config.lam)
         problem = parsed(point["dataset"])
         reached = state.reached.astype(context.data.x.dtype)
         return {

@@ -7,7 +7,7 @@ import pandas
 
 from ntkreg.claims import Claim
 from ntkreg.experiments import flow_problems, statistics
-from ntkreg.experiments.noisy_flow import AXIS
+from ntkreg.experiments.flow_problems import UNKNOWN
 from ntkreg.records import Record
 
 COLUMNS = (
@@ -46,11 +46,7 @@ def table(record: Record) -> pandas.DataFrame:
     flow's own first variation. proved: whether the levels are, or their bound is a local search's.
     iterations: steps before L was at most (1 + ε) times the minimum. Empty where unknown.
     """
-    ((_, rows),) = record.axes.items()
-    found = pandas.DataFrame(rows, columns=list(AXIS))
-    for name, array in record.arrays.items():
-        if array.ndim == 1:
-            found[name] = np.where(np.isposinf(array), np.nan, array)
+    found = record.table().replace(UNKNOWN, np.nan)
     problems = found.dataset.map(flow_problems.parsed)
     found["dim"] = [problem.dim for problem in problems]
     found["num_samples"] = [problem.num_samples for problem in problems]

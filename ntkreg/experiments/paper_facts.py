@@ -7,19 +7,20 @@ from typing import NamedTuple
 
 from ntkreg.claims import Claim
 from ntkreg.experiments import (
-    approximate,
-    certify,
+    approximate_claims,
+    certify_claims,
     finite_width_claims,
     lambda_path_claims,
     lazy_training_claims,
+    line_claims,
     noisy_flow_claims,
     phase_diagram_claims,
     practice_claims,
     regression_claims,
     regularization_claims,
-    separation,
+    separation_claims,
     teacher_claims,
-    transition,
+    transition_claims,
     width_claims,
 )
 
@@ -62,14 +63,14 @@ GENERALIZATION = (
         "Main Results I, the distribution D: the label sits in two coordinates, the rest is noise",
         (SLIDES, SECOND_HAND),
         ("data.noisy_xor", "data.noisy_xor_population", "closed_forms.planted_network"),
-        (transition.CLAIM,),
+        (transition_claims.CLAIM,),
         "the slides give the first two coordinates, the report the signs in the others",
     ),
     Entry(
         "Main Results I, Theorem 2.1: Ω(d²) samples for the NTK, O(d) for the ℓ2-regularised net",
         (SLIDES, SECOND_HAND),
         ("trainers.train", "kernels.ntk", "kernel_machines.hard_margin_svm"),
-        (separation.CLAIM,),
+        (separation_claims.CLAIM,),
         "constants are not given; one line of the transcription has O(d²) for the network too, "
         "taken here as a misprint",
     ),
@@ -118,13 +119,13 @@ MARGINS = (
         "The max margin γ*, which the theorem leaves abstract",
         (FIRST,),
         ("certificates.max_margin", "certificates.dual_bound"),
-        (certify.CLAIM,),
+        (certify_claims.CLAIM,),
     ),
     Entry(
         "β-approximate minimizers: a margin of at least γ*/(10β^(a/r)) at small λ",
         (FIRST, MEMORY),
         ("bounds.theorem_margin", "bounds.least_margin"),
-        (approximate.CLAIM,),
+        (approximate_claims.CLAIM,),
         "the submission has γ*/8 at β = 2 and two layers; the form with 10 is from memory",
     ),
     Entry(
@@ -154,7 +155,8 @@ MARGINS = (
         "over all unit neurons",
         (FIRST,),
         ("l1_machines.l1_svm", "l1_machines.relu_dictionary", "l1_machines.circle"),
-        note="no claim; `tests/test_l1_machines.py` trains networks beside the ℓ1-SVM",
+        (line_claims.MARGIN,),
+        "on a line; `tests/test_l1_machines.py` has the ℓ1-SVM in more dimensions",
     ),
     Entry(
         "ℓ2 kernel SVM with ReLU features, of which the top layer alone is trained, and its bound",
@@ -183,7 +185,7 @@ OPTIMIZATION = (
         "Corollary: a max margin within a constant in polynomial time, where 1/λ is polynomial",
         (REVISED,),
         ("flows.run", "bounds.theorem_margin"),
-        (noisy_flow_claims.POLYNOMIAL, approximate.CLAIM),
+        (noisy_flow_claims.POLYNOMIAL, approximate_claims.CLAIM),
         "its two halves; they are not run together",
     ),
     Entry(
@@ -217,7 +219,7 @@ TALK = (
         "Main Results I, takeaway: the NTK overfits to noise, λ chooses the features that matter",
         (SLIDES,),
         ("experiments.separation_cell.signal_share",),
-        (separation.CLAIM,),
+        (separation_claims.CLAIM,),
         "column `signal_share` of its summary.csv",
     ),
 )
@@ -225,9 +227,8 @@ FIGURES = (
     Entry(
         "E1, margin on a line as λ falls",
         (FIRST, REVISED),
-        ("l1_machines.circle", "paths.train_path"),
-        (lambda_path_claims.CERTIFIED,),
-        "not reproduced as a figure, see below",
+        ("l1_machines.circle", "l1_machines.l1_svm", "paths.follow", "certificates.max_margin"),
+        line_claims.CLAIMS,
     ),
     Entry(
         "E2, network and kernel for growing n",

@@ -5,22 +5,26 @@ Each function takes the rows of an experiment's summary.csv.
 
 import pandas
 
-from ntkreg.experiments import lambda_path_table, width_claims
+from ntkreg.experiments import line_claims, width_claims
 
 
-def toward_max_margin(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """γ_λ/γ* on random points of the plane at every λ, median over sets: minimizers and training.
+def toward_l1_svm(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Margin over the ℓ1-SVM's and distance of the functions at every λ, medians over data sets.
 
-    Trained networks are the best of each set's starts.
+    Of the true minimizers, and of the best of each set's starts.
     """
-    plane = rows[rows.dataset.str.startswith("random:2:")]
-    medians = {
-        "true minimizers": plane[plane.start == "certified"],
-        "trained": lambda_path_table.best_of_seeds(plane),
+    parts = {
+        "true minimizers": line_claims.minimizers(rows),
+        "trained": line_claims.best_of_seeds(rows),
     }
-    told = {name: part.groupby("lam").ratio.median() for name, part in medians.items()}
+    columns = {"svm_ratio": "margin", "function_gap": "difference"}
+    told = {
+        f"{title}, {name}": part.groupby("lam")[column].median()
+        for column, title in columns.items()
+        for name, part in parts.items()
+    }
     found = pandas.DataFrame(told).sort_index(ascending=False).rename_axis("λ")
-    return found[found.min(axis=1) > 0].reset_index()  # at large λ minimizers err
+    return found[found.filter(like="margin").min(axis=1) > 0].reset_index()
 
 
 def network_and_kernels(rows: pandas.DataFrame) -> pandas.DataFrame:

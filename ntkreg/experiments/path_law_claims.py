@@ -14,6 +14,7 @@ from ntkreg.experiments.lambda_path_table import (
     is_multiclass,
     random_sets,
     table,
+    within,
 )
 from ntkreg.records import Record
 
@@ -60,7 +61,7 @@ def rate_claim(rows: pandas.DataFrame) -> Claim:
     if not len(slopes):
         return RATE
     remainders = remainder_slopes(exact, (exact.predicted_ratio - exact.ratio).abs())
-    small = lambda part: part[part.lam <= 1e-32 * (1 + 1e-9)]
+    small = lambda part: part[within(part.lam, 1e-32)]
     first = _share_within(small(exact), 2e-4)
     trained = _share_within(small(best_of_seeds(sets)), 2e-4)
     constants = deep_constants(rows)
@@ -128,7 +129,7 @@ def fitted_slopes(exact: pandas.DataFrame) -> np.ndarray:
 
     The law's 1 − γ_λ/γ* is a constant over its denominator Rγ*, so slope 1 in that is the law's.
     """
-    small = exact[exact.lam <= 1e-16 * (1 + 1e-9)]
+    small = exact[within(exact.lam, 1e-16)]
     paths = [path for _, path in small.groupby(list(PROBLEM), sort=False)]
     slope = lambda path: statistics.log_slope(1 - path.predicted_ratio, 1 - path.ratio.to_numpy())
     return np.array([slope(path) for path in paths])
@@ -139,7 +140,7 @@ def remainder_slopes(exact: pandas.DataFrame, remainder: pandas.Series) -> np.nd
 
     NaN where fewer than three remainders are above the certificates' noise.
     """
-    kept = (exact.lam <= 1e-16 * (1 + 1e-9)) & (exact.lam >= 1e-100 * (1 - 1e-9))
+    kept = within(exact.lam, 1e-16, least=1e-100)
     x, y = 1 / (1 - exact.predicted_ratio), remainder
     kept &= y > NOISE
     groups = exact.groupby(list(PROBLEM), sort=False).groups.values()
@@ -159,7 +160,7 @@ def _share_within(rows: pandas.DataFrame, tolerance: float) -> float:
 def deep_constants(rows: pandas.DataFrame) -> np.ndarray:
     """(1 − γ_λ/γ*) of trained networks over the law's, depths 3 and 4, orthonormal, λ ≤ 1e-16."""
     two_classes = rows.dataset.str.startswith("orthonormal") & ~is_multiclass(rows)
-    wanted = two_classes & rows.depth.isin([3, 4]) & (rows.lam <= 1e-16 * (1 + 1e-9))
+    wanted = two_classes & rows.depth.isin([3, 4]) & within(rows.lam, 1e-16)
     best = best_of_seeds(rows[wanted & (rows.power == 2)])
     return ((1 - best.ratio) / (1 - best.predicted_ratio)).to_numpy()
 
@@ -184,7 +185,7 @@ def own_claim(rows: pandas.DataFrame) -> Claim:
     if not len(on_d):
         return OWN
     off = lambda part, name: (part[name] / part.normalized_margin - 1).abs().max(skipna=False)
-    from_lam = lambda part, lam: part[part.lam <= lam * (1 + 1e-9)]
+    from_lam = lambda part, lam: part[within(part.lam, lam)]
     both = from_lam(pandas.concat([on_d, digits]), 1e-8)
     at_hand, at_end = off(both, "self_predicted"), off(from_lam(on_d, 1e-32), "end_predicted")
     solver = (on_d.predicted_ratio - on_d.ratio).abs()[from_lam(on_d, 1e-32).index].max()

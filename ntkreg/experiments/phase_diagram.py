@@ -16,7 +16,7 @@ import numpy as np
 
 from ntkreg._types import Array
 from ntkreg.experiments import configs, descents
-from ntkreg.experiments.width import parsed, samples_of
+from ntkreg.experiments.named_data import parsed, samples_of
 from ntkreg.records import Record
 from ntkreg.sweeps import Point
 

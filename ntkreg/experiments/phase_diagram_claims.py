@@ -32,12 +32,7 @@ CLAIMS = (REGIMES, BASELINE)
 
 def table(record: Record) -> pandas.DataFrame:
     """One row for every network, at the end of its training."""
-    ((_, rows),) = record.axes.items()
-    found = pandas.DataFrame(rows, columns=list(AXIS))
-    found["dataset"] = "D"
-    for name in (*phase_diagram.KEPT, "diverged"):
-        found[name] = record.arrays[name]
-    return found[list(COLUMNS)]
+    return record.table().assign(dataset="D")[list(COLUMNS)]
 
 
 def claims(record: Record) -> list[Claim]:

@@ -7,7 +7,7 @@ import pandas
 
 from ntkreg.claims import Claim
 from ntkreg.experiments import configs, practice, statistics
-from ntkreg.experiments.practice import ANNEALED, AXIS, FINAL, INITIAL, UNKNOWN
+from ntkreg.experiments.practice import ANNEALED, FINAL, INITIAL, UNKNOWN
 from ntkreg.experiments.practice_data import parsed
 from ntkreg.records import Record
 
@@ -38,10 +38,7 @@ def table(record: Record) -> pandas.DataFrame:
     residual: of the kernel's problem.
     """
     config = configs.restored(practice.Config, record)
-    ((_, rows),) = record.axes.items()
-    found = pandas.DataFrame(rows, columns=AXIS)
-    for name in (*practice.COLUMNS, "diverged"):
-        found[name] = record.arrays[name]
+    found = record.table()
     for name in ("gradient_norm", "residual"):
         found[name] = found[name].replace(UNKNOWN, np.nan)
     ends = practice.lam_paths(config)[:, -1]

@@ -62,17 +62,11 @@ def _levels(ax, law: str, predictor: str) -> None:
 
 def _exponents(ax, rows: pandas.DataFrame, law: str) -> None:
     """The n at which the error crosses the level against d, with fitted and predicted slopes."""
-    style.plain_ticks(ax.yaxis)  # before anything is drawn: perhaps nothing is
-    for predictor, power in POWERS.items():
-        found = scaling(rows, law, predictor)
-        if not found.dims:
-            continue
-        label = f"{_label(rows, predictor)}{style.power('d', found.slope)}"
-        look = style.METHODS[predictor]
-        style.with_ends(ax, found.dims, found.sizes, *found.intervals.T, label=label, **look)
-        style.guide(ax, found.dims, found.sizes[0], power)
-    ax.plot([], [], label="predicted: d¹ and d²", **style.PREDICTED)
-    style.at_sizes(ax, dims_of(rows), "dimension d")
+    lines = [
+        (_label(rows, name), style.METHODS[name], scaling(rows, law, name), power)
+        for name, power in POWERS.items()
+    ]
+    style.scalings(ax, lines, dims_of(rows))
     ax.set_ylabel(f"samples n at error {LAWS[law].level}")
     ax.set_title(f"{TITLES[law]}, sample complexity")
     style.legend(ax, above=0.35)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ntkreg._types import Array
 from ntkreg.experiments import configs, descents
-from ntkreg.experiments.width import parsed, samples_of
+from ntkreg.experiments.named_data import parsed, samples_of
 from ntkreg.records import Record
 from ntkreg.sweeps import Point
 
@@ -73,7 +73,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: minutes on two cores. full: one accelerator."""
+        """smoke: seconds. laptop: two minutes, thorough: three, on two cores. full: a GPU."""
         return cls(**configs.preset(PRESETS, name))
 
 
@@ -83,7 +83,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         num_seeds=3, learning_rate=5.0,
         num_steps=2000, wide_steps=600, num_looks=3, num_test=200,
     ),
-    "laptop": {},
+    "laptop": dict(num_seeds=12),
+    "thorough": {},
     "full": dict(
         sizes=(40, 80, 160, 320, 640), width=1024, lams=(0.0, 1e-4, 1e-3, 1e-2),
         wide_widths=(64, 256, 4096, 16384), num_steps=20_000, wide_steps=5000, num_test=10_000,

@@ -5,9 +5,8 @@ import dataclasses
 import pandas
 
 from ntkreg.claims import Claim
-from ntkreg.experiments import configs, descents, regularization, statistics
-from ntkreg.experiments.regularization import AXIS
-from ntkreg.experiments.width import parsed
+from ntkreg.experiments import configs, regularization, statistics
+from ntkreg.experiments.named_data import parsed
 from ntkreg.records import Record
 
 COLUMNS = (
@@ -41,19 +40,8 @@ CLAIMS = (*BETTER.values(), LEAVES)
 def table(record: Record) -> pandas.DataFrame:
     """One row for every network and look: "first fit", then "on the way", at last "end"."""
     config = configs.restored(regularization.Config, record)
-    ((_, rows), (_, seeds)) = record.axes.items()
-    looks = [FIT, *["on the way"] * (config.num_looks - 1), "end"]
-    parts = []
-    for number, row in enumerate(rows):
-        for position, (seed,) in enumerate(seeds):
-            part = pandas.DataFrame({"look": looks})
-            for name, value in zip(AXIS, row, strict=True):
-                part[name] = value
-            part["seed"], part["output_scale"] = seed, config.output_scale
-            for name in (*descents.COLUMNS, "diverged"):
-                part[name] = record.arrays[name][number, position]
-            parts.append(part)
-    found = pandas.concat(parts, ignore_index=True)
+    found = record.table(look=[FIT, *["on the way"] * (config.num_looks - 1), "end"])
+    found["output_scale"] = config.output_scale
     found["dim"], found["num_samples"] = zip(*(parsed(d).sizes for d in found.dataset), strict=True)
     found["dataset"] = [parsed(d).name for d in found.dataset]
     return found[list(COLUMNS)]

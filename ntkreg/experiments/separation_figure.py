@@ -3,7 +3,7 @@
 import matplotlib.figure
 import numpy as np
 
-from ntkreg.experiments import separation, style
+from ntkreg.experiments import separation, separation_claims, style
 from ntkreg.experiments.separation_cell import PLANE_EXTENT
 from ntkreg.records import Record
 
@@ -55,7 +55,7 @@ def _collapse(ax, record: Record, predictor: str) -> None:
         n, errors = separation.curve(record, predictor, dim, "test_error")
         if n.size:
             style.with_interval(ax, n / dim**power, errors, label=f"d = {dim}", **look)
-    ax.axhline(separation.LEVEL, **style.LEVEL)
+    ax.axhline(separation_claims.LEVEL, **style.LEVEL)
     style.plain_ticks(ax.xaxis)
     ax.set_ylim(-0.02, 0.56)
     ratio = "n/d" if power == 1 else "n/d²"
@@ -65,20 +65,11 @@ def _collapse(ax, record: Record, predictor: str) -> None:
 
 def _scalings(ax, record: Record) -> None:
     """The n at which the error crosses 25 % against d, with fitted and predicted slopes."""
-    style.plain_ticks(ax.yaxis)  # before anything is drawn: perhaps nothing is
-    for predictor in LOOKS:
-        found = separation.scaling(record, predictor)
-        if not found.dims:
-            continue
-        slope = style.power("d", found.slope)
-        label = f"{_label(predictor)}{slope}"
-        style.with_ends(
-            ax, found.dims, found.sizes, *found.intervals.T, label=label, **_look(predictor)
-        )
-        if predictor in POWERS:
-            style.guide(ax, found.dims, found.sizes[0], POWERS[predictor])
-    ax.plot([], [], label="predicted: d¹ and d²", **style.PREDICTED)
-    style.at_sizes(ax, record.identity["config"]["dims"], "dimension d")
+    lines = [
+        (_label(name), _look(name), separation_claims.scaling(record, name), POWERS.get(name))
+        for name in LOOKS
+    ]
+    style.scalings(ax, lines, record.identity["config"]["dims"])
     ax.set(ylabel="samples n at 25 % test error", title="sample complexity")
     style.legend(ax, above=0.85)
 

@@ -42,7 +42,13 @@ def resampled_means(
 
     Seeds are drawn anew for every entry, as where different sizes have independent samples; where
     a seed has the same samples in all entries (`paired`), once for all.
+
+    NaN for fewer than two seeds: all resamples of one are that seed itself, and an interval of
+    width zero would claim certainty where nothing is known of the spread. Whatever interval is made
+    of them is NaN too, and a claim that compares with it fails.
     """
+    if values.shape[-1] < 2:
+        return np.full((num_resamples, *values.shape[:-1]), np.nan)
     shape = (num_resamples, *values.shape)
     own = (num_resamples, *np.ones(values.ndim - 1, int), values.shape[-1]) if paired else shape
     drawn = np.broadcast_to(rng.integers(values.shape[-1], size=own), shape)
@@ -70,7 +76,8 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 def mean_interval(values: np.ndarray, num_resamples: int = 2000) -> tuple[float, float]:
     """The 95 % bootstrap interval of the mean of one number a seed; NaN where one is not finite.
 
-    A comparison with NaN is false: no claim holds by leaving out the runs that failed.
+    A comparison with NaN is false: no claim holds by leaving out the runs that failed, nor by one
+    seed, whose interval is NaN (`resampled_means`).
     """
     if not np.isfinite(values).all():
         return float("nan"), float("nan")
@@ -83,8 +90,10 @@ class Scaling:
 
     Attributes:
       dims: the dimensions in which it crosses.
-      sizes: the crossing in each, with its 95 % bootstrap interval (shape (dims, 2)).
+      sizes, intervals: the crossing in each, and its 95 % bootstrap interval (shape (dims, 2)).
       slope, slope_interval: of log size over log d; NaN with fewer than two dimensions.
+
+    Intervals are NaN where there is but one seed (`resampled_means`).
     """
 
     dims: list[int]

@@ -205,6 +205,23 @@ def guide(ax, x, start: float, exponent: float, label: str | None = None) -> Non
     ax.plot(x, start * (x / x[0]) ** exponent, label=label, **PREDICTED)
 
 
+def scalings(
+    ax, lines: Iterable[tuple[str, Look, statistics.Scaling, float | None]], dims: Iterable[int]
+) -> None:
+    """Crossings against d, each with its label, look, fitted power and the power predicted, if one
+    is; `dims` are the dimensions that were asked for."""
+    plain_ticks(ax.yaxis)  # before anything is drawn: perhaps nothing is
+    for label, look, found, predicted in lines:
+        if not found.dims:
+            continue
+        label = f"{label}{power('d', found.slope)}"
+        with_ends(ax, found.dims, found.sizes, *found.intervals.T, label=label, **look)
+        if predicted is not None:
+            guide(ax, found.dims, found.sizes[0], predicted)
+    ax.plot([], [], label="predicted: d¹ and d²", **PREDICTED)
+    at_sizes(ax, dims, "dimension d")
+
+
 # Axes ----------------------------------------------------------------------------------------
 
 

@@ -92,7 +92,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: some four minutes on two cores. full: many cores."""
+        """smoke: seconds. laptop: two minutes, thorough: three, on two cores. full: many cores."""
         return cls(**configs.preset(PRESETS, name))
 
 
@@ -101,7 +101,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         tasks=("classification", "regression"), dim=5, sizes=(40,), num_trials=2, width=32,
         lams=(1e-2, 1e-5), num_steps=500, learning_rate=0.01, num_test=500,
     ),
-    "laptop": {},
+    "laptop": dict(num_trials=10),
+    "thorough": {},
     "full": dict(
         sizes=(20, 40, 80, 160, 320, 640, 1280, 2560), num_trials=100, num_steps=10_000,
         num_test=20_000,

@@ -4,13 +4,14 @@ cross."""
 import matplotlib.figure
 import numpy as np
 
-from ntkreg.experiments import statistics, style, transition
+from ntkreg.experiments import statistics, style
+from ntkreg.experiments.transition_claims import ERROR, SHARE, crossing, curve
 from ntkreg.records import Record
 
 LINES = {
-    "optimal": ("certified", "planted network optimal on ½", transition.SHARE),
-    "local": ("linearised", "local condition holds on ½", transition.SHARE),
-    "test_error": ("network", "25 % test error", transition.ERROR),
+    "optimal": ("certified", "planted network optimal on ½", SHARE),
+    "local": ("linearised", "local condition holds on ½", SHARE),
+    "test_error": ("network", "25 % test error", ERROR),
 }
 
 
@@ -30,10 +31,10 @@ def _by_dim(record: Record, method: str):
 
 def _shares(ax, record: Record) -> None:
     for dim, look in _by_dim(record, "certified"):
-        n, found = transition.curve(record, dim, "optimal")
+        n, found = curve(record, dim, "optimal")
         ends = statistics.wilson(found.sum(-1), found.shape[-1])
         style.with_ends(ax, n / dim, found.mean(-1), *ends, label=f"d = {dim}", **look)
-    ax.axhline(transition.SHARE, **style.LEVEL)
+    ax.axhline(SHARE, **style.LEVEL)
     ax.set(xlabel="samples n/d", ylabel="share of samples", ylim=(-0.04, 1.04))
     ax.set_title("planted has the max margin")
     style.legend(ax, loc="upper left")
@@ -41,9 +42,9 @@ def _shares(ax, record: Record) -> None:
 
 def _errors(ax, record: Record) -> None:
     for dim, look in _by_dim(record, "network"):
-        n, errors = transition.curve(record, dim, "test_error")
+        n, errors = curve(record, dim, "test_error")
         style.with_interval(ax, n / dim, errors, label=f"d = {dim}", **look)
-    ax.axhline(transition.ERROR, **style.LEVEL)
+    ax.axhline(ERROR, **style.LEVEL)
     ax.set(xlabel="samples n/d", ylabel="test error", ylim=(-0.02, 0.56))
     ax.set_title("network, same samples")
     style.legend(ax, loc="upper right")
@@ -51,7 +52,7 @@ def _errors(ax, record: Record) -> None:
 
 def _crossings(ax, record: Record) -> None:
     for column, (method, label, level) in LINES.items():
-        found = transition.crossing(record, column, level)
+        found = crossing(record, column, level)
         if not found.dims:
             continue
         dims = np.array(found.dims)

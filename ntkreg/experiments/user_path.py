@@ -189,14 +189,7 @@ def table(record: Record) -> pandas.DataFrame:
     residual, empty at the zero network; converged: whether it is below 0.001, so that the optimizer
     has done its work.
     """
-    ((_, rows),) = record.axes.items()
-    lams = np.asarray(record.identity["config"]["lams"])
-    long = pandas.DataFrame({
-        "seed": np.repeat([seed for _, seed in rows], len(lams)), "lam": np.tile(lams, len(rows))
-    })  # fmt: skip
-    for name, array in record.arrays.items():
-        if array.shape[1:] == lams.shape:
-            long[name] = np.where(np.isposinf(array), np.nan, array).reshape(-1)
+    long = record.table(lam=record.identity["config"]["lams"]).replace(np.inf, np.nan)
     long["stationarity"] = np.exp(np.minimum(long.log_residual, 700.0))
     long["converged"] = long.stationarity < CONVERGED
     return long.reindex(columns=[*COLUMNS])

@@ -8,6 +8,7 @@ import pandas
 from ntkreg import bounds, closed_forms
 from ntkreg.claims import Claim
 from ntkreg.experiments import configs, statistics, width
+from ntkreg.experiments.named_data import parsed
 from ntkreg.experiments.width import AXIS, UNKNOWN
 from ntkreg.records import Record
 from ntkreg.stationarity import CONVERGED
@@ -49,7 +50,7 @@ def table(record: Record) -> pandas.DataFrame:
     ((_, rows),) = record.axes.items()
     parts = []
     for number, row in enumerate(rows):
-        source = width.parsed(row[0])
+        source = parsed(row[0])
         lams = width.lams_of(config, source)
         part = pandas.DataFrame({"lam": lams})
         for name, value in zip(AXIS, row, strict=True):
@@ -100,7 +101,7 @@ def width_claim(rows: pandas.DataFrame) -> Claim:
         return WIDTH
     values = best.to_numpy()
     falls = (values[:, :-1] - values[:, 1:]).max()
-    largest = [width.parsed(dataset).num_samples for dataset, _ in best.index]
+    largest = [parsed(dataset).num_samples for dataset, _ in best.index]
     wide = values[np.array(best.columns)[None] > np.array(largest)[:, None]]
     off = np.abs(1 - wide).max() if wide.size else np.nan
     above = int((values > 1 + 1e-6).sum())
@@ -159,9 +160,9 @@ def bound_claim(rows: pandas.DataFrame) -> Claim:
         return BOUND
     told = rows[rows.bound.notna()]
     broken, telling = int((told.test_error > told.bound).sum()), int((told.bound < 1).sum())
-    sizes = last.dataset.map(lambda name: width.parsed(name).num_samples)
+    sizes = last.dataset.map(lambda name: parsed(name).num_samples)
     means = last[last.normalized_margin > 0].groupby([last.depth, sizes]).bound.mean().unstack()
-    wide = means.loc[:, means.columns >= 8 * width.parsed(last.dataset.iloc[0]).sizes[0]]
+    wide = means.loc[:, means.columns >= 8 * parsed(last.dataset.iloc[0]).sizes[0]]
     if wide.shape[1] < 2 and not broken:
         return BOUND
     slopes = np.array([statistics.log_slope(list(wide.columns), row) for row in wide.to_numpy()])

@@ -4,7 +4,8 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments import style, width
+from ntkreg.experiments import style
+from ntkreg.experiments.named_data import parsed
 from ntkreg.experiments.width_claims import at_last_lam, best_margins, table
 from ntkreg.records import Record
 
@@ -31,7 +32,7 @@ def _margins(ax, rows: pandas.DataFrame) -> None:
         style.with_ends(
             ax, part.columns, part.median(), part.min(), part.max(), label=label, **look
         )
-        n = width.parsed(dataset).num_samples
+        n = parsed(dataset).num_samples
         ax.axvline(n + 1, **style.LEVEL | dict(color=look["color"]))
     ax.axhline(1.0, label="certified, any width", **style.CERTIFIED)
     ax.plot([], [], label="n + 1", **style.LEVEL)
@@ -43,7 +44,7 @@ def _margins(ax, rows: pandas.DataFrame) -> None:
 
 def _bound(ax, rows: pandas.DataFrame) -> None:
     last = at_last_lam(rows, "D:")
-    last = last.assign(n=[width.parsed(name).num_samples for name in last.dataset])
+    last = last.assign(n=[parsed(name).num_samples for name in last.dataset])
     by_depth = dict(list(last.groupby("depth")))
     for depth, look in style.ordinal(by_depth, style.METHODS["network"]["color"]).items():
         part = by_depth[depth]
