@@ -242,7 +242,7 @@ def test_a_device_too_small_is_told_before_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "memory_available", lambda: 2**30)
     with pytest.raises(
         ValueError,
-        match=r"ntk_svm, dim=320, num_rows=81920 needs .* GiB are missing; of .* fit, up to",
+        match=r"ntk_svm, dim=160, num_rows=20480 needs .* GiB are missing; of .* fit, up to",
     ):
         separation.run(Config.preset("full"), tmp_path / "record")
     assert not (tmp_path / "record").exists()

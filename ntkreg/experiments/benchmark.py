@@ -84,11 +84,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {},
     "full": dict(
         num_samples=(400,),
-        num_lams=(32, 1024),
+        widths=(100,),
+        num_lams=(1024,),
         operations=2e12,
         most_operations=1e14,
         num_repeats=3,
-        gram_samples=(4000, 12_000),
+        gram_samples=(4000,),
     ),
 }
 
