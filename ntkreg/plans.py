@@ -5,7 +5,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -58,23 +58,9 @@ def plan(
     points = {shape: [cells[lane] for lane in lanes] for shape, lanes in groups.items()}
     most = {shape: math.ceil(len(p) / programs.num_devices) for shape, p in points.items()}
     places = num_workers * programs.num_devices
-    open_shapes = [s for s, p in points.items() if batch_size is not None or len(p) > places]
-    progress(len(groups) - len(open_shapes))
-
-    def compile_first(shape: tuple) -> tuple[int, float]:
-        begun = time.perf_counter()
-        if batch_size is None and not _on_cpu():
-            size = _filled(programs, points[shape], most[shape], num_workers)
-        else:
-            size = min(batch_size or 1, most[shape])
-            timing.prepared(programs, points[shape], size)
-        progress(1)
-        return size, time.perf_counter() - begun
-
-    # An accelerator's programs are compiled by the host's cores, which have nothing else to do.
-    num_compiling = num_workers if _on_cpu() else os.cpu_count()
-    with concurrent.futures.ThreadPoolExecutor(num_compiling) as pool:
-        compiled = dict(zip(open_shapes, pool.map(compile_first, open_shapes), strict=True))
+    asked = {s: p for s, p in points.items() if batch_size is not None or len(p) > places}
+    progress(len(groups) - len(asked))
+    compiled = _compiled(programs, asked, most, batch_size, num_workers, progress)
     found = []
     for shape, lanes in groups.items():  # one after the other: timing wants the machine for itself
         if shape not in compiled:
@@ -103,6 +89,31 @@ def plan(
 
 def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
+
+
+def _compiled(
+    programs: Programs,
+    points: Mapping[tuple, Sequence[Point]],
+    most: Mapping[tuple, int],
+    batch_size: int | None,
+    num_workers: int,
+    progress: Callable[[int], Any],
+) -> dict[tuple, tuple[int, float]]:
+    """For each shape the size of batches that it was compiled for, and the seconds it took."""
+
+    def first(shape: tuple) -> tuple[int, float]:
+        begun = time.perf_counter()
+        if batch_size is None and not _on_cpu():
+            size = _filled(programs, points[shape], most[shape], num_workers)
+        else:
+            size = min(batch_size or 1, most[shape])
+            timing.prepared(programs, points[shape], size)
+        progress(1)
+        return size, time.perf_counter() - begun
+
+    # An accelerator's programs are compiled by the host's cores, which have nothing else to do.
+    with concurrent.futures.ThreadPoolExecutor(num_workers if _on_cpu() else None) as pool:
+        return dict(zip(points, pool.map(first, points), strict=True))
 
 
 def _grown(

@@ -1,4 +1,7 @@
-"""float64 for every test, and hypothesis that draws the same examples each time."""
+"""float64 and whole float32 products for every test, and hypothesis that draws the same each time.
+
+On a GPU products of float32 matrices are TF32 otherwise, and no tolerance here would hold.
+"""
 
 import importlib
 import os
@@ -8,6 +11,7 @@ import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_default_matmul_precision", "highest")
 
 hypothesis.settings.register_profile(
     "ntkreg", deadline=None, max_examples=10, derandomize=True, database=None

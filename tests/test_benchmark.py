@@ -141,6 +141,11 @@ def test_the_claim_on_accelerators_holds_where_all_three_are_reached():
         assert benchmark_claims.claim(engine_rows(**broken)).status == "fails"
 
 
+def test_a_roofline_that_the_sweep_outruns_was_not_measured_and_proves_nothing():
+    found = benchmark_claims.claim(engine_rows(gflops=3000.0))
+    assert found.status == "fails" and "unknown share of the roofline" in found.measured
+
+
 def test_the_claim_on_accelerators_is_not_run_without_its_size_or_pytorch():
     rows = engine_rows()
     assert benchmark_claims.claim([r for r in rows if r["contender"] != "torch_compiled"]) == (

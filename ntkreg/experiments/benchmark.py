@@ -37,6 +37,7 @@ class Config:
       contenders: any of contenders.CONTENDERS; those of PyTorch only where it is installed.
       num_repeats: interleaved repeats of every size, after one that is not counted.
       gram_samples: sizes of Gram matrices and hard-margin SVMs, with dim gram_dim, float32.
+      peak_size: of the matrices whose product and copy tell what the machine can do at most.
     """
 
     num_samples: tuple[int, ...] = (100, 400, 4000)
@@ -50,10 +51,13 @@ class Config:
     num_repeats: int = 5
     gram_samples: tuple[int, ...] = (1000, 4000)
     gram_dim: int = 80
+    peak_size: int = 8192
 
     def __post_init__(self):
         check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
-        for name in ("num_samples", "widths", "num_lams", "extra", "gram_samples", "num_repeats"):
+        for name in ("num_samples", "widths", "num_lams", "extra", "gram_samples"):
+            check(name, lambda v: v >= 1, "at least 1")
+        for name in ("num_repeats", "peak_size"):
             check(name, lambda v: v >= 1, "at least 1")
         for name in ("dim", "gram_dim"):
             check(name, lambda d: d >= 3, "at least 3")
@@ -80,6 +84,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         num_repeats=2,
         gram_samples=(50,),
         gram_dim=10,
+        peak_size=64,
     ),
     "laptop": {},
     "full": dict(
@@ -134,6 +139,7 @@ def run(config: Config) -> list[dict[str, Any]]:
             for task in kernel_contenders.TASKS.values():
                 rows += task(num_samples, config.gram_dim, config.num_repeats)
             bar.update()
+        rows += kernel_contenders.peaks(config.peak_size, config.num_repeats)
     return rows
 
 

@@ -29,11 +29,14 @@ def claim(rows: Sequence[dict[str, Any]]) -> Claim:
     if not {"loop", "torch_compiled"} <= set(ratios):
         return ENGINE
     share = roof_share(rows)
-    good = ratios["loop"] >= LOOP and ratios["torch_compiled"] >= TORCH and share >= ROOF
+    good = ratios["loop"] >= LOOP and ratios["torch_compiled"] >= TORCH and ROOF <= share <= 1
+    roof = f"{share:.0%} of the roofline"
+    if share > 1:
+        roof = "an unknown share of the roofline, whose measurement it outruns"
     return dataclasses.replace(
         ENGINE,
         measured=f"{ratios['loop']:.1f} times the loop, {ratios['torch_compiled']:.1f} times "
-        f"torch.compile(vmap), {share:.0%} of the roofline",
+        f"torch.compile(vmap), {roof}",
         interval="medians of interleaved repeats",
         status="holds" if good else "fails",
     )

@@ -120,11 +120,15 @@ def _training_lines(config: Config) -> Iterator[tuple]:
         "dim": config.dims,
         "num_lams": config.num_lams,
     }
+
+    @functools.cache  # the base is on every axis
+    def compiled(work: Work) -> tuple[Callable[[], np.ndarray], int]:
+        given = contenders.problem(work)
+        return contenders.sweep(given), _held(given)
+
     for axis, sizes in axes.items():
-        works = {size: base._replace(**{axis: size}) for size in sorted(sizes)}
-        problems = {size: contenders.problem(work) for size, work in works.items()}
-        runs = {size: contenders.sweep(given) for size, given in problems.items()}
-        held = {size: _held(given) for size, given in problems.items()}
+        found = {size: compiled(base._replace(**{axis: size})) for size in sorted(sizes)}
+        runs, held = ({size: pair[i] for size, pair in found.items()} for i in range(2))
         yield "training step", axis, runs, held
     yield _parallel_line(contenders.problem(base))
 

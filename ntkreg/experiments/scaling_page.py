@@ -1,5 +1,6 @@
 """The page on scaling: measured growth, what larger machines would do, where it breaks first."""
 
+import dataclasses
 import json
 import pathlib
 from typing import NamedTuple
@@ -76,10 +77,24 @@ def page(results: pathlib.Path) -> str:
     parts = [HEAD, *(_device(path.parent) for path in folders)]
     if not any("cpu" not in path.parent.name for path in folders):
         parts += ["## An accelerator, several devices", f"not run: `{FULL}`"]
-    config = separation.Config.preset("full")
+    config = dataclasses.replace(separation.Config.preset("full"), **LARGE)
     num_shapes = len({row[:2] + row[3:] for row in separation.cells(config)})
     told = dict(table=_markdown(projections(config)), num_shapes=num_shapes, efficiency=EFFICIENCY)
-    return "\n\n".join([*parts, TAIL.format(**told)]) + "\n"
+    return "\n\n".join([*parts, TAIL.format(measured=_measured(results), **told)]) + "\n"
+
+
+def _measured(results: pathlib.Path) -> str:
+    """What the separation's `full` preset took where it has been run, beside its projection."""
+    path = results / "separation" / "full" / "run.json"
+    if not path.exists():
+        return f"The preset itself has not been run: `{PRESET}`."
+    run = json.loads(path.read_text())
+    hours = projections(separation.Config.preset("full")).set_index("card")["one card, hours"]
+    return (
+        f"The preset itself (to d = 160) took {run['seconds']:.0f} s on {run['hardware']},\n"
+        f"most of it to compile; projected are {3600 * hours.iloc[0]:.0f} s on one "
+        f"{hours.index[0]} for the rest."
+    )
 
 
 def _markdown(table: pandas.DataFrame) -> str:
@@ -132,6 +147,9 @@ def _traffic(rows: list[dict]) -> str:
 
 
 FULL = "uv run launch/scaling.py --preset=full"
+PRESET = "uv run launch/separation.py --preset=full"
+# What is projected: the preset's Config with these sizes in place of its own.
+LARGE = dict(dims=(10, 20, 40, 80, 160, 400, 800, 1600), max_ntk_samples=128_000)
 HEAD = """# Scaling
 
 Written by `uv run launch/scaling.py`. Each size is varied alone, the others stay at their base.
@@ -146,11 +164,14 @@ takes some more products as n grows."""
 
 TAIL = """## What larger machines would do
 
-Projected for the separation's `full` preset, compilation left out: matrix products and the traffic
-of n × width and n × n arrays, at {efficiency:.0%} of the card's data sheet, whichever takes longer.
-The plain path of training is meant, which writes its activations to memory.
+Projected, not measured, for the separation's `full` preset with the network to d = 1600, the NTK to
+d = 400, compilation left out: matrix products and the traffic of n × width and n × n arrays, at
+{efficiency:.0%} of the card's data sheet, whichever takes longer. The plain path of training is
+meant, which writes its activations to memory.
 
 {table}
+
+{measured}
 
 Cells exchange nothing. Eight cards take an eighth of the time as long as there are eight cells
 left, and the longest cell bounds what more can do. A hundred hosts are the same with one more cost:

@@ -56,10 +56,12 @@ def _collapse(ax, record: Record, predictor: str) -> None:
         if n.size:
             style.with_interval(ax, n / dim**power, errors, label=f"d = {dim}", **look)
     ax.axhline(separation_claims.LEVEL, **style.LEVEL)
-    style.plain_ticks(ax.xaxis)
-    ax.set_ylim(-0.02, 0.56)
-    ratio = "n/d" if power == 1 else "n/d²"
-    ax.set(xlabel=f"samples {ratio}", ylabel="test error", title=_label(predictor))
+    if power == 1:
+        style.at_sizes(ax, record.identity["config"]["sizes_over_d"], "samples n/d")
+    else:
+        style.plain_ticks(ax.xaxis)
+        ax.set_xlabel("samples n/d²")
+    ax.set(ylim=(-0.02, 0.56), ylabel="test error", title=_label(predictor))
     style.legend(ax, loc="upper right" if power == 1 else "lower left")
 
 

@@ -229,6 +229,8 @@ def at_sizes(ax, sizes: Iterable[float], label: str) -> None:
     """A logarithmic axis whose ticks are these sizes, in plain numbers where there is room."""
     sizes = sorted(sizes)
     ax.set(xscale="log", xlabel=label)
+    if len(sizes) == 1:
+        ax.set_xlim(sizes[0] / 2, 2 * sizes[0])
     inches = ax.figure.get_figwidth() * ax.get_position().width
     ax.set_xticks(sizes, _with_room(sizes, letter=0.055 / inches))
     ax.xaxis.minorticks_off()
