@@ -75,6 +75,15 @@ def test_the_page_tells_what_ran_and_what_did_not(tmp_path):
     assert "not run" not in scaling_page.page(tmp_path)
 
 
+def test_the_page_sets_what_was_measured_beside_the_projection(tmp_path):
+    assert "has not been run" in scaling_page.page(tmp_path)
+    folder = tmp_path / "separation" / "full"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"hardware": "1 × card", "seconds": 123.4}')
+    page = scaling_page.page(tmp_path)
+    assert "took 123 s on 1 × card" in page and "has not been run" not in page
+
+
 def test_a_cell_takes_the_slower_of_arithmetic_and_memory():
     card = scaling_page.Card("", flops=100.0, bandwidth=10.0, memory=1.0)
     assert scaling_page.seconds_on(card, scaling_page.Amount(1000.0, 10.0)) == 20.0

@@ -169,7 +169,8 @@ def success_claim(rows: pandas.DataFrame) -> Claim:
     slopes = exponents(found)
     words = []
     for (lam, optimizer), ones in _grouped(found).items():
-        at = ", ".join(f"{one.width:.0f}" if np.isfinite(one.width) else "none" for one in ones)
+        widest = f"above {rows[rows.optimizer == optimizer].width.max()}"
+        at = ", ".join(f"{one.width:.0f}" if np.isfinite(one.width) else widest for one in ones)
         sizes = ", ".join(str(one.num_samples) for one in ones)
         neurons = ", ".join(f"{one.neurons:.0f}" for one in ones)
         slope, ends = slopes.get((lam, optimizer, 0.0), (np.nan, (np.nan, np.nan)))
