@@ -112,7 +112,11 @@ def _stripped(source: str) -> str:
 
 
 def _own_text(function: Any) -> str:
+    code = getattr(function, "__code__", None)
     try:
+        # Python 3.13 takes the text of `python -c` for that of any code that came from no file.
+        if code is not None and code.co_filename == "<string>":
+            raise OSError
         return inspect.getsource(function)
     except (OSError, TypeError, SyntaxError, tokenize.TokenError):  # its lines are no Python
         code = function.__code__

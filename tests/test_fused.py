@@ -174,7 +174,7 @@ def test_auto_lowers_to_triton_for_cuda_and_to_xla_for_a_cpu(lanes, monkeypatch)
     try:
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
     except RuntimeError as error:
-        if "compilation handler" not in str(error):
+        if not re.search("compilation handler|No supported GPU devices", str(error)):
             raise
         pytest.skip("this JAX compiles Triton kernels as it lowers, with CUDA's plugin alone")
     assert sum("custom_call" in line and "triton" in line for line in text.splitlines()) == 2

@@ -103,8 +103,10 @@ def test_with_the_max_margins_weights_the_error_falls_like_the_squared_radius(ke
     known, lams = exact_margin(*key), np.array([1e-12, 1e-16, 1e-24, 1e-32, 1e-64])
     law = predicted(np.log(lams), known.lower, known.dual, key[1]).normalized_margin
     margins, radii = np.array([minimizer(key, lam)[:2] for lam in lams]).T
-    slope = np.polyfit(np.log(radii), np.log(np.abs(law - margins)), 1)[0]
-    assert -2.15 < slope < -1.85
+    # Minimizers are known to 1e-6 of the margin: smaller errors are theirs and not the law's.
+    seen = np.abs(law - margins) > 1e-6 * known.lower
+    slope = np.polyfit(np.log(radii[seen]), np.log(np.abs(law - margins)[seen]), 1)[0]
+    assert seen.sum() >= 3 and -2.15 < slope < -1.85
     # Of first order: without its correction the law would be off by 1/R.
     slope = np.polyfit(np.log(radii), np.log(known.lower - margins), 1)[0]
     assert -1.05 < slope < -0.95

@@ -185,8 +185,9 @@ def _certified(config: Config):
 
 def _shapes(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     along, grid = (len(config.lams),), GRID.shape
-    shapes = dict.fromkeys(ALONG, along) | dict.fromkeys(MARGINS, ())
-    shapes |= {"functions": (*along, *grid)} | dict.fromkeys(LIMITS, grid)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(ALONG, along)
+    shapes |= dict.fromkeys(MARGINS, ())
+    shapes |= {"functions": (*along, *grid), **dict.fromkeys(LIMITS, grid)}
     return {name: jax.ShapeDtypeStruct(shape, jnp.float64) for name, shape in shapes.items()}
 
 

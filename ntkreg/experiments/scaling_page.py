@@ -77,7 +77,9 @@ def page(results: pathlib.Path) -> str:
     parts = [HEAD, *(_device(path.parent) for path in folders)]
     if not any("cpu" not in path.parent.name for path in folders):
         parts += ["## An accelerator, several devices", f"not run: `{FULL}`"]
-    config = dataclasses.replace(separation.Config.preset("full"), **LARGE)
+    config = dataclasses.replace(
+        separation.Config.preset("full"), dims=LARGE_DIMS, max_ntk_samples=LARGE_SAMPLES
+    )
     num_shapes = len({row[:2] + row[3:] for row in separation.cells(config)})
     told = dict(table=_markdown(projections(config)), num_shapes=num_shapes, efficiency=EFFICIENCY)
     return "\n\n".join([*parts, TAIL.format(measured=_measured(results), **told)]) + "\n"
@@ -148,8 +150,8 @@ def _traffic(rows: list[dict]) -> str:
 
 FULL = "uv run launch/scaling.py --preset=full"
 PRESET = "uv run launch/separation.py --preset=full"
-# What is projected: the preset's Config with these sizes in place of its own.
-LARGE = dict(dims=(10, 20, 40, 80, 160, 400, 800, 1600), max_ntk_samples=128_000)
+# What is projected: the preset with these sizes in place of its own.
+LARGE_DIMS, LARGE_SAMPLES = (10, 20, 40, 80, 160, 400, 800, 1600), 128_000
 HEAD = """# Scaling
 
 Written by `uv run launch/scaling.py`. Each size is varied alone, the others stay at their base.
