@@ -155,7 +155,9 @@ def test_no_network_is_above_its_reference_and_none_below_the_certified_minimum(
     certified = exact[exact.start == "certified"]
     assert (certified.optimality_gap < 1e-6).all() and certified.converged.all()
     small = certified[certified.lam < 1e-3]
-    np.testing.assert_allclose(small.self_predicted, small.normalized_margin, rtol=2e-6)
+    # A network within 1 + gap of the minimum has a margin within O(√gap) of the minimizer's.
+    bound = np.maximum(2e-6, 0.1 * np.sqrt(small.optimality_gap.clip(lower=0)))
+    assert (np.abs(small.self_predicted / small.normalized_margin - 1) < bound).all()
     closed = rows[rows.reference_kind.isin(["closed form", "best known"])]
     assert len(closed) == 20 and (closed.ratio <= 1 + 1e-9).all()
     assert (best_of_seeds(closed).ratio > 0.95).all()
