@@ -91,11 +91,12 @@ def _measured(results: pathlib.Path) -> str:
     if not path.exists():
         return f"The preset itself has not been run: `{PRESET}`."
     run = json.loads(path.read_text())
-    hours = projections(separation.Config.preset("full")).set_index("card")["one card, hours"]
+    config = separation.Config.preset("full")
+    hours = projections(config).set_index("card")["one card, hours"]
     return (
-        f"The preset itself (to d = 160) took {run['seconds']:.0f} s on {run['hardware']},\n"
-        f"most of it to compile; projected are {3600 * hours.iloc[0]:.0f} s on one "
-        f"{hours.index[0]} for the rest."
+        f"The preset itself (to d = {max(config.dims)}) took {run['seconds']:.0f} s on "
+        f"{run['hardware']},\ncompilation in it; projected without are {3600 * hours.iloc[0]:.0f} s "
+        f"on one {hours.index[0]}."
     )
 
 
