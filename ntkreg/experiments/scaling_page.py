@@ -93,10 +93,11 @@ def _measured(results: pathlib.Path) -> str:
     run = json.loads(path.read_text())
     config = separation.Config.preset("full")
     hours = projections(config).set_index("card")["one card, hours"]
+    seconds = 3600 * hours.iloc[0]
     return (
         f"The preset itself (to d = {max(config.dims)}) took {run['seconds']:.0f} s on "
-        f"{run['hardware']},\ncompilation in it; projected without are {3600 * hours.iloc[0]:.0f} s "
-        f"on one {hours.index[0]}."
+        f"{run['hardware']},\ncompilation in it; projected without are {seconds:.0f} s on one "
+        f"{hours.index[0]}."
     )
 
 
