@@ -2,8 +2,9 @@
 
 The chain, in which every module knows only those before it:
 
-    data -> image_data -> networks -> flax_networks       what is learned,
-         -> convolutional -> fused                        from images, or in less memory traffic,
+    draws -> data -> image_data                           what is learned from,
+         -> networks -> flax_networks                     by what,
+         -> convolutional -> fused                        for images, or in less memory traffic,
          -> kernels -> gram_operators                     and by which kernel, at any size
          -> kernel_machines -> l1_machines                what that kernel learns
          -> objectives -> kernel_regime                   and when training is that kernel's

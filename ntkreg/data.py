@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkreg import draws
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Bool, Float, PRNGKey, Shaped
 
@@ -38,7 +39,7 @@ def noisy_xor(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     if dim < 3:
         raise ValueError(f"dim must be at least 3 (two of signal, one of noise), got {dim}")
-    signs = jax.random.rademacher(key, (num_samples, dim), float)
+    signs = draws.rademacher(key, (num_samples, dim))
     y, sign, noise = signs[:, 0], signs[:, 1], signs[:, 2:]
     signal = jnp.stack([jnp.where(y > 0, sign, 0.0), jnp.where(y > 0, 0.0, sign)], axis=1)
     return Dataset(jnp.concatenate([signal, noise], axis=1), y)
@@ -71,8 +72,8 @@ def random_labels(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
     if dim < 1:
         raise ValueError(f"dim must be at least 1, got {dim}")
     x_key, y_key = jax.random.split(key)
-    y = jax.random.rademacher(y_key, (num_samples,), float)
-    return Dataset(jax.random.normal(x_key, (num_samples, dim)), y.at[0].set(-y[1]))
+    y = draws.rademacher(y_key, (num_samples,))
+    return Dataset(draws.normal(x_key, (num_samples, dim)), y.at[0].set(-y[1]))
 
 
 def halfspace(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
@@ -98,8 +99,8 @@ def gaussian_parity(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
     """
     _check_sizes(num_samples, dim, least_dim=2)
     sign_key, noise_key = jax.random.split(key)
-    signs = jax.random.rademacher(sign_key, (num_samples, 2), float)
-    noise = jax.random.normal(noise_key, (num_samples, dim - 2))
+    signs = draws.rademacher(sign_key, (num_samples, 2))
+    noise = draws.normal(noise_key, (num_samples, dim - 2))
     return Dataset(jnp.concatenate([signs, noise], axis=1), signs[:, 0] * signs[:, 1])
 
 
@@ -112,7 +113,7 @@ def relu_feature(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
       ValueError: for num_samples < 1 or dim < 1.
     """
     _check_sizes(num_samples, dim)
-    drawn = jax.random.normal(key, (num_samples + 1, dim))  # one draw: half the time to compile
+    drawn = draws.normal(key, (num_samples + 1, dim))  # one draw: half the time to compile
     direction, x = drawn[0] / jnp.linalg.norm(drawn[0]), drawn[1:]
     return Dataset(x, jnp.maximum(x @ direction, 0.0))
 
@@ -147,7 +148,7 @@ def teacher(
     _check_sizes(num_samples, dim)
     if not least_margin >= 0:
         raise ValueError(f"least_margin must be at least 0, got {least_margin}")
-    x = jax.random.normal(key, (2 * num_samples, dim))
+    x = draws.normal(key, (2 * num_samples, dim))
     values = function(x)
     order = jnp.argsort(jnp.abs(values) < least_margin, stable=True)[:num_samples]
     return Dataset(x[order], jnp.where(values[order] > 0, 1.0, -1.0).astype(x.dtype))

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import mean_field
+from ntkreg import draws, mean_field
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Float, Int, PRNGKey, Scalar
 from ntkreg.data import Dataset, check_dataset
@@ -135,7 +135,7 @@ def step(flow: Flow, data: Dataset, knobs: Knobs, state: FlowState) -> FlowState
     key = jax.random.fold_in(state.key, state.step)
     if flow.noise == "langevin":
         size = jnp.sqrt(2 * knobs.step_size * sigma)
-        add = lambda p: p + size * jax.random.normal(key, p.shape, p.dtype)
+        add = lambda p: p + size * draws.normal(key, p.shape, p.dtype)
         particles, clocks = jax.lax.cond(sigma > 0, add, lambda p: p, particles), state.clocks
     else:
         clocks = state.clocks + jnp.log1p(-knobs.step_size * sigma)

@@ -89,7 +89,7 @@ class Programs:
             program(prepare, point),
             program(advance, *lanes, steps, donated=(2,), shared=(3,)),
             program(finish, *lanes),
-            program(lift(_merged), mask, lanes, lanes) if total > 1 else _second,
+            _when_called(program, lift(_merged), mask, lanes, lanes) if total > 1 else _second,
         )
 
     def _on_lanes(
@@ -181,6 +181,12 @@ def has_nan(state: PyTree) -> Bool[Array, ""]:
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(state)]
     marks = [jnp.any(jnp.isnan(a)) for a in leaves if jnp.issubdtype(a.dtype, jnp.inexact)]
     return jnp.any(jnp.stack(marks)) if marks else jnp.asarray(False)
+
+
+def _when_called(program: Callable, *args) -> Callable:
+    """What program(*args) gives, not made before it is called: few sweeps refill their lanes."""
+    made = functools.cache(lambda: program(*args))
+    return lambda *rest: made()(*rest)
 
 
 def _merged(is_new: Array, new: PyTree, old: PyTree) -> PyTree:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from ntkreg import gram_checks, trainers
 from ntkreg._types import Array, Bool, Float, Int, Params, PRNGKey, PyTree, Scalar, Scalars
@@ -71,12 +72,9 @@ class PathState(NamedTuple):
 
 def init(path: Path, knobs: Knobs, params: Params, warm: bool | Array = True) -> PathState:
     """The state before the first step."""
-    num_lams = knobs.log_lams.shape[0]
-    ends = jax.tree.map(lambda p: jnp.broadcast_to(p, (num_lams, *p.shape)), params)
-    train = trainers.init(path.trainer, params)
-    return PathState(
-        train, _unfinished(params), jnp.int32(0), jnp.asarray(warm, bool), params, ends
-    )
+    ends = jax.tree.map(lambda p: jnp.broadcast_to(p, (*knobs.log_lams.shape, *p.shape)), params)
+    train, warm = trainers.init(path.trainer, params), jnp.asarray(warm, bool)
+    return PathState(train, _unfinished(params), jnp.int32(0), warm, params, ends)
 
 
 def steps_at_each_lam(path: Path) -> int:
@@ -125,9 +123,8 @@ def _within_one_lam(
     step = jnp.maximum(state.step, begin + jnp.where(trained, path.trainer.num_steps, train.step))
     state = state._replace(train=train, step=step)
     value, until = _log_objective(path.trainer, data, here.log_lams[0]), jnp.minimum(last, end)
-    state = jax.lax.while_loop(
-        lambda s: trained & (s.step < until), lambda s: _finishing(value, s), state
-    )
+    unfinished = lambda s: trained & (s.step < until)
+    state = jax.lax.while_loop(unfinished, lambda s: _finishing(value, s), state)
     following = jnp.minimum(part + 1, knobs.log_lams.shape[0] - 1)
     return jax.lax.cond(
         state.step == end,
@@ -148,19 +145,22 @@ def _finisher() -> optax.GradientTransformationExtraArgs:
 
 def _unfinished(params: Params) -> PyTree:
     """L-BFGS before its first step, in types that its steps keep: weak ones compile twice."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), _finisher().init(params))
+    flat, _ = ravel_pytree(params)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), _finisher().init(flat))
 
 
 def _finishing(value, state: PathState) -> PathState:
-    """One step of L-BFGS, its length by Wolfe's conditions; none where they lead upwards."""
-    params = state.train.params
-    now, slope = jax.value_and_grad(value)(params)
-    updates, finish = _finisher().update(
-        slope, state.finish, params, value=now, grad=slope, value_fn=value
-    )
-    moved = optax.apply_updates(params, updates)
-    better = value(moved) <= now  # on a kink the line search may end anywhere
-    params = jax.tree.map(lambda new, old: jnp.where(better, new, old), moved, params)
+    """One step of L-BFGS, its length by Wolfe's conditions; none where they lead upwards.
+
+    It runs on one long vector: for every layer more it would be as long again to compile.
+    """
+    flat, unravel = ravel_pytree(state.train.params)
+    value_of = lambda p: value(unravel(p))
+    now, slope = jax.value_and_grad(value_of)(flat)
+    known = dict(value=now, grad=slope, value_fn=value_of)
+    updates, finish = _finisher().update(slope, state.finish, flat, **known)
+    better = optax.tree.get(finish, "value") <= now  # on a kink the search may end anywhere
+    params = unravel(jnp.where(better, flat + updates, flat))
     train = state.train._replace(params=params)
     return state._replace(train=train, finish=finish, step=state.step + 1)
 
@@ -195,12 +195,13 @@ def stretched_to(trainer: Trainer, data: Dataset, log_lam: Scalar, params: Param
         log_loss = jax.nn.logsumexp(logs) - jnp.log(logs.shape[0])
         return jnp.logaddexp(log_loss, log_lam + trainer.power * (log_scale + log_norm))
 
-    centre, reach = jnp.zeros((), log_norm.dtype), RAY_REACH
-    for _ in range(RAY_ROUNDS):
+    def narrowed(round, centre: Float[Array, ""]) -> Float[Array, ""]:
+        reach = RAY_REACH * (4.0 / RAY_POINTS) ** round.astype(log_norm.dtype)
         tried = centre + reach * jnp.linspace(-1.0, 1.0, RAY_POINTS, dtype=log_norm.dtype)
         tried = jnp.clip(tried, -RAY_REACH, RAY_REACH)
-        centre = tried[jnp.argmin(jax.vmap(value)(tried))]
-        reach *= 4.0 / RAY_POINTS
+        return tried[jnp.argmin(jax.vmap(value)(tried))]
+
+    centre = jax.lax.fori_loop(0, RAY_ROUNDS, narrowed, jnp.zeros((), log_norm.dtype))
     return optax.tree.scale(jnp.exp(centre), params)
 
 

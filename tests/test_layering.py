@@ -10,6 +10,7 @@ from ntkreg import sources
 ROOMS = (
     "_types",
     "_compat",
+    "draws",
     "data",
     "image_data",
     "networks",

@@ -55,11 +55,22 @@ def compilations(monkeypatch):
     return compiled
 
 
-@pytest.mark.parametrize(("batch_size", "stages"), [(1, 3), (4, 4)])
-def test_each_shape_is_compiled_once(batch_size, stages, compilations):
-    """prepare, advance, finish, and merge where lanes are refilled; six lanes of each n."""
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_each_shape_is_compiled_once(batch_size, compilations):
+    """prepare, advance and finish; six lanes of each n."""
     sweeps.sweep(scaled, GRID, static=["n"], batch_size=batch_size, num_workers=2)
-    assert len(compilations) == stages + 1  # only prepare differs between the shapes
+    assert len(compilations) == 3 + 1  # only prepare differs between the shapes
+
+
+@pytest.mark.parametrize(("num_points", "num_merges"), [(2, 0), (3, 1), (7, 1)])
+def test_what_merges_lanes_is_compiled_once_where_they_are_refilled(
+    num_points, num_merges, compilations
+):
+    programs = lanes.Programs(sweeps.as_cell(scaled), ["n"], jax.devices()[:1])
+    points = [{"lam": 0.5, "n": 3, "seed": seed} for seed in range(num_points)]
+    (found,) = lanes.run_lanes(programs, [points], num_lanes=2)
+    np.testing.assert_array_equal(found["value"], 1.5 + np.arange(num_points))
+    assert len(compilations) == 3 + num_merges
 
 
 def test_shapes_that_lower_to_one_program_share_it():

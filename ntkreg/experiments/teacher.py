@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkreg import cells as stages
-from ntkreg import data, kernel_machines, kernels, networks
+from ntkreg import data, draws, kernel_machines, kernels, networks
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
 from ntkreg.data import Dataset
 from ntkreg.experiments import configs, training
@@ -155,7 +155,7 @@ def _taught(
     if task == "classification":
         drawn = data.teacher(key, function, num_points, config.dim, config.teacher_margin)
         return drawn, weights
-    x = jax.random.normal(key, (num_points, config.dim))
+    x = draws.normal(key, (num_points, config.dim))
     outputs = function(x)
     scale = jnp.std(outputs)
     return Dataset(x, outputs / scale), (weights[0], weights[1] / scale)
