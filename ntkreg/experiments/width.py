@@ -101,7 +101,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "laptop": dict(
         margin_widths=(1, 2, 4, 8, 16, 128), error_widths=(16, 64, 256), bound_depths=(2, 3),
-        num_draws=3, num_seeds=8,
+        num_draws=3, num_seeds=6,
     ),
     "thorough": {},
     "full": dict(
