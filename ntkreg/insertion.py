@@ -48,7 +48,7 @@ class Insertion:
         ones among them.
       oracle: of `oracles.KINDS`, or "auto".
       tolerance: the proved relative gap at which it ends; it ends too where STALLS rounds in
-        turn have lowered F by less than a tenth of it each.
+        turn have lowered F by less than a tenth of it each, or one after which none is missing.
       max_insertions: after which it ends.
     """
 
@@ -81,6 +81,7 @@ class InsertionState(NamedTuple):
       insertions: neurons that were added.
       stalls: how many of the last rounds in turn gained nothing to speak of.
       over: whether the gap is closed, no direction is missing or gains, or no neuron is to spare.
+        Where none is missing but the last round gained, training has not come to rest.
       missing: (unit vectors, signs) of the neurons to be added next, best first; 0 where none is.
     """
 
@@ -123,12 +124,14 @@ def _trained(insertion, data, lam, learning_rate, params, before) -> InsertionSt
     value = jnp.mean(loss.value(f, data.y)) + lam * optax.tree.norm(params, squared=True)
     lower, *missing = _priced(insertion, data, lam, f)
     gap, insertions, stalls = (value - lower) / value, jnp.int32(0), jnp.int32(0)
+    gained = jnp.asarray(True)
     if before is not None:
         gained = before.objective - value > insertion.tolerance / 10 * value
         stalls = jnp.where(gained, 0, before.stalls + 1).astype(jnp.int32)
         added = jnp.minimum(jnp.sum(before.missing[1] != 0), jnp.sum(spare(before.params)))
         insertions = before.insertions + added.astype(jnp.int32)
-    closed = (gap <= insertion.tolerance) | (missing[1][0] == 0) | (stalls >= STALLS)
+    complete = (missing[1][0] == 0) & ~gained
+    closed = (gap <= insertion.tolerance) | complete | (stalls >= STALLS)
     over = closed | (insertions >= insertion.max_insertions) | ~jnp.any(spare(params))
     return InsertionState(params, value, gap, insertions, stalls, over, tuple(missing))
 

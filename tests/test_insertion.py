@@ -50,6 +50,21 @@ def test_the_squared_loss_too():
     assert objective(found.params, reals, "squared") == pytest.approx(best.upper, rel=1e-4)
 
 
+def test_training_that_has_not_come_to_rest_goes_on_where_no_neuron_is_missing():
+    """The optimal network, too large: its slopes are too small for any neuron to pay."""
+    best = certificates.global_minimum(SAMPLES, LAM)
+    large = insertion.with_spare(tuple(2 * jnp.asarray(p) for p in best.primal), 2)
+    trainer = Trainer(fully_connected(2, large[1].shape[0]), num_steps=100)
+    fixed = Insertion(Path(trainer, finish_steps=0), tolerance=1e-3)
+    state = jax.jit(lambda: insertion.begin(fixed, SAMPLES, LAM, 0.003, large))()
+    assert state.missing[1][0] == 0 and state.objective > best.upper * 1.01 and not state.over
+    more = jax.jit(lambda state: insertion.insert(fixed, SAMPLES, LAM, 0.003, state))
+    while not state.over:
+        state = more(state)
+    assert state.insertions == 0
+    assert state.objective == pytest.approx(best.upper, rel=1e-3)
+
+
 def test_few_insertions_leave_a_gap_that_the_certificate_tells():
     found = train_to_global(
         SAMPLES, lam=LAM, key=KEY, width=1, max_insertions=0, num_steps=500, tolerance=1e-6

@@ -122,7 +122,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         init_scales=(1.0,), focus_size=8, num_draws=1, num_starts=2, gd_steps=3000,
         adam_steps=500, cured_width=2, cured_starts=1, round_steps=500, finish_steps=10,
     ),
-    "laptop": dict(sizes=(8, 16, 32), num_draws=3, num_starts=4),
+    "laptop": dict(
+        sizes=(8, 16, 32), widths=(2, 4, 8, 16, 32, 64, 128, 256), num_draws=3, num_starts=4
+    ),
     "thorough": {},
     "full": dict(
         widths=(2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
