@@ -173,8 +173,10 @@ def success_claim(rows: pandas.DataFrame) -> Claim:
         at = ", ".join(f"{one.width:.0f}" if np.isfinite(one.width) else widest for one in ones)
         sizes = ", ".join(str(one.num_samples) for one in ones)
         neurons = ", ".join(f"{one.neurons:.0f}" for one in ones)
-        slope, ends = slopes.get((lam, optimizer, 0.0), (np.nan, (np.nan, np.nan)))
-        growth = f", ∝ n^{slope:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]" if len(ones) > 1 else ""
+        growth = ""
+        if (lam, optimizer, 0.0) in slopes:  # of those sizes at which half succeed
+            slope, ends = slopes[lam, optimizer, 0.0]
+            growth = f", ∝ n^{slope:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
         words.append(
             f"{optimizer}, λ = {lam:g}: half succeed at width {at} for n = {sizes}{growth}; the "
             f"optimum has {neurons} neurons"
