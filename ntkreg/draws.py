@@ -1,7 +1,7 @@
-"""Random arrays with the numbers of `jax.random` that compile in a tenth of the time.
+"""Random arrays with the numbers of `jax.random` that compile in a fraction of the time.
 
 XLA unrolls loops over a short last axis on a CPU, and the generator is long: twelve thousand points
-in ten dimensions take seconds to compile. Drawn as one row and reshaped they do not.
+in ten dimensions take seconds to compile, and a tenth of that drawn as one row and reshaped.
 """
 
 import math

@@ -124,13 +124,12 @@ def _trained(insertion, data, lam, learning_rate, params, before) -> InsertionSt
     value = jnp.mean(loss.value(f, data.y)) + lam * optax.tree.norm(params, squared=True)
     lower, *missing = _priced(insertion, data, lam, f)
     gap, insertions, stalls = (value - lower) / value, jnp.int32(0), jnp.int32(0)
-    gained = jnp.asarray(True)
     if before is not None:
         gained = before.objective - value > insertion.tolerance / 10 * value
         stalls = jnp.where(gained, 0, before.stalls + 1).astype(jnp.int32)
         added = jnp.minimum(jnp.sum(before.missing[1] != 0), jnp.sum(spare(before.params)))
         insertions = before.insertions + added.astype(jnp.int32)
-    complete = (missing[1][0] == 0) & ~gained
+    complete = (missing[1][0] == 0) & (stalls > 0)
     closed = (gap <= insertion.tolerance) | complete | (stalls >= STALLS)
     over = closed | (insertions >= insertion.max_insertions) | ~jnp.any(spare(params))
     return InsertionState(params, value, gap, insertions, stalls, over, tuple(missing))

@@ -27,7 +27,8 @@ class Stages(NamedTuple):
         given is donated.
       finish: (varied, context, state) -> the cell's arrays, and `diverged`: whether there is NaN in
         the lane's state.
-      merge: (mask, new, old) -> the new lanes where the mask is set, else the old ones.
+      merge: (mask, new, old) -> the new lanes where the mask is set, else the old ones;
+        compiled when it is first called.
     """
 
     prepare: Callable

@@ -152,7 +152,7 @@ def _unfinished(params: Params) -> PyTree:
 def _finishing(value, state: PathState) -> PathState:
     """One step of L-BFGS, its length by Wolfe's conditions; none where they lead upwards.
 
-    It runs on one long vector: for every layer more it would be as long again to compile.
+    It runs on one long vector: on a tree of layers its program would grow with the depth.
     """
     flat, unravel = ravel_pytree(state.train.params)
     value_of = lambda p: value(unravel(p))
