@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ntkreg._compat import program_text_is_whole
+from ntkreg._compat import program_text_is_whole, quick_compilation
 from ntkreg._types import Array, Bool, PyTree
 from ntkreg.cells import Cell, Point
 
@@ -160,7 +160,8 @@ class Programs:
         key: tuple = (text, str(lowered.args_info), str(lowered.out_info))
         if not program_text_is_whole(text):
             key = (shape, *key)
-        return self._programs(key, lowered.compile)
+        options = quick_compilation(self._mesh.devices.flat[0].platform)
+        return self._programs(key, lambda: lowered.compile(compiler_options=options))
 
 
 def _with_nan_marked(cell: Cell, fixed: Point) -> tuple[Callable, Callable, Callable]:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg._compat import is_concrete, neural_tangents
+import ntkreg._compat
+from ntkreg._compat import is_concrete, neural_tangents, quick_compilation
 
 HEAVY = {
     "clarabel",
@@ -57,6 +58,16 @@ def test_is_concrete_tells_values_from_traces():
     jax.jit(lambda v: seen.append(is_concrete({"a": 1.0}, v)))(1.0)
     assert seen == [False]
     assert is_concrete({"a": 1.0}, jnp.ones(2))
+
+
+def test_options_for_quick_compilation_are_taken_by_this_xla_and_left_out_by_others(monkeypatch):
+    options = quick_compilation("cpu")
+    assert options  # else programs compile slower than they need to: has the name changed?
+    twice = jax.jit(lambda x: 2 * x).lower(1.0).compile(compiler_options=options)
+    assert twice(3.0) == 6.0
+    assert quick_compilation("gpu") == {}
+    monkeypatch.setattr(ntkreg._compat, "_QUICK", {"xla_cpu_no_such_option": False})
+    assert quick_compilation.__wrapped__("cpu") == {}
 
 
 def test_several_threads_may_ask_first():

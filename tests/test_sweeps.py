@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ntkreg import chunks, lanes, records, sweeps
+from ntkreg._compat import quick_compilation
 from ntkreg.cells import chosen
 
 
@@ -49,8 +50,9 @@ def test_a_static_coordinate_chooses_the_cell():
 @pytest.fixture
 def compilations(monkeypatch):
     """The number of programs compiled so far, as the length of a list."""
+    quick_compilation("cpu")  # asked once for all, by compiling
     compiled, compile = [], jax.stages.Lowered.compile
-    counting = lambda lowered: compiled.append(lowered) or compile(lowered)
+    counting = lambda lowered, **options: compiled.append(lowered) or compile(lowered, **options)
     monkeypatch.setattr(jax.stages.Lowered, "compile", counting)
     return compiled
 

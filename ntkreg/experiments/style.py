@@ -116,6 +116,7 @@ def save(fig: matplotlib.figure.Figure, file: IO[bytes], kind: str) -> None:
     with context():
         metadata = {"CreationDate": None} if kind == "pdf" else None
         fig.savefig(file, format=kind, metadata=metadata)
+    fig.set_layout_engine("none")  # the next format has everything at the same places, and sooner
 
 
 def panels(number: int, columns: int, ratio: float = 0.8) -> tuple[matplotlib.figure.Figure, list]:
