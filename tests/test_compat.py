@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import ntkreg._compat
 from ntkreg._compat import is_concrete, neural_tangents, quick_compilation
 
 HEAVY = {
@@ -66,7 +65,7 @@ def test_options_for_quick_compilation_are_taken_by_this_xla_and_left_out_by_oth
     twice = jax.jit(lambda x: 2 * x).lower(1.0).compile(compiler_options=options)
     assert twice(3.0) == 6.0
     assert quick_compilation("gpu") == {}
-    monkeypatch.setattr(ntkreg._compat, "_QUICK", {"xla_cpu_no_such_option": False})
+    monkeypatch.setattr("ntkreg._compat._QUICK", {"xla_cpu_no_such_option": False})
     assert quick_compilation.__wrapped__("cpu") == {}
 
 

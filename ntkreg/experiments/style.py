@@ -112,11 +112,14 @@ def _letter(axes: Sequence) -> None:
 
 
 def save(fig: matplotlib.figure.Figure, file: IO[bytes], kind: str) -> None:
-    """Writes a figure in one of FORMATS, the same bytes whenever it is drawn."""
+    """Writes a figure in one of FORMATS, the same bytes whenever it is drawn.
+
+    The figure's layout is fixed with it: the next format has everything at the same places, sooner.
+    """
     with context():
         metadata = {"CreationDate": None} if kind == "pdf" else None
         fig.savefig(file, format=kind, metadata=metadata)
-    fig.set_layout_engine("none")  # the next format has everything at the same places, and sooner
+    fig.set_layout_engine("none")
 
 
 def panels(number: int, columns: int, ratio: float = 0.8) -> tuple[matplotlib.figure.Figure, list]:
