@@ -1,7 +1,7 @@
 """Runs every experiment at a preset, then writes the table of claims and the page on the paper.
 
     uv run launch/reproduce.py                   # the page alone, from the results that are there
-    uv run launch/reproduce.py --preset=smoke    # some minutes: does everything run?
+    uv run launch/reproduce.py --preset=smoke --jobs=2  # some minutes: does everything run?
     uv run launch/reproduce.py --preset=laptop   # the whole table: 40 to 75 minutes on two cores
     uv run launch/reproduce.py --preset=thorough # those that have more to show on two cores
     uv run launch/reproduce.py --preset=full     # one accelerator
@@ -11,6 +11,7 @@ results/README.md and results/paper.md; the table of smoke is results/smoke.md. 
 an experiment ended in an error, after the others have run.
 """
 
+import concurrent.futures
 import importlib
 import pathlib
 import subprocess
@@ -27,6 +28,10 @@ PRESET = flags.DEFINE_enum(
 )
 RESULTS = flags.DEFINE_string("results", "results", "Folder of the results.")
 ONLY = flags.DEFINE_list("only", None, "Names of the experiments to run [all].")
+JOBS = flags.DEFINE_integer(
+    "jobs", 1, "Experiments run at a time. With several their output waits until each ends, and "
+    "the times that they record are those of shared cores.", lower_bound=1
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
@@ -45,7 +50,7 @@ def main(argv: list[str]) -> None:
 
 
 def run_all(results: pathlib.Path, preset: str) -> list[str]:
-    """Runs the experiments one after the other; returns the names of those that failed."""
+    """Runs the experiments, --jobs at a time; returns the names of those that failed."""
     names = ONLY.value or [n for n in report.EXPERIMENTS if has_preset(n, preset)]
     unknown = set(names) - set(report.EXPERIMENTS)
     if unknown:
@@ -53,15 +58,32 @@ def run_all(results: pathlib.Path, preset: str) -> list[str]:
             f"reproduce: only must name experiments ({', '.join(report.EXPERIMENTS)}), got "
             f"{', '.join(sorted(unknown))}"
         )
-    failed, begun = [], time.time()
-    for number, name in enumerate(names, 1):
-        print(f"[{number} of {len(names)}, {time.time() - begun:.0f} s] {name}", flush=True)
-        launcher = pathlib.Path(__file__).with_name(f"{name}.py")
-        out = f"--out={results / name / preset}" if RESULTS.value != "results" else None
-        line = [sys.executable, str(launcher), f"--preset={preset}", *([out] if out else [])]
-        if subprocess.run(line).returncode:
-            failed.append(name)
-    return failed
+    begun = time.time()
+
+    def run(name: str) -> int:
+        heading = lambda: f"[{names.index(name) + 1} of {len(names)}, {time.time() - begun:.0f} s]"
+        line = command_line(results, preset, name)
+        if JOBS.value == 1:
+            print(heading(), name, flush=True)
+            return subprocess.run(line).returncode
+        ended = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        print(f"{heading()} {name}\n{ended.stdout}", end="", flush=True)
+        return ended.returncode
+
+    with concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
+        try:
+            codes = list(pool.map(run, names))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # those that run were interrupted themselves
+            raise
+    return [name for name, code in zip(names, codes, strict=True) if code]
+
+
+def command_line(results: pathlib.Path, preset: str, name: str) -> list[str]:
+    """What runs one experiment, in a process of its own."""
+    out = [f"--out={results / name / preset}"] if RESULTS.value != "results" else []
+    launcher = pathlib.Path(__file__).with_name(f"{name}.py")
+    return [sys.executable, str(launcher), f"--preset={preset}", *out]
 
 
 def has_preset(name: str, preset: str) -> bool:

@@ -30,9 +30,11 @@ def test_an_experiment_that_fails_is_named_after_the_others_have_run(tmp_path):
     blocked = tmp_path / "certify" / "smoke"
     blocked.parent.mkdir()
     blocked.write_text("")  # a file where the folder should be
-    flags = ["--preset=smoke", f"--results={tmp_path}", "--only=certify"]
+    flags = ["--preset=smoke", f"--results={tmp_path}", "--only=certify,approximate", "--jobs=2"]
     done = launched(*flags, name="reproduce")
     assert done.returncode == 1 and "reproduce: certify ended in an error" in done.stderr
+    assert "s] certify\ncertify: " in done.stdout  # its own error, below its name
+    assert (tmp_path / "approximate" / "smoke" / "summary.csv").is_file()
     assert "| not run |" in (tmp_path / "smoke.md").read_text()
 
 

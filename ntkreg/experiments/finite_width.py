@@ -146,11 +146,11 @@ def cells(config: Config) -> list[tuple]:
     scales = [(focus, lam, 0.0, other) for other in config.init_scales[1:]]
     others = [(focus, lam, 0.0, scale)]
     groups = [
+        ((rank,), CURE, (config.cured_width,), adam),  # first: compiles longest
         ((rank,), ADAM, config.widths, adam + scales),
         ((rank,), GD, config.gd_widths, gd + scales),
         (config.ranks[1:], ADAM, config.widths, others),
         (config.ranks[1:], GD, config.gd_widths, others),
-        ((rank,), CURE, (config.cured_width,), adam),
     ]
     rows = [
         (one, width, optimizer, *run, draw)

@@ -17,6 +17,7 @@ from ntkreg.experiments.noisy_flow import Config
 
 NUM_PARTICLES = 300
 PHASES = (("no noise", 0.0, 20), ("noise", 1.0, 45), ("quenched", 0.0, 15))  # σ, frames
+WHOLE = 30_000  # steps of a run that has all its frames; a shorter one has fewer
 FRAME_MS, LAST_MS = 90, 2500
 COLORS = {1: style.BLUE, -1: style.VERMILION}
 DPI = 150
@@ -61,7 +62,7 @@ def frames(
     advance = jax.jit(lambda knobs, state, n: flows.advance(flow, samples, knobs, state, n))
     history: list[tuple[int, float]] = []
     for phase, noise, most in phases:
-        number = min(most, max(1, config.num_steps // 600))  # a short run has fewer frames
+        number = max(2, round(most * min(1.0, config.num_steps / WHOLE)))
         sigma = noise * max(config.sigma, 1 / NUM_PARTICLES)  # (particles × σ) ≥ 1
         knobs = flows.knobs(config.lam, step_size, sigma, dtype=samples.x.dtype)
         marks = np.unique((config.num_steps / 3 * np.linspace(0, 1, number + 1) ** 2).astype(int))

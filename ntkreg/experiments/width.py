@@ -94,7 +94,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        margin_sets=("random:2:6",), margin_widths=(1, 16), error_sets=("teacher:5:30",),
+        margin_sets=("random:2:6",), margin_widths=(1, 16), error_sets=("teacher:5:20",),
         error_widths=(8,), bound_dim=5, bound_sizes=(20, 40), bound_depths=(2,), bound_width=8,
         num_draws=1, num_seeds=1, margin_lams=(1e-3, 1e-32), margin_steps=300,
         error_steps=300, finish_steps=5, num_test=500,
