@@ -88,7 +88,7 @@ class Programs:
         lanes, program = (point, context, state), functools.partial(self._program, shape)
         return Stages(
             program(prepare, point),
-            program(advance, *lanes, steps, donated=(2,), shared=(3,)),
+            program(advance, *lanes, steps, donated=(2,), shared=(3,), quick=False),
             program(finish, *lanes),
             _when_called(program, lift(_merged), mask, lanes, lanes) if total > 1 else _second,
         )
@@ -150,6 +150,7 @@ class Programs:
         *args: PyTree,
         donated: tuple[int, ...] = (),
         shared: tuple[int, ...] = (),
+        quick: bool = True,
     ) -> Callable:
         where = tuple(self._everywhere if i in shared else self._by_lane for i in range(len(args)))
         jitted = jax.jit(
@@ -160,7 +161,8 @@ class Programs:
         key: tuple = (text, str(lowered.args_info), str(lowered.out_info))
         if not program_text_is_whole(text):
             key = (shape, *key)
-        options = quick_compilation(self._mesh.devices.flat[0].platform)
+        platform = self._mesh.devices.flat[0].platform
+        options = quick_compilation(platform) if quick else {}
         return self._programs(key, lambda: lowered.compile(compiler_options=options))
 
 
