@@ -69,6 +69,14 @@ def test_transitions_are_where_half_succeed_and_their_exponents_are_found():
     assert claim.status == "holds" and "∝ n^0.50" in claim.measured
 
 
+def test_a_transition_over_one_data_set_has_no_interval():
+    """All its resamples are itself; a width of zero would claim certainty."""
+    for draws, is_known in ((1, False), (2, True)):
+        found = transitions(rows_of(ADAM, lambda n: n**0.5, draws=draws))
+        assert len(found) == len(SIZES) and all(np.isfinite(one.width) for one in found)
+        assert all(np.isfinite(one.interval).all() == is_known for one in found)
+
+
 def test_each_claim_fails_where_its_rows_break_it():
     rows = all_rows()
     assert noise_claim(rows).status == cure_claim(rows).status == "holds"

@@ -39,14 +39,14 @@ def test_log_slope_recovers_a_power():
 
 def test_bootstrap_interval_covers_the_spread_of_means():
     values = np.random.default_rng(0).normal(size=(1, 400))
-    draws = statistics.resampled_means(values, 2000, np.random.default_rng(1))
+    draws = statistics.resampled(values, 2000, np.random.default_rng(1))
     low, high = statistics.interval(draws)
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
 
 
 def test_one_seed_has_no_interval():
     """All its resamples are itself; a width of zero would claim certainty."""
-    draw = lambda values: statistics.resampled_means(values, 50, np.random.default_rng(0))
+    draw = lambda values: statistics.resampled(values, 50, np.random.default_rng(0))
     one, two = draw(np.ones((3, 1))), draw(np.ones((3, 2)))
     assert one.shape == two.shape == (50, 3)
     assert np.isnan(one).all() and (two == 1).all()

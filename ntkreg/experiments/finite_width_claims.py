@@ -127,8 +127,7 @@ def transitions(rows: pandas.DataFrame) -> list[Transition]:
     ):
         values = shares(part)
         widths = values.index.to_numpy(float)
-        drawn = rng.integers(values.shape[1], size=(NUM_RESAMPLES, values.shape[1]))
-        means = values.to_numpy()[:, drawn].mean(axis=-1).T
+        means = statistics.resampled(values.to_numpy(), NUM_RESAMPLES, rng, paired=True)
         at = lambda share: statistics.crossing(widths, 1 - share, HALF)  # noqa: B023
         width = float(at(values.mean(axis=1).to_numpy()))
         resampled = at(means)

@@ -43,11 +43,7 @@ def _share(ax, rows: pandas.DataFrame, **look) -> None:
     if len(rows):
         draw = rows.num_samples.astype(str) + ":" + rows.draw.astype(str)
         values = shares(rows.assign(draw=draw))
-        rng, data = np.random.default_rng(0), values.to_numpy()
-        drawn = rng.integers(data.shape[1], size=(1000, data.shape[1]))
-        means = data[:, drawn].mean(axis=-1)
-        ends = np.transpose([statistics.interval(row) for row in means])
-        style.with_ends(ax, values.index, data.mean(axis=1), *ends, **look)
+        style.with_interval(ax, values.index, values.to_numpy(), paired=True, **look)
 
 
 def _axes(ax, rows: pandas.DataFrame, name: str, **legend) -> None:

@@ -76,7 +76,7 @@ def slope(rows: pandas.DataFrame, axis: str, column: str) -> tuple[float, tuple[
     x, values = against(rows, axis, column)
     if len(x) < 2:
         return np.nan, (np.nan, np.nan)
-    draws = statistics.resampled_means(values, 2000, np.random.default_rng(0), paired=True)
+    draws = statistics.resampled(values, 2000, np.random.default_rng(0), paired=True)
     found = float(statistics.log_slope(x, values.mean(-1)))
     return found, statistics.interval(statistics.log_slope(x, draws))
 

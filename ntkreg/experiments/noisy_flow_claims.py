@@ -150,7 +150,7 @@ def epsilon_slope(part: pandas.DataFrame, rng: np.random.Generator) -> np.ndarra
     """Of one set: the slope of log mean iterations over log 1/ε, then bootstrap slopes."""
     values = part.pivot(index="epsilon", columns="seed", values="iterations")
     x, iterations = 1 / values.index.to_numpy(), values.to_numpy()
-    means = statistics.resampled_means(iterations, NUM_RESAMPLES, rng)
+    means = statistics.resampled(iterations, NUM_RESAMPLES, rng)
     slope = lambda y: statistics.log_slope(x, y)
     return np.concatenate([[slope(iterations.mean(-1))], slope(means)])
 
@@ -171,7 +171,7 @@ def dim_slope(
     values = part.pivot(index="dim", columns="seed", values="iterations")
     if len(values) < 2:
         return np.nan, (np.nan, np.nan)
-    means = statistics.resampled_means(values.to_numpy(), NUM_RESAMPLES, rng)
+    means = statistics.resampled(values.to_numpy(), NUM_RESAMPLES, rng)
     slope = lambda y: float(statistics.log_slope(values.index.to_numpy(), y))
     slopes = statistics.log_slope(values.index.to_numpy(), means)
     return slope(values.to_numpy().mean(-1)), statistics.interval(slopes)

@@ -94,7 +94,7 @@ def crossing_of(rows: pandas.DataFrame, dim: int) -> tuple[float, tuple[float, f
     """The n at which the baseline's mean accuracy is 60 % for good, and its bootstrap interval."""
     by_size = rows[rows.dim == dim].pivot(index="num_samples", columns="seed", values="test_error")
     n, errors = by_size.index.to_numpy(float), by_size.to_numpy()
-    draws = statistics.resampled_means(errors, 2000, np.random.default_rng(0))
+    draws = statistics.resampled(errors, 2000, np.random.default_rng(0))
     at = float(statistics.crossing(n, errors.mean(-1), LEVEL))
     return at, statistics.interval(statistics.crossing(n, draws, LEVEL))
 

@@ -135,7 +135,7 @@ def plateau_claim(rows: pandas.DataFrame) -> Claim:
         sizes, errors = curve(rows, "relu_feature", "ntk", dim)
         found.append(errors[sizes == plateau_size(dim)][0])
     values = np.array(found)
-    draws = statistics.resampled_means(values, 2000, np.random.default_rng(0))
+    draws = statistics.resampled(values, 2000, np.random.default_rng(0))
     ends = [statistics.interval(column) for column in draws.T]
     off = np.abs(values.mean(-1) / PLATEAU - 1).max()
     shown = [

@@ -269,7 +269,8 @@ def lines(rows: list[dict[str, Any]]) -> list[Line]:
             upper = slice(len(sizes) // 2 - (len(sizes) < 4), None)
             slope = functools.partial(statistics.log_slope, sizes[upper])
             middle = seconds.median(axis=1).to_numpy()
-            draws = _resampled_medians(seconds.to_numpy()[upper])
+            rng = np.random.default_rng(0)
+            draws = statistics.resampled(seconds.to_numpy()[upper], 1000, rng, middle=np.median)
             found.append(
                 Line(
                     quantity, axis, sizes, middle, float(slope(middle[upper])),
@@ -278,13 +279,6 @@ def lines(rows: list[dict[str, Any]]) -> list[Line]:
                 )
             )  # fmt: skip
     return found
-
-
-def _resampled_medians(values: np.ndarray, num_resamples: int = 1000) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(values.shape[1], size=(num_resamples, *values.shape))
-    spread = np.broadcast_to(values, drawn.shape)
-    return np.median(np.take_along_axis(spread, drawn, -1), axis=-1)
 
 
 def memory(config: Config) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Where curves cross a level, how the crossing scales, and bootstrap intervals over seeds."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -35,13 +35,18 @@ def log_slope(x: Sequence[float] | np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.log(y) @ centred / (centred @ centred)
 
 
-def resampled_means(
-    values: np.ndarray, num_resamples: int, rng: np.random.Generator, paired: bool = False
+def resampled(
+    values: np.ndarray,
+    num_resamples: int,
+    rng: np.random.Generator,
+    paired: bool = False,
+    middle: Callable[..., np.ndarray] = np.mean,
 ) -> np.ndarray:
     """Means over the last axis (seeds) of bootstrap resamples: (..., s) -> (resamples, ...).
 
     Seeds are drawn anew for every entry, as where different sizes have independent samples; where
-    a seed has the same samples in all entries (`paired`), once for all.
+    a seed has the same samples in all entries (`paired`), once for all. `middle` may be another
+    statistic, as np.median, which takes an axis.
 
     NaN for fewer than two seeds: all resamples of one are that seed itself, and an interval of
     width zero would claim certainty where nothing is known of the spread. Whatever interval is made
@@ -52,7 +57,7 @@ def resampled_means(
     shape = (num_resamples, *values.shape)
     own = (num_resamples, *np.ones(values.ndim - 1, int), values.shape[-1]) if paired else shape
     drawn = np.broadcast_to(rng.integers(values.shape[-1], size=own), shape)
-    return np.take_along_axis(np.broadcast_to(values, shape), drawn, -1).mean(-1)
+    return middle(np.take_along_axis(np.broadcast_to(values, shape), drawn, -1), axis=-1)
 
 
 def wilson(successes: np.ndarray, trials: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,11 +82,11 @@ def mean_interval(values: np.ndarray, num_resamples: int = 2000) -> tuple[float,
     """The 95 % bootstrap interval of the mean of one number a seed; NaN where one is not finite.
 
     A comparison with NaN is false: no claim holds by leaving out the runs that failed, nor by one
-    seed, whose interval is NaN (`resampled_means`).
+    seed, whose interval is NaN (`resampled`).
     """
     if not np.isfinite(values).all():
         return float("nan"), float("nan")
-    return interval(resampled_means(values, num_resamples, np.random.default_rng(0)))
+    return interval(resampled(values, num_resamples, np.random.default_rng(0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Scaling:
       sizes, intervals: the crossing in each, and its 95 % bootstrap interval (shape (dims, 2)).
       slope, slope_interval: of log size over log d; NaN with fewer than two dimensions.
 
-    Intervals are NaN where there is but one seed (`resampled_means`).
+    Intervals are NaN where there is but one seed (`resampled`).
     """
 
     dims: list[int]
@@ -111,17 +116,17 @@ def scaling(
     The means over seeds cross; the intervals are of the bootstrap over seeds.
     """
     rng = np.random.default_rng(0)
-    dims, found, resampled = [], [], []
+    dims, found, crossings = [], [], []
     for dim, (sizes, values) in curves.items():
         at = crossing(sizes, values.mean(-1), level) if sizes.size else np.nan
         if np.isfinite(at):
             dims.append(dim)
             found.append(float(at))
-            means = resampled_means(values, num_resamples, rng)
-            resampled.append(crossing(sizes, means, level))
-    intervals = np.array([interval(draws) for draws in resampled]).reshape(-1, 2)
+            means = resampled(values, num_resamples, rng)
+            crossings.append(crossing(sizes, means, level))
+    intervals = np.array([interval(draws) for draws in crossings]).reshape(-1, 2)
     slope, ends = float("nan"), (float("nan"), float("nan"))
     if len(dims) > 1:
         slope = float(log_slope(dims, np.array(found)))
-        ends = interval(log_slope(dims, np.stack(resampled, axis=-1)))
+        ends = interval(log_slope(dims, np.stack(crossings, axis=-1)))
     return Scaling(dims, np.array(found), intervals, slope, ends)

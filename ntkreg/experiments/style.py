@@ -182,10 +182,10 @@ def number(value: float) -> str:
 # What is drawn -------------------------------------------------------------------------------
 
 
-def with_interval(ax, x, values: np.ndarray, **look) -> None:
-    """Means over seeds (the last axis) with 95 % bootstrap intervals."""
+def with_interval(ax, x, values: np.ndarray, paired: bool = False, **look) -> None:
+    """Means over seeds (the last axis) with 95 % bootstrap intervals (`statistics.resampled`)."""
     means = values.mean(-1)
-    draws = statistics.resampled_means(values, 1000, np.random.default_rng(0))
+    draws = statistics.resampled(values, 1000, np.random.default_rng(0), paired)
     low, high = np.array([statistics.interval(column) for column in draws.T]).T
     with_ends(ax, x, means, low, high, **look)
 
