@@ -1,6 +1,6 @@
 """The max margin of two-layer ReLU networks from both sides: trained, polished, certified.
 
-    uv run launch/certify.py                      # some two minutes on two cores
+    uv run launch/certify.py                      # two to four minutes on two cores
     uv run launch/certify.py --preset=thorough    # some six
     uv run launch/certify.py --preset=smoke       # seconds
     uv run launch/certify.py --problems=D:10:60:branch_and_bound,random:3:20:enumerate --out=/tmp/c

@@ -1,6 +1,6 @@
 """Claim II: as λ → 0 the regularised minimizer becomes the max-margin network, at any depth.
 
-    uv run launch/lambda_path.py                      # some two minutes on two cores
+    uv run launch/lambda_path.py                      # four to seven minutes on two cores
     uv run launch/lambda_path.py --preset=thorough    # some six
     uv run launch/lambda_path.py --preset=smoke       # seconds
     uv run launch/lambda_path.py --problems=random:3:12/2/100/relu/2 --out=/tmp/one

@@ -1,6 +1,6 @@
 """When training is the kernel method: distances from the NTK against width and output scale.
 
-    uv run launch/lazy_training.py                      # some three minutes on two cores
+    uv run launch/lazy_training.py                      # three to five minutes on two cores
     uv run launch/lazy_training.py --preset=smoke       # seconds
     uv run launch/lazy_training.py --losses=squared --num_seeds=3 --out=/tmp/lazy
 

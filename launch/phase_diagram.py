@@ -1,6 +1,6 @@
 """Initial scale against λ on D: who learns without λ, who needs it, and the published baseline.
 
-    uv run launch/phase_diagram.py                      # under a minute on two cores
+    uv run launch/phase_diagram.py                      # one to two minutes on two cores
     uv run launch/phase_diagram.py --preset=smoke       # seconds
     uv run launch/phase_diagram.py --widths=30 --num_seeds=10 --out=/tmp/phases
 

@@ -1,6 +1,6 @@
 """What λ breaks: the same start with and without ℓ2, its margin, error, patterns and kernel.
 
-    uv run launch/regularization.py                      # some three minutes on two cores
+    uv run launch/regularization.py                      # three to five minutes on two cores
     uv run launch/regularization.py --preset=smoke       # seconds
     uv run launch/regularization.py --datasets=D --lams=0,1e-3,1e-2 --out=/tmp/lams
 

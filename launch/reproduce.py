@@ -2,7 +2,7 @@
 
     uv run launch/reproduce.py                   # the page alone, from the results that are there
     uv run launch/reproduce.py --preset=smoke --jobs=2  # some minutes: does everything run?
-    uv run launch/reproduce.py --preset=laptop   # the whole table: 40 to 75 minutes on two cores
+    uv run launch/reproduce.py --preset=laptop   # the whole table: an hour on two cores
     uv run launch/reproduce.py --preset=thorough # those that have more to show on two cores
     uv run launch/reproduce.py --preset=full     # one accelerator
 

@@ -1,6 +1,6 @@
 """Teachers in d = 20: the network's errors beside those of two kernels, and their margin bounds.
 
-    uv run launch/teacher.py                      # some three minutes on two cores
+    uv run launch/teacher.py                      # three to five minutes on two cores
     uv run launch/teacher.py --preset=smoke       # seconds
     uv run launch/teacher.py --tasks=parity --sizes=80,640 --out=/tmp/parity
 

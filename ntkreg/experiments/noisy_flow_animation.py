@@ -76,7 +76,7 @@ def _image(frame: Frame, samples, levels: Levels, config: Config) -> PIL.Image.I
     with style.context():
         fig = matplotlib.figure.Figure(figsize=(5.7, 2.9), dpi=DPI)
         # At the same places in every frame, where a constrained layout would shake, and be slow.
-        fig.subplots_adjust(left=0.09, right=0.98, bottom=0.24, top=0.9, wspace=0.25)
+        fig.subplots_adjust(left=0.09, right=0.96, bottom=0.24, top=0.9, wspace=0.25)
         canvas = FigureCanvasAgg(fig)
         _picture(fig, frame, samples, levels, config)
         canvas.draw()
