@@ -11,8 +11,7 @@ results/README.md and results/paper.md; the table of smoke is results/smoke.md. 
 an experiment ended in an error, after the others have run.
 """
 
-import concurrent.futures
-import importlib
+import multiprocessing.pool
 import pathlib
 import subprocess
 import sys
@@ -51,7 +50,7 @@ def main(argv: list[str]) -> None:
 
 def run_all(results: pathlib.Path, preset: str) -> list[str]:
     """Runs the experiments, --jobs at a time; returns the names of those that failed."""
-    names = ONLY.value or [n for n in report.EXPERIMENTS if has_preset(n, preset)]
+    names = ONLY.value or report.experiments_with(preset)
     unknown = set(names) - set(report.EXPERIMENTS)
     if unknown:
         sys.exit(
@@ -62,7 +61,9 @@ def run_all(results: pathlib.Path, preset: str) -> list[str]:
 
     def run(name: str) -> int:
         heading = lambda: f"[{names.index(name) + 1} of {len(names)}, {time.time() - begun:.0f} s]"
-        line = command_line(results, preset, name)
+        out = [f"--out={results / name / preset}"] if RESULTS.value != "results" else []
+        launcher = pathlib.Path(__file__).with_name(f"{name}.py")
+        line = [sys.executable, str(launcher), f"--preset={preset}", *out]
         if JOBS.value == 1:
             print(heading(), name, flush=True)
             return subprocess.run(line).returncode
@@ -70,25 +71,9 @@ def run_all(results: pathlib.Path, preset: str) -> list[str]:
         print(f"{heading()} {name}\n{ended.stdout}", end="", flush=True)
         return ended.returncode
 
-    with concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
-        try:
-            codes = list(pool.map(run, names))
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)  # those that run were interrupted themselves
-            raise
+    with multiprocessing.pool.ThreadPool(JOBS.value) as pool:  # begins no more once interrupted
+        codes = pool.map(run, names, chunksize=1)
     return [name for name, code in zip(names, codes, strict=True) if code]
-
-
-def command_line(results: pathlib.Path, preset: str, name: str) -> list[str]:
-    """What runs one experiment, in a process of its own."""
-    out = [f"--out={results / name / preset}"] if RESULTS.value != "results" else []
-    launcher = pathlib.Path(__file__).with_name(f"{name}.py")
-    return [sys.executable, str(launcher), f"--preset={preset}", *out]
-
-
-def has_preset(name: str, preset: str) -> bool:
-    """Whether an experiment has that preset; all but `thorough` are everywhere."""
-    return preset in importlib.import_module(f"ntkreg.experiments.{name}").PRESETS
 
 
 if __name__ == "__main__":

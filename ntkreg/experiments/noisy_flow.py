@@ -107,7 +107,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: two minutes, thorough: five, on two cores. full: hours."""
+        """smoke: seconds. laptop, thorough: minutes on two cores. full: hours."""
         return cls(**configs.preset(PRESETS, name))
 
 

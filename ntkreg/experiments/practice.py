@@ -92,7 +92,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: two minutes, thorough: four, on two cores.
+        """smoke: seconds. laptop, thorough: minutes on two cores.
 
         full: hours on one accelerator, with MNIST and CIFAR-10 in a folder that the user names.
         """

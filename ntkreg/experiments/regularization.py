@@ -73,7 +73,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: two minutes, thorough: three, on two cores. full: a GPU."""
+        """smoke: seconds. laptop, thorough: minutes on two cores. full: a GPU."""
         return cls(**configs.preset(PRESETS, name))
 
 

@@ -1,6 +1,7 @@
 """The table of claims: all experiments, and the page that is made of what they left."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -47,6 +48,12 @@ EXPERIMENTS = {
 
 
 PRESETS = ("laptop", "thorough", "full")  # those whose results are kept
+
+
+def experiments_with(preset: str) -> list[str]:
+    """Their names; only some have `thorough`, all have the other presets."""
+    module = lambda name: importlib.import_module(f"ntkreg.experiments.{name}")
+    return [name for name in EXPERIMENTS if preset in module(name).PRESETS]
 
 
 def page(results: pathlib.Path, presets: Sequence[str] = PRESETS) -> str:

@@ -92,7 +92,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: two minutes, thorough: three, on two cores. full: many cores."""
+        """smoke: seconds. laptop, thorough: minutes on two cores. full: many cores."""
         return cls(**configs.preset(PRESETS, name))
 
 
