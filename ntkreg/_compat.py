@@ -43,9 +43,13 @@ def program_text_is_whole(text: str) -> bool:
     return not hides_constants and "callback" not in text
 
 
-# Without its newer emitters of fused loops XLA compiles for CPUs in two thirds of the time or a
-# little more, and loops of training steps run up to 1.5 times as long: for programs that run once.
-_QUICK: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
+# Not optimised, and without XLA's newer emitters of fused loops, programs compile for CPUs in a
+# quarter of the time or a little more. They run up to twice as long, loops of training steps three
+# to eight times as long: for programs that run once.
+_QUICK: dict[str, str | bool] = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 
 @functools.cache

@@ -18,7 +18,7 @@ class Cell(NamedTuple):
 
     A point maps coordinate names to values: static ones are plain Python values, the others
     traced scalars. Randomness is a coordinate like any other (`seed`), so a cell's result depends
-    on its point alone.
+    on its point alone. On a CPU `advance` alone is compiled to run fast, the rest to compile fast.
 
     Attributes:
       prepare: point -> (context, state). The context stays as it is, the state evolves.
@@ -38,15 +38,21 @@ class Cell(NamedTuple):
 
 
 def as_cell(function: Callable[..., dict[str, Array]] | Cell) -> Cell:
-    """A function of the coordinates, by name, as a cell of one stage; a cell as it is."""
+    """A function of the coordinates, by name, as a cell of one step; a cell as it is.
+
+    The step is `advance`, the stage that is compiled to run fast (`lanes.Programs`).
+    """
     if isinstance(function, Cell):
         return function
-    return Cell(
-        prepare=lambda point: ((), function(**point)),
-        advance=lambda point, context, state, num_steps: (state, jnp.asarray(True)),
-        finish=lambda point, context, state: state,
-        num_steps=lambda point: 1,
-    )
+
+    def prepare(point: Point) -> tuple[PyTree, PyTree]:
+        return (), jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: function(**point)))
+
+    def advance(point: Point, context: PyTree, zeros: PyTree, num_steps: Array):
+        results = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), function(**point), zeros)
+        return results, jnp.asarray(True)
+
+    return Cell(prepare, advance, lambda point, context, state: state, num_steps=lambda point: 1)
 
 
 def chosen(coordinate: str, options: Mapping[str, Callable[..., dict[str, Array]] | Cell]) -> Cell:

@@ -49,10 +49,14 @@ def test_a_static_coordinate_chooses_the_cell():
 
 @pytest.fixture
 def compilations(monkeypatch):
-    """The number of programs compiled so far, as the length of a list."""
+    """The options of the programs compiled so far."""
     quick_compilation("cpu")  # asked once for all, by compiling
     compiled, compile = [], jax.stages.Lowered.compile
-    counting = lambda lowered, **options: compiled.append(lowered) or compile(lowered, **options)
+
+    def counting(lowered, compiler_options):
+        compiled.append(compiler_options)
+        return compile(lowered, compiler_options)
+
     monkeypatch.setattr(jax.stages.Lowered, "compile", counting)
     return compiled
 
@@ -128,6 +132,20 @@ def test_where_stages_fall_does_not_change_a_bit():
     ]
     np.testing.assert_array_equal(ends[0], ends[1])
     np.testing.assert_array_equal(ends[0], ends[2])
+
+
+def test_only_what_takes_the_steps_is_compiled_to_run_fast(compilations):
+    quick = quick_compilation(jax.default_backend())
+    sweeps.sweep(random_walk(), {"seed": [0, 1]}, batch_size=2, num_workers=1)
+    assert compilations == [quick, {}, quick]  # prepare, advance, finish
+
+
+def test_a_function_is_compiled_to_run_fast_whatever_its_results_are(compilations):
+    weak, whole = (lambda seed: {"value": 2.0, "number": seed + 1}), {"seed": range(3)}
+    record = sweeps.sweep(weak, whole, batch_size=1, num_workers=1)
+    np.testing.assert_array_equal(record.arrays["value"], [2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(record.arrays["number"], [1, 2, 3])
+    assert compilations[1] == {}
 
 
 def test_lanes_end_at_their_own_step():
