@@ -65,7 +65,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: some minutes on two cores. full: hours, or many cores."""
+        """smoke: seconds. laptop, thorough: minutes on two cores. full: hours, or many cores."""
         return cls(**configs.preset(PRESETS, name))
 
 
@@ -73,7 +73,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         dims=(2,), sizes=(6,), num_seeds=2, lams=(1e-2, 1e-16), betas=(1.5,), num_steps=100
     ),
-    "laptop": {},
+    "laptop": dict(num_seeds=12),
+    "thorough": {},
     "full": dict(sizes=(10, 15, 20, 25), num_seeds=100, num_steps=10_000),
 }
 

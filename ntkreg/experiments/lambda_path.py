@@ -11,7 +11,7 @@ Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4.
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -33,6 +33,20 @@ STATIC = (*Problem._fields, "certified")
 AXIS = (*STATIC, "warm", "draw", "seed")
 
 
+def all_problems(random_sizes: Iterable[int], depths: Iterable[int]) -> tuple[str, ...]:
+    """Problems of every kind, with random labels of these sizes and networks of these depths."""
+    return (
+        *(f"random:{dim}:{n}/2/100/relu/2" for dim in (2, 3) for n in random_sizes),
+        *(f"orthonormal:6:2/{depth}/32/relu/2" for depth in depths),
+        *(f"orthonormal:6:2/3/32/relu/{power}" for power in (1, 4)),
+        "orthonormal:6:2/2/32/quadratic/2",
+        *(f"halfspace:5:12/{depth}/16/identity/2" for depth in (2, 4)),
+        *(f"orthonormal:4:3:2/{depth}/32/relu/2" for depth in (2, 3)),
+        *(f"digits:100/{depth}/32/relu/2" for depth in (2, 3)),
+        *(f"D:{dim}:{n}/2/50/relu/2" for dim, n in ((4, 10), (4, 24), (5, 30))),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Sizes of the experiment.
@@ -46,16 +60,7 @@ class Config:
       learning_rate: of Adam.
     """
 
-    problems: tuple[str, ...] = (
-        *(f"random:{dim}:{n}/2/100/relu/2" for dim in (2, 3) for n in (10, 15, 20)),
-        *(f"orthonormal:6:2/{depth}/32/relu/2" for depth in range(2, 9)),
-        *(f"orthonormal:6:2/3/32/relu/{power}" for power in (1, 4)),
-        "orthonormal:6:2/2/32/quadratic/2",
-        *(f"halfspace:5:12/{depth}/16/identity/2" for depth in (2, 4)),
-        *(f"orthonormal:4:3:2/{depth}/32/relu/2" for depth in (2, 3)),
-        *(f"digits:100/{depth}/32/relu/2" for depth in (2, 3)),
-        *(f"D:{dim}:{n}/2/50/relu/2" for dim, n in ((4, 10), (4, 24), (5, 30))),
-    )
+    problems: tuple[str, ...] = all_problems((10, 15, 20), range(2, 9))
     num_draws: int = 9
     num_seeds: int = 4
     lams: tuple[float, ...] = (
@@ -99,7 +104,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         lams=(1e-3, 1e-6, 1e-16, 1e-32, 1e-100),
         num_steps=300, finish_steps=10,
     ),
-    "laptop": dict(num_draws=2, num_seeds=2, num_steps=4000),
+    "laptop": dict(
+        problems=all_problems((10, 20), (2, 3, 4, 6, 8)), num_draws=2, num_seeds=2, num_steps=4000
+    ),
     "thorough": {},
     "full": dict(
         num_draws=100, num_seeds=20, num_steps=20_000,

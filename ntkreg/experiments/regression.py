@@ -60,6 +60,7 @@ LAWS = {
 PREDICTORS = ("network", "ntk")
 AXIS = ("law", "predictor", "dim", "num_samples", "num_rows")
 STATIC = ("law", "predictor", "dim", "num_rows")
+MOST_ROWS = 200  # to which samples are repeated (`training.num_rows`)
 MAX_SAMPLES = 2**20  # keeps (dim, num_samples) apart in one 32-bit number
 PLANTED_WIDTH = 4  # neurons of |x₁| − |x₂|
 NET_SOLVED = 1e-2  # how far above the planted network's objective a solved network may end
@@ -135,12 +136,10 @@ def cells(config: Config) -> list[tuple[str, str, int, int, int]]:
         linear = {max(1, round(ratio * dim)) for ratio in config.sizes_over_d}
         squared = {max(1, round(ratio * dim**2)) for ratio in config.sizes_over_d2}
         sizes = {"network": linear, "ntk": linear | squared | {plateau_size(dim)}}
+        rows = functools.partial(training.num_rows, sizes=linear, most=MOST_ROWS)
         for law in config.laws:
             for predictor in PREDICTORS:
-                named = (law, predictor, dim)
-                found += [
-                    (*named, n, training.num_rows(n, linear)) for n in sorted(sizes[predictor])
-                ]
+                found += [(law, predictor, dim, n, rows(n)) for n in sorted(sizes[predictor])]
     return found
 
 

@@ -7,6 +7,7 @@ Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
 """
 
 import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -20,6 +21,7 @@ from ntkreg.sweeps import Point
 
 AXIS = ("predictor", "dim", "num_samples", "num_rows")
 MIN_TEST = 10_000
+MOST_ROWS = 400  # to which samples are repeated (`training.num_rows`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,8 @@ def cells(config: Config) -> list[tuple[str, int, int, int]]:
                 sizes = {n for n in squared if n <= config.max_tuned_samples}
             else:
                 sizes = linear | squared if predictor in KERNELS else linear
-            found += [(predictor, dim, n, training.num_rows(n, linear)) for n in sorted(sizes)]
+            rows = functools.partial(training.num_rows, sizes=linear, most=MOST_ROWS)
+            found += [(predictor, dim, n, rows(n)) for n in sorted(sizes)]
     return found
 
 

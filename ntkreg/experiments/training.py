@@ -91,12 +91,13 @@ def random_teacher(
     return (first, last), lambda x: jnp.maximum(x @ first, 0.0) @ last[:, 0]
 
 
-def num_rows(num_samples: int, sizes: Collection[int]) -> int:
-    """The largest multiple of num_samples, up to the fourfold, among `sizes`, if itself is there.
+def num_rows(num_samples: int, sizes: Collection[int], most: int) -> int:
+    """The largest multiple of num_samples among `sizes`, up to `most`, if itself is there.
 
     Samples that are repeated to fill that many rows have the same means, minima and kernel
-    predictors, and neighbouring sizes then share one compiled program.
+    predictors, and neighbouring sizes then share one compiled program. With more rows than `most`
+    training would be longer by more than a compilation takes.
     """
     if num_samples not in sizes:
         return num_samples
-    return max(n for n in sizes if n % num_samples == 0 and n <= 4 * num_samples)
+    return max(n for n in sizes if n % num_samples == 0 and n <= max(num_samples, most))

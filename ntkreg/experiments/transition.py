@@ -73,7 +73,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         lams=(1e-3, 1e-8), num_steps=200, num_test=1000,
     ),
     "laptop": dict(
-        dims=(5, 10, 20, 40), sizes_over_d=(2.0, 3.0, 3.5, 3.75, 4.0, 5.0), num_seeds=5
+        dims=(5, 10, 20, 40), sizes_over_d=(2.0, 3.0, 3.5, 3.75, 4.0, 5.0), num_seeds=5,
+        certified_dim=5,
     ),
     "thorough": {},
     "full": dict(
