@@ -106,7 +106,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         ),
         num_seeds=2, max_nodes=1000, num_starts=50, width=32, lams=(1e-3, 1e-8), num_steps=300,
     ),
-    "laptop": dict(num_seeds=1, max_nodes=1_500),
+    "laptop": dict(num_seeds=1, max_nodes=2_500),
     "thorough": {},
     "full": dict(num_seeds=20, max_nodes=10_000_000, num_starts=1000),
 }  # fmt: skip

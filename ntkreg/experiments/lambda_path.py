@@ -33,10 +33,10 @@ STATIC = (*Problem._fields, "certified")
 AXIS = (*STATIC, "warm", "draw", "seed")
 
 
-def all_problems(random_sizes: Iterable[int], depths: Iterable[int]) -> tuple[str, ...]:
-    """Problems of every kind, with random labels of these sizes and networks of these depths."""
+def all_problems(depths: Iterable[int]) -> tuple[str, ...]:
+    """Problems of every kind, the orthonormal samples with networks of these depths."""
     return (
-        *(f"random:{dim}:{n}/2/100/relu/2" for dim in (2, 3) for n in random_sizes),
+        *(f"random:{dim}:{n}/2/100/relu/2" for dim in (2, 3) for n in (10, 15, 20)),
         *(f"orthonormal:6:2/{depth}/32/relu/2" for depth in depths),
         *(f"orthonormal:6:2/3/32/relu/{power}" for power in (1, 4)),
         "orthonormal:6:2/2/32/quadratic/2",
@@ -60,7 +60,7 @@ class Config:
       learning_rate: of Adam.
     """
 
-    problems: tuple[str, ...] = all_problems((10, 15, 20), range(2, 9))
+    problems: tuple[str, ...] = all_problems(range(2, 9))
     num_draws: int = 9
     num_seeds: int = 4
     lams: tuple[float, ...] = (
@@ -105,7 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         num_steps=300, finish_steps=10,
     ),
     "laptop": dict(
-        problems=all_problems((10, 20), (2, 3, 4, 6, 8)), num_draws=2, num_seeds=2, num_steps=4000
+        problems=all_problems((2, 3, 4, 6, 8)), num_draws=2, num_seeds=2, num_steps=4000
     ),
     "thorough": {},
     "full": dict(
