@@ -1,6 +1,6 @@
 """Where the planted network becomes the sample's max-margin network, decided from both sides.
 
-    uv run launch/transition.py                      # two to four minutes on two cores
+    uv run launch/transition.py                      # one to two minutes on two cores
     uv run launch/transition.py --preset=thorough    # some twenty
     uv run launch/transition.py --preset=smoke       # seconds
     uv run launch/transition.py --dims=10,20 --out=/tmp/small
