@@ -1,6 +1,7 @@
 """Claim II, approximate minimizers: the worst margins of networks within β of the minimum.
 
     uv run launch/approximate.py                      # one to three minutes on two cores
+    uv run launch/approximate.py --preset=thorough    # twice the data sets
     uv run launch/approximate.py --preset=smoke       # seconds
     uv run launch/approximate.py --betas=1.01,1.2 --out=/tmp/near
 
