@@ -27,7 +27,7 @@ def walk(num, seed):
     """A random walk that takes some milliseconds, in arrays whose shape is static."""
     key = jax.random.key(seed)
     move = lambda i, x: jnp.sin(x + jax.random.normal(jax.random.fold_in(key, i), (num, 64)))
-    end = jax.lax.fori_loop(0, 12_000, move, jnp.zeros((num, 64)))
+    end = jax.lax.fori_loop(0, 1500, move, jnp.zeros((num, 64)))
     return {"mean": jnp.mean(end), "row": end[0]}
 
 

@@ -98,6 +98,9 @@ class Config:
         return cls(**configs.preset(PRESETS, name))
 
 
+# At the laptop's number of nodes they end unfinished, after up to a minute each.
+SLOW_PROOFS = ("D:20:80:branch_and_bound", "D:20:100:branch_and_bound")
+
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         problems=(
@@ -106,7 +109,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         ),
         num_seeds=2, max_nodes=1000, num_starts=50, width=32, lams=(1e-3, 1e-8), num_steps=300,
     ),
-    "laptop": dict(num_seeds=1, max_nodes=2_500),
+    "laptop": dict(
+        problems=tuple(text for text in Config.problems if text not in SLOW_PROOFS),
+        num_seeds=1, max_nodes=2_500,
+    ),
     "thorough": {},
     "full": dict(num_seeds=20, max_nodes=10_000_000, num_starts=1000),
 }  # fmt: skip

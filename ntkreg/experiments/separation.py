@@ -83,7 +83,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: minutes on two cores. full: one accelerator with 80 GB."""
+        """smoke: seconds. laptop, thorough: minutes on two cores. full: a GPU with 80 GB."""
         return cls(**configs.preset(PRESETS, name))
 
 
@@ -99,7 +99,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         baseline_steps=500,
         num_test=MIN_TEST,
     ),
-    "laptop": {},
+    "laptop": dict(dims=(10, 20, 40)),
+    "thorough": {},
     # From d = 160 on shorter paths, and ones from λ = 1e-3, mostly end above the planted objective.
     "full": dict(
         dims=(20, 40, 80, 160),
