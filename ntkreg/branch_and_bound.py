@@ -9,7 +9,7 @@ import heapq
 
 import numpy as np
 
-from ntkreg.sphere_search import STALL, compiled, nnls, shorten, value
+from ntkreg.sphere_search import STALL, compiled, nnls, shorten, squared_lengths, value
 
 GENERIC = 1e-11  # relative distance to every hyperplane that a maximizer may be moved to
 
@@ -114,7 +114,7 @@ def branch_and_bound(x, c, u, tolerance, max_nodes):
     `rounding_allowance`. Rows of x must not be zero where c is positive.
     """
     num_units, dim = x.shape
-    lengths = np.sqrt(np.sum(x * x, axis=1))
+    lengths = np.sqrt(squared_lengths(x))
     best_u, incumbent = u.copy(), max(0.0, value(x, c, u))
     states, multipliers = np.zeros((64, num_units), np.int8), np.zeros((64, num_units), np.float32)
     insides = np.zeros((64, dim), np.float32)
@@ -132,9 +132,10 @@ def branch_and_bound(x, c, u, tolerance, max_nodes):
         inside = insides[slot].astype(np.float64)
         free.append(slot)
         nodes += 1
-        bound, at, loosest = _bound(x, c, lengths, state, w, incumbent, cut, 30, STALL)
-        if bound > cut and loosest < 0:
-            bound, at, loosest = _bound(x, c, lengths, state, w, incumbent, cut, 30_000, 1e-15)
+        for sweeps, stall in ((30, STALL), (30_000, 1e-15)):  # few, unless they leave it open
+            bound, at, loosest = _bound(x, c, lengths, state, w, incumbent, cut, sweeps, stall)
+            if bound <= cut or loosest >= 0:
+                break
         bound = min(bound, -parent_bound)
         found = value(x, c, at)
         if found > incumbent:

@@ -29,6 +29,16 @@ def value(x, c, u):
     return np.sum(c * np.maximum(x @ u, 0.0))
 
 
+@compiled
+def squared_lengths(x):
+    """‖xᵢ‖² of every row. A loop, since a sum over an axis takes ten times as long to compile."""
+    squares = np.zeros(len(x))
+    for i in range(len(x)):
+        for k in range(x.shape[1]):
+            squares[i] += x[i, k] * x[i, k]
+    return squares
+
+
 @_fast
 def shorten(x, low, high, w, r, max_sweeps, stall, goal):
     """Lowers ‖r‖ over low ≤ w ≤ high, r = fixed part + Σ wᵢxᵢ, by coordinate descent; in place.
@@ -36,7 +46,7 @@ def shorten(x, low, high, w, r, max_sweeps, stall, goal):
     Ends early where ‖r‖ ≤ goal, or where a sweep gains no more than `stall`, relative. Returns ‖r‖.
     """
     num_units, dim = x.shape
-    squares = np.sum(x * x, axis=1)
+    squares = squared_lengths(x)
     last = np.sqrt(np.sum(r * r))
     for _ in range(max_sweeps):
         for i in range(num_units):
@@ -69,13 +79,13 @@ def ascend(x, c, u, max_rounds, max_sweeps):
     low, high = np.minimum(c, 0.0), np.zeros_like(c)
     w = np.zeros_like(c)
     active = np.zeros(len(c), np.bool_)
-    largest = np.sqrt(np.max(np.sum(x * x, axis=1))) * np.max(np.abs(c))
+    largest = np.sqrt(np.max(squared_lengths(x))) * np.max(np.abs(c))
     for _ in range(max_rounds):
         now = (x @ u > 0.0) & (c > 0.0)
         if np.array_equal(now, active):
             break
         active = now
-        r = (np.where(active, c, 0.0) + w) @ x
+        r = (active * c + w) @ x
         length = shorten(x, low, high, w, r, max_sweeps, STALL, 0.0)
         if length <= 1e-14 * largest:
             return np.zeros_like(u)
@@ -100,7 +110,7 @@ def nnls(a, b, max_iterations):
     mu = np.zeros(num_columns)
     kept = np.zeros(num_columns, np.bool_)
     residual = b.copy()
-    tolerance = 1e-14 * np.sqrt(np.max(np.sum(a * a, axis=0))) * np.sqrt(np.sum(b * b))
+    tolerance = 1e-14 * np.sqrt(np.max(squared_lengths(a.T))) * np.sqrt(np.sum(b * b))
     for _ in range(max_iterations):
         slope = residual @ a
         slope[kept] = -1.0
@@ -146,7 +156,7 @@ def distances_in_cells(x, c, signs, floor):
     """
     bounds, units = np.empty(len(signs)), np.zeros((len(signs), x.shape[1]))
     for cell in range(len(signs)):
-        g = np.where(signs[cell] > 0, c, 0.0) @ x
+        g = (c * (signs[cell] > 0)) @ x
         bounds[cell] = np.sqrt(np.sum(g * g))
         if bounds[cell] <= floor:
             continue

@@ -235,7 +235,9 @@ def test_a_bad_config_is_named(fields, message):
 
 
 def test_an_unknown_preset_is_named():
-    with pytest.raises(ValueError, match=r"preset must be one of smoke, laptop, full, got 'big'"):
+    with pytest.raises(
+        ValueError, match=r"preset must be one of smoke, laptop, thorough, full, got 'big'"
+    ):
         Config.preset("big")
 
 
