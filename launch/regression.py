@@ -1,7 +1,6 @@
 """Claim I for the squared loss: the network learns from O(d) samples, its NTK needs Ω(d²).
 
     uv run launch/regression.py                      # three to five minutes on two cores
-    uv run launch/regression.py --preset=thorough    # some five
     uv run launch/regression.py --preset=smoke       # seconds
     uv run launch/regression.py --laws=D --dims=10,20 --out=/tmp/small
 

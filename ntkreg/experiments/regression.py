@@ -111,7 +111,7 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop, thorough: minutes on two cores. full: one accelerator."""
+        """smoke: seconds. laptop: minutes on two cores. full: one accelerator."""
         return cls(**configs.preset(PRESETS, name))
 
 
@@ -121,8 +121,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         dims=(9,), sizes_over_d=(1.0, 3.0), sizes_over_d2=(1 / 3,), num_seeds=2, width=16,
         lams=(1e-2, 1e-4), num_steps=500, num_test=500, learning_rate=0.02,
     ),
-    "laptop": dict(sizes_over_d=(1.5, 2.0, 2.5, 3.0, 4.0), num_seeds=3),
-    "thorough": {},
+    "laptop": {},
     "full": dict(dims=(10, 20, 40, 80), num_seeds=20, num_test=16_384),
 }  # fmt: skip
 
