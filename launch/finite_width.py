@@ -1,7 +1,7 @@
 """The open question: does gradient descent reach the global optimum at finite width?
 
     uv run launch/finite_width.py                      # two to four minutes on two cores
-    uv run launch/finite_width.py --preset=thorough    # some six
+    uv run launch/finite_width.py --preset=thorough    # four to eleven
     uv run launch/finite_width.py --preset=smoke       # seconds
     uv run launch/finite_width.py --lams=3e-3 --widths=8,32,128 --out=/tmp/one
 

@@ -1,7 +1,7 @@
 """Claim II: as λ → 0 the regularised minimizer becomes the max-margin network, at any depth.
 
     uv run launch/lambda_path.py                      # four to seven minutes on two cores
-    uv run launch/lambda_path.py --preset=thorough    # some six
+    uv run launch/lambda_path.py --preset=thorough    # six to fifteen
     uv run launch/lambda_path.py --preset=smoke       # seconds
     uv run launch/lambda_path.py --problems=random:3:12/2/100/relu/2 --out=/tmp/one
 

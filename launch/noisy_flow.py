@@ -1,7 +1,7 @@
 """Claim III: noisy gradient descent at infinite width reaches the global optimum.
 
-    uv run launch/noisy_flow.py                      # two to four minutes on two cores
-    uv run launch/noisy_flow.py --preset=thorough    # some five
+    uv run launch/noisy_flow.py                      # two to five minutes on two cores
+    uv run launch/noisy_flow.py --preset=thorough    # five to thirteen
     uv run launch/noisy_flow.py --preset=smoke       # seconds
     uv run launch/noisy_flow.py --problems=random:2:10 --sigma=1e-2 --out=/tmp/one
 

@@ -1,7 +1,7 @@
 """In practice: networks against their exact kernels on digits, MNIST and CIFAR-10.
 
     uv run launch/practice.py                   # two to four minutes on two cores: digits alone
-    uv run launch/practice.py --preset=thorough # some four
+    uv run launch/practice.py --preset=thorough # five to nine
     uv run launch/practice.py --preset=smoke    # seconds
     uv run launch/practice.py --datasets=mnist --folder=FOLDER --out=/tmp/mnist
 

@@ -1,7 +1,7 @@
 """Claim II, width: the max margin does not fall with width, and larger margins bound the error.
 
-    uv run launch/width.py                      # two to four minutes on two cores
-    uv run launch/width.py --preset=thorough    # some six
+    uv run launch/width.py                      # two to five minutes on two cores
+    uv run launch/width.py --preset=thorough    # six to twelve
     uv run launch/width.py --preset=smoke       # seconds
     uv run launch/width.py --error_sets=digits:1000 --out=/tmp/digits
 
