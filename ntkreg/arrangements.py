@@ -1,17 +1,22 @@
-"""Activation patterns: the cells into which the hyperplanes uᵀxᵢ = 0 cut the space of neurons."""
+"""Activation patterns: the faces into which the hyperplanes uᵀxᵢ = 0 cut the space of neurons.
 
+A float64 number is an integer times a power of two, so that every sign here is decided exactly, in
+integers: rows may repeat, be parallel, or differ by their last bits.
+"""
+
+import functools
 import math
 
 import numpy as np
 
 MAX_RANK = 4
-PARALLEL = 1e-12  # sine of the angle below which two hyperplanes are one
 
 
 def row_space(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(coordinates of shape (n, rank), orthonormal basis of shape (d, rank)) of the rows of x.
 
-    What a neuron has outside this space costs norm and changes no output.
+    What a neuron has outside this space costs norm and changes no output. The rank is numerical:
+    directions of less than rounding, relative to the longest one, are left out.
     """
     _, sizes, basis = np.linalg.svd(x, full_matrices=False)
     rank = int((sizes > max(x.shape) * np.finfo(float).eps * sizes[:1]).sum())
@@ -26,50 +31,119 @@ def num_patterns(num_points: int, rank: int) -> int:
     return 2 * sum(math.comb(num_points - 1, k) for k in range(rank))
 
 
-def cell_signs(x: np.ndarray) -> np.ndarray:
-    """All sign patterns of (uᵀx₁, …, uᵀxₙ) over u in general position, shape (patterns, n), ±1.
+def faces(x: np.ndarray) -> list[np.ndarray]:
+    """All sign vectors of (uᵀx₁, …, uᵀxₙ) over u ≠ 0 in the row space, by the face's dimension.
 
-    Every u lies in the closure of such a cell, and relu is linear there; points on a hyperplane
-    belong to the cells of both sides. Rows may repeat, be parallel or lie in any position; a row of
-    zeros, on which no neuron acts, counts as −1.
+    Entry k − 1 has the faces of dimension k, int8 of shape (faces, n): rays first, cells last. A
+    row of zeros counts as 0.
 
     Raises:
       ValueError: for a rank above 4, where there are too many to list.
     """
-    points, _ = row_space(x)
-    num_points, rank = points.shape
-    if rank > MAX_RANK:
+    points = _independent_columns(_integers(x))
+    if points is None:
         raise ValueError(
-            f"data of rank at most {MAX_RANK} can be enumerated, got rank {rank}: n = {num_points} "
-            f"would have up to {num_patterns(num_points, rank):,} activation patterns; use the "
-            "oracle branch_and_bound or multistart"
+            f"data of rank at most {MAX_RANK} can be enumerated, got a higher one: n = {len(x)} "
+            f"would have at least {num_patterns(len(x), MAX_RANK + 1):,} activation patterns in "
+            "general position; use the oracle branch_and_bound or multistart"
         )
-    if rank == 0:
-        return np.full((1, num_points), -1, np.int8)
-    lengths = np.linalg.norm(points, axis=1, keepdims=True)
-    signs = _cells(points / np.where(lengths > 0, lengths, 1.0))
-    return np.unique(np.where(signs == 0, -1, signs), axis=0)
+    return _faces(points) if points.shape[1] else []
 
 
-def _cells(normals: np.ndarray) -> np.ndarray:
-    """The cells' signs, 0 on rows that are zero.
+def exact_rank(x: np.ndarray) -> int | None:
+    """The rank of x as exact numbers where it is at most 4, else None."""
+    points = _independent_columns(_integers(x))
+    return None if points is None else points.shape[1]
 
-    A cell has a facet, on the hyperplane of some row k; and every cell of the arrangement that the
-    others cut out of that hyperplane is a facet of two cells, with the signs ± in place k.
+
+def cell_signs(x: np.ndarray) -> np.ndarray:
+    """The sign patterns of the cells alone, shape (patterns, n), ±1; zero rows count as −1.
+
+    Every u lies in the closure of such a cell, and relu is linear there.
+
+    Raises:
+      ValueError: for a rank above 4.
     """
-    rank = normals.shape[1]
+    found = faces(x)
+    cells = found[-1] if found else np.zeros((1, len(x)), np.int8)
+    return np.where(cells == 0, -1, cells).astype(np.int8)
+
+
+def _integers(x: np.ndarray) -> np.ndarray:
+    """Integer rows (Python's integers) that are positive multiples of the rows of x."""
+    mantissas, exponents = np.frexp(np.asarray(x, np.float64))
+    whole = np.ldexp(mantissas, 53).astype(np.int64).astype(object)
+    lowest = np.where(mantissas != 0, exponents, 2**30).min(axis=1, keepdims=True)
+    shifts = np.where(mantissas != 0, exponents - lowest, 0).astype(object)
+    return _primitive(whole << shifts)
+
+
+def _primitive(rows: np.ndarray) -> np.ndarray:
+    """The rows without the factors that all their entries share."""
+    factors = [math.gcd(*row) or 1 for row in rows]
+    return rows // np.array(factors, object)[:, None]
+
+
+def _signs(values: np.ndarray) -> np.ndarray:
+    return (values > 0).astype(np.int8) - (values < 0).astype(np.int8)
+
+
+def _independent_columns(rows: np.ndarray) -> np.ndarray | None:
+    """As many columns as the rank, which any linear map keeps apart; None above MAX_RANK."""
+    left, chosen = rows, []
+    while (left != 0).any():
+        if len(chosen) == MAX_RANK:
+            return None
+        pivot = np.argmax((left != 0).any(axis=1))
+        column = int(np.argmax(left[pivot] != 0))
+        chosen.append(column)
+        left = _primitive(left * left[pivot, column] - left[:, column : column + 1] * left[pivot])
+    return rows[:, chosen]
+
+
+def _faces(rows: np.ndarray) -> list[np.ndarray]:
+    """`faces` of integer rows whose columns are independent.
+
+    A cell has a facet, on the hyperplane of some row; and every cell of the arrangement that the
+    others cut out of that hyperplane is a facet of two cells, one on either side.
+    """
+    rank = rows.shape[1]
     if rank == 1:
-        signs = np.sign(normals[:, 0]).astype(np.int8)
-        return np.stack([signs, -signs])
-    found = []
-    for row in normals[normals.any(axis=1)]:
-        within = np.linalg.svd(row[None])[2][1:].T  # a basis of the hyperplane
-        inside = normals @ within
-        cosine = normals @ row
-        parallel = (np.linalg.norm(inside, axis=1) <= PARALLEL) & (cosine != 0)
-        inside[parallel] = 0.0
-        lengths = np.linalg.norm(inside, axis=1, keepdims=True)
-        facets = _cells(inside / np.where(lengths > 0, lengths, 1.0))
-        side = np.where(parallel, np.sign(cosine), 0).astype(np.int8)
-        found += [facets + side, facets - side]
-    return np.unique(np.concatenate(found), axis=0)
+        signs = _signs(rows[:, 0])
+        return [np.stack([signs, -signs])]
+    if rank == 2:
+        return _faces_in_plane(rows)
+    found: list[list[np.ndarray]] = [[] for _ in range(rank)]
+    left = (rows != 0).any(axis=1)
+    while left.any():
+        row = int(np.argmax(left))
+        pivot = int(np.argmax(rows[row] != 0))
+        sign = 1 if rows[row, pivot] > 0 else -1
+        inside = rows * abs(rows[row, pivot]) - sign * rows[:, pivot : pivot + 1] * rows[row]
+        inside = _primitive(np.delete(inside, pivot, axis=1))
+        parallel = (rows != 0).any(axis=1) & ~(inside != 0).any(axis=1)
+        side = np.where(parallel, sign * _signs(rows[:, pivot]), 0).astype(np.int8)
+        left &= ~parallel
+        below = _faces(inside)
+        for dimension, signs in enumerate(below):
+            found[dimension].append(signs)
+        found[-1] += [below[-1] + side, below[-1] - side]
+    return [np.unique(np.concatenate(signs), axis=0) for signs in found]
+
+
+def _faces_in_plane(rows: np.ndarray) -> list[np.ndarray]:
+    """`faces` of rank 2: lines in the order of their angles, which one sweep crosses."""
+    used = (rows != 0).any(axis=1)
+    upper = (rows[:, 1] > 0) | ((rows[:, 1] == 0) & (rows[:, 0] > 0))
+    flip = np.where(used, np.where(upper, 1, -1), 0)
+    turned = (rows * flip[:, None]).tolist()
+    cross = lambda i, j: turned[i][0] * turned[j][1] - turned[i][1] * turned[j][0]
+    by_angle = functools.cmp_to_key(lambda i, j: (cross(i, j) < 0) - (cross(i, j) > 0))
+    order = sorted(np.flatnonzero(used).tolist(), key=by_angle)
+    place = np.zeros(len(rows), int)
+    for before, after in zip(order, order[1:], strict=False):
+        place[after] = place[before] + (cross(before, after) != 0)
+    lines = np.arange(place[order[-1]] + 1)[:, None]
+    rays = np.sign(place - lines) * flip
+    cells = np.sign(place - lines - 0.5) * flip
+    return [np.concatenate([signs, -signs]).astype(np.int8) for signs in (rays, cells)]
