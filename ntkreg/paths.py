@@ -281,7 +281,7 @@ def train_path(
         raise ValueError(f"loss must be one of a margin, got {path.trainer.loss!r}")
     lams = np.atleast_1d(np.asarray(lams, np.float64))
     gram_checks.check_lams(lams, falling=True)
-    params = trainers.start(path.trainer, data, key, params=params)
+    data, params = trainers.begin(path.trainer, data, key, params=params)
     check_homogeneous(network, params, data.x)
     return _run(path, data, trainers.knobs(lams, learning_rate, data.x.dtype), params, warm)
 
