@@ -54,7 +54,8 @@ def from_flax(
     The module takes x of shape "n d" (one of images reshapes it first) and gives "n", "n 1" or
     "n k". Parameters are a nested dict of arrays, as Flax initialises them. The order comes from
     Euler's identity ⟨∇f(Θ), Θ⟩ = order · f(Θ) at random parameters, and f(cΘ) = c^order f(Θ) is
-    checked there for several c: not where the module starts, since Flax's biases are 0 there.
+    checked there for c from 2⁻¹⁰ to 2¹⁰: not where the module starts, since Flax's biases are 0
+    there. No arrays may be such that outputs stay while they grow, each by a power ≥ 0 of c.
 
     The same linen module, or the same function that makes an nnx module, gives the same object, so
     that compiled functions are found again.
@@ -69,8 +70,9 @@ def from_flax(
     Raises:
       ValueError: for a module that is none, or has fields that cannot be hashed; one with state
         beside its parameters, as batch normalisation has; outputs of another shape; or parameters
-        that do not enter homogeneously, as biases after the first layer: the error names them. For
-        input_dim or order < 1.
+        that do not enter homogeneously, as biases after the first layer, or whose scale nothing
+        depends on, as of a layer with normalisation after it: the error names them. For input_dim
+        or order < 1.
     """
     for name, value in (("input_dim", input_dim), ("order", 1 if order is None else order)):
         if value < 1:

@@ -47,7 +47,7 @@ def moved(
 
 
 def _injected(state: PyTree, fresh: PyTree) -> PyTree:
-    """The state with a fresh one's hyperparameters wherever `optax.inject_hyperparams` keeps any.
+    """The state with a fresh one's hyperparameters wherever optax's inject_hyperparams keeps any.
 
     There the state, not the optimizer, holds the learning rate.
     """
