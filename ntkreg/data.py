@@ -10,7 +10,7 @@ import numpy as np
 
 from ntkreg import draws
 from ntkreg._compat import is_concrete
-from ntkreg._types import Array, Bool, Float, PRNGKey, Shaped
+from ntkreg._types import Array, ArrayLike, Bool, Float, PRNGKey, Shaped
 
 
 class Dataset(NamedTuple):
@@ -201,34 +201,82 @@ def unseen(x: Float[Array, "m d"], seen: Float[Array, "n d"]) -> Bool[Array, " m
     return jnp.min(squared, axis=1) > 0.5
 
 
-def check_dataset(data: Dataset, labels: str = "sign", num_classes: int | None = None) -> None:
-    """Raises ValueError, naming argument and value, where `data` cannot be learned from.
+_PLAIN = (np.float32, np.float64)  # what is computed in
 
-    Shapes must match, x must be finite, and the labels must be of the kind `labels`: "sign"
-    (−1 and +1), "class" (integers 0 … num_classes − 1), "real" or "any". Under a trace only shapes
-    are looked at: values do not exist there.
+
+def check_dataset(data: Dataset, labels: str = "sign", num_classes: int | None = None) -> Dataset:
+    """The data as numbers that can be learned from.
+
+    x and y may be arrays of NumPy or JAX, lists, or frames and series of pandas. What JAX has stays
+    on its device, all else comes back as NumPy's. It comes back in the dtype
+
+    | of               | x             | y: "sign" | "class" | "real" | "any"   |
+    |------------------|---------------|-----------|---------|--------|---------|
+    | float32, float64 | its own       | x's       | int32   | x's    | its own |
+    | narrower floats  | float32       | x's       | int32   | x's    | its own |
+    | integers         | JAX's default | x's       | int32   | x's    | its own |
+    | bools            | JAX's default | refused   | int32   | x's    | its own |
+    | anything else    | refused       | refused   | refused | refused | refused |
+
+    and anything else is complex numbers, text, objects, sparse matrices or masked entries. Signs
+    are −1 and +1, all of them may be equal; classes are whole numbers 0 … num_classes − 1, be they
+    floats; reals are finite, as x is. Under a trace only shapes and dtypes are looked at, and
+    classes must have an integer dtype: values do not exist there.
+
+    Raises:
+      ValueError: with argument and value, where x has not shape (n, d) with n, d ≥ 1 or y not (n,),
+        where a dtype is refused, and where a value is none of those above.
     """
-    x_shape, y_shape = jnp.shape(data.x), jnp.shape(data.y)
-    if len(x_shape) != 2 or len(y_shape) != 1 or x_shape[0] != y_shape[0]:
-        raise ValueError(f"data must have x of shape (n, d) and y (n,), got {x_shape}, {y_shape}")
-    if 0 in x_shape:
-        raise ValueError(f"data must have at least one sample and one feature, got x {x_shape}")
-    if not is_concrete(data):
-        return
-    x, y = np.asarray(data.x), np.asarray(data.y)
-    if not np.isfinite(x).all():
-        row, column = np.argwhere(~np.isfinite(x))[0]
-        raise ValueError(f"data.x must be finite, got {x[row, column]} at [{row}, {column}]")
+    if not isinstance(data, Dataset):
+        raise ValueError(f"data must be a Dataset(x, y), got {type(data).__name__}")
+    x, y = _numbers("data.x", data.x), _numbers("data.y", data.y)
+    if x.ndim != 2 or y.ndim != 1 or x.shape[0] != y.shape[0]:
+        raise ValueError(f"data must have x of shape (n, d) and y (n,), got {x.shape}, {y.shape}")
+    if 0 in x.shape:
+        raise ValueError(f"data must have at least one sample and one feature, got x {x.shape}")
+    x = x if x.dtype in _PLAIN else x.astype(_wider(x.dtype))
+    if is_concrete(x) and not np.isfinite(values := np.asarray(x)).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(f"data.x must be finite, got {values[row, column]} at [{row}, {column}]")
     _check_labels(y, labels, num_classes)
+    kept = {"any": y.dtype, "class": np.dtype(np.int32)}
+    return Dataset._make((x, y.astype(kept.get(labels, x.dtype))))
 
 
-def _check_labels(y: np.ndarray, labels: str, num_classes: int | None) -> None:
+def _numbers(name: str, values: ArrayLike) -> Array | np.ndarray:
+    """Values as an array of real numbers."""
+    rule, kind = f"{name} must be an array of real numbers", type(values).__name__
+    if np.ma.is_masked(values):
+        raise ValueError(f"{rule}, got {kind} with masked entries")
+    try:
+        array = values if isinstance(values, jax.Array) else np.asarray(values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{rule}, got a {kind} that makes none") from None
+    if not any(jnp.issubdtype(array.dtype, k) for k in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise ValueError(f"{rule}, got {kind} of dtype {array.dtype}")
+    return array
+
+
+def _wider(dtype: np.dtype) -> np.dtype:
+    """The dtype that numbers are computed in which come in one that is not computed in."""
+    is_narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+    return np.dtype(np.float32) if is_narrow else jnp.result_type(float)
+
+
+def _check_labels(y: Array | np.ndarray, labels: str, num_classes: int | None) -> None:
+    if labels == "sign" and y.dtype == bool:
+        raise ValueError("data.y must be −1 or +1, got bools")
+    if not is_concrete(y):
+        if labels == "class" and not jnp.issubdtype(y.dtype, jnp.integer):
+            raise ValueError(f"data.y must be of an integer dtype under a trace, got {y.dtype}")
+        return
+    y = np.asarray(y)
     if labels == "any":
         return
     if labels == "sign":
         good, wanted = np.isin(y, (-1, 1)), "−1 or +1"
     elif labels == "class":
-        top = np.inf if num_classes is None else num_classes - 1
+        top = np.iinfo(np.int32).max if num_classes is None else num_classes - 1
         good = (y == np.floor(y)) & (y >= 0) & (y <= top)
         wanted = "class indices from 0" if num_classes is None else f"class indices 0 … {top}"
     else:

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.optimize
 
 from ntkreg._types import Array, Params, PRNGKey
-from ntkreg.networks import Kernels, Network
+from ntkreg.networks import Kernels, Network, scales
 
 # Where a module is tried: some inputs and their negatives, and some draws of its parameters, so
 # that units which are off at one of them are on at another.
 NUM_INPUTS, NUM_DRAWS = 8, 4
-SCALES = (0.25, 0.5, 2.0, 4.0)  # powers of two, which no rounding disturbs
+STEP = 2.0**-10  # relative, of differences
 TOLERANCE = 1e-3  # relative, as in `networks.check_homogeneous`
 
 
@@ -34,7 +35,7 @@ class _Trial(NamedTuple):
 
     Attributes:
       params: name -> array, the first axis over draws.
-      of: such arrays -> (outputs, name -> ⟨∂f/∂θ, θ⟩ in the direction of the outputs).
+      of: such arrays -> (outputs f, name -> their derivative ⟨∂f/∂θ, θ⟩ by the array's size).
     """
 
     params: _Named
@@ -53,7 +54,8 @@ def from_flax(
     The module takes x of shape "n d" (one of images reshapes it first) and gives "n", "n 1" or
     "n k". Parameters are a nested dict of arrays, as Flax initialises them. The order comes from
     Euler's identity ⟨∇f(Θ), Θ⟩ = order · f(Θ) at random parameters, and f(cΘ) = c^order f(Θ) is
-    checked there for several c: not where the module starts, since Flax's biases are 0 there.
+    checked there for c from 2⁻¹⁰ to 2¹⁰: not where the module starts, since Flax's biases are 0
+    there. No arrays may be such that outputs stay while they grow, each by a power ≥ 0 of c.
 
     The same linen module, or the same function that makes an nnx module, gives the same object, so
     that compiled functions are found again.
@@ -68,8 +70,9 @@ def from_flax(
     Raises:
       ValueError: for a module that is none, or has fields that cannot be hashed; one with state
         beside its parameters, as batch normalisation has; outputs of another shape; or parameters
-        that do not enter homogeneously, as biases after the first layer: the error names them. For
-        input_dim or order < 1.
+        that do not enter homogeneously, as biases after the first layer, or whose scale nothing
+        depends on, as of a layer with normalisation after it: the error names them. For input_dim
+        or order < 1.
     """
     for name, value in (("input_dim", input_dim), ("order", 1 if order is None else order)):
         if value < 1:
@@ -177,12 +180,13 @@ def _checked_order(apply: Callable[[Params, Array], Array], shapes: Params, inpu
     """The order of a network that is homogeneous; ValueError, with names, for any other."""
     trial = _trial(apply, shapes, input_dim)
     outputs, slopes = trial.of(trial.params)
-    floor = TOLERANCE * np.vdot(outputs, outputs)
-    idle = [name for name, slope in slopes.items() if not abs(slope) > floor]
-    if idle:
+    if not all(np.isfinite(array).all() for array in (outputs, *slopes.values())):
+        raise ValueError("module must give finite outputs at random parameters, got NaN or inf")
+    if idle := _idle(outputs, slopes):
         raise ValueError(
-            f"module must depend on the size of all parameters, scaling {', '.join(idle)} changes "
-            "no output (normalisation after it undoes the scale, or nothing uses it)"
+            f"module must depend on the size of all parameters, scaling {', '.join(idle)} "
+            f"{'together ' * (len(idle) > 1)}changes no output (normalisation after it undoes the "
+            "scale, or nothing uses it)"
         )
     if not _is_homogeneous(trial, trial.params, trial.params):
         raise ValueError(
@@ -191,6 +195,21 @@ def _checked_order(apply: Callable[[Params, Array], Array], shapes: Params, inpu
             "use_bias=False; no skip connections; activations as homogeneous as relu)"
         )
     return _degree(outputs, slopes, trial.params)
+
+
+def _idle(outputs: np.ndarray, slopes: _Named) -> list[str]:
+    """The names of arrays that can grow, alone or together with others, with no change of outputs.
+
+    An array is one where its slopes are the negative of some slopes of others, with weights ≥ 0:
+    normalisation undoes the scale of a layer's kernel and bias together, though each alone is used.
+    Shrinking them makes ‖Θ‖ smaller for nothing. That some grow while others shrink is common.
+    """
+    columns = np.stack([slope.ravel() for slope in slopes.values()], axis=1)
+    _, reduced = np.linalg.qr(columns.astype(float))  # the same distances in few rows
+    others = 1 - np.eye(len(slopes))
+    left = lambda i: scipy.optimize.nnls(reduced * others[i], -reduced[:, i])[1]
+    floor = TOLERANCE * np.linalg.norm(outputs)
+    return [name for i, name in enumerate(slopes) if not left(i) > floor]
 
 
 def _trial(apply: Callable[[Params, Array], Array], shapes: Params, input_dim: int) -> _Trial:
@@ -209,16 +228,26 @@ def _trial(apply: Callable[[Params, Array], Array], shapes: Params, input_dim: i
 
     def at(params):
         tree = lambda named: jax.tree.unflatten(treedef, [named[name] for name in names])
-        outputs, pull = jax.vjp(lambda named: apply(tree(named), jnp.asarray(x)), params)
-        return outputs, jax.tree.map(jnp.vdot, pull(outputs)[0], params)
+        f = lambda named: apply(tree(named), jnp.asarray(x))
+
+        # A difference, since derivatives are NaN where a factor is infinite and another 0.
+        def slope(shares):
+            factors = dict(zip(names, STEP * shares, strict=True))
+            stretched = lambda sign: {
+                n: ((1 + sign * factors[n]) * a).astype(a.dtype) for n, a in params.items()
+            }
+            return (f(stretched(1)) - f(stretched(-1))) / (2 * STEP)
+
+        return f(params), jax.lax.map(slope, jnp.eye(len(names)))
 
     @jax.jit
     def of(params):
         outputs, slopes = jax.lax.map(at, params)
-        return outputs, {name: jnp.sum(slope) for name, slope in slopes.items()}
+        return outputs, {name: slopes[:, i] for i, name in enumerate(names)}
 
     def tried(params: _Named) -> tuple[np.ndarray, _Named]:
-        with jax.ensure_compile_time_eval():  # a network may be asked for while another is traced
+        # A network may be asked for while another is traced; GPUs round products much by default.
+        with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
             return jax.device_get(of(params))
 
     return _Trial(params, tried)
@@ -263,9 +292,10 @@ def _is_homogeneous(trial: _Trial, params: _Named, scaled: Iterable[str]) -> boo
         expected = scale**degree * outputs
         return np.abs(found - expected).max() / np.abs(expected).max()
 
-    return all(error(scale) < TOLERANCE for scale in SCALES)
+    return all(error(scale) < TOLERANCE for scale in scales(outputs, max(degree, 1)))
 
 
 def _degree(outputs: np.ndarray, slopes: _Named, scaled: Iterable[str]) -> int:
     """The degree in some of the arrays together, by Euler's identity ⟨∂f/∂θ, θ⟩ = degree · f."""
-    return round(float(sum(slopes[name] for name in scaled) / np.vdot(outputs, outputs)))
+    slope = np.sum([slopes[name] for name in scaled], axis=0)
+    return round(float(np.vdot(slope, outputs) / np.vdot(outputs, outputs)))

@@ -19,7 +19,7 @@ import numpy as np
 
 from ntkreg import draws, mean_field
 from ntkreg._compat import is_concrete
-from ntkreg._types import Array, Float, Int, PRNGKey, Scalar
+from ntkreg._types import Array, ArrayLike, Float, Int, PRNGKey, Scalar
 from ntkreg.data import Dataset, check_dataset
 from ntkreg.mean_field import CURVATURES, RELU, Info, Model, uniform_start
 from ntkreg.objectives import get_loss
@@ -211,19 +211,31 @@ def run(
         the stable step beside the one that was taken.
     """
     flow = Flow(model, **options)
-    check_dataset(data, get_loss(model.loss).labels)
+    data = jax.tree.map(jnp.asarray, check_dataset(data, get_loss(model.loss).labels))
     start_key, key = jax.random.split(key)
     dtype, dim = data.x.dtype, data.x.shape[1]
     if particles is None:
         particles = uniform_start(start_key, num_particles, dim, dtype)
-    if particles.ndim != 2 or particles.shape[1] != dim + 1 or not len(particles):
-        raise ValueError(f"particles must have shape (m ≥ 1, {dim + 1}), got {particles.shape}")
+    particles = _checked(particles, dim, dtype)
     stable = float(stable_step(data, lam, model.loss))
     taken = knobs(lam, stable if step_size is None else step_size, sigma, noisy_steps, dtype)
-    result = _run(flow, data, taken, jnp.asarray(particles, dtype), key)
+    result = _run(flow, data, taken, particles, key)
     if not result.info.finite:
         raise ValueError(diverged(float(taken.step_size), stable))
     return result
+
+
+def _checked(particles: ArrayLike, dim: int, dtype: jnp.dtype) -> Float[Array, "m p"]:
+    particles = jnp.asarray(particles, dtype)
+    if particles.ndim != 2 or particles.shape[1] != dim + 1 or not len(particles):
+        raise ValueError(f"particles must have shape (m ≥ 1, {dim + 1}), got {particles.shape}")
+    bad = np.argwhere(~np.isfinite(particles))
+    if len(bad):
+        row, column = bad[0]
+        raise ValueError(
+            f"particles must be finite, got {particles[row, column]} at [{row}, {column}]"
+        )
+    return particles
 
 
 def diverged(step_size: float, stable: float) -> str:

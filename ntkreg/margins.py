@@ -30,7 +30,7 @@ def margin_pairs(
 def _of_others(outputs: Float[Array, "n k"], data: Dataset) -> Float[Array, "n m"]:
     """The entries of every row at the k − 1 classes that are not its label."""
     num_classes = outputs.shape[-1]
-    others = (data.y[:, None] + jnp.arange(1, num_classes)) % num_classes
+    others = (data.y[:, None] + jnp.arange(1, num_classes)[None]) % num_classes
     return jnp.take_along_axis(outputs, others, axis=-1)
 
 

@@ -30,7 +30,7 @@ TRAPPED_SHARE = 0.8  # w² of a start that keeps the sign of w; exactly balanced
 
 def relu_unit(particles: Float[Array, "m p"], x: Float[Array, "n d"]) -> Float[Array, "n m"]:
     """Φ(θ; x) = w relu(uᵀx)."""
-    return particles[:, 0] * jax.nn.relu(x @ particles[:, 1:].T)
+    return particles[None, :, 0] * jax.nn.relu(x @ particles[:, 1:].T)
 
 
 def soft_relu_unit(particles: Float[Array, "m p"], x: Float[Array, "n d"]) -> Float[Array, "n m"]:
@@ -40,8 +40,8 @@ def soft_relu_unit(particles: Float[Array, "m p"], x: Float[Array, "n d"]) -> Fl
     of z alone is: one that is 1-homogeneous and differentiable at 0 is linear.
     """
     z = x @ particles[:, 1:].T
-    squared = jnp.sum(particles**2, axis=1)
-    return particles[:, 0] * (z + jnp.sqrt(z**2 + SOFTNESS**2 * squared)) / 2
+    squared = jnp.sum(particles**2, axis=1)[None]
+    return particles[None, :, 0] * (z + jnp.sqrt(z**2 + SOFTNESS**2 * squared)) / 2
 
 
 UNITS = {"relu": relu_unit, "soft_relu": soft_relu_unit}

@@ -13,7 +13,9 @@ import numpy as np
 import optax
 
 from ntkreg._compat import is_concrete, neural_tangents
-from ntkreg._types import Array, Float, Params, PRNGKey
+from ntkreg._types import Array, Float, Params, PRNGKey, Shaped
+
+FAR, SPARE = 10, 16  # log₂ of the farthest scale of parameters, and of what floats keep in reserve
 
 
 class Kernels(NamedTuple):
@@ -169,15 +171,35 @@ def homogeneity_error(
     return jnp.max(jnp.abs(scaled - expected)) / jnp.max(jnp.abs(expected))
 
 
+def scales(outputs: Shaped[Array | np.ndarray, "..."], order: int) -> tuple[float, ...]:
+    """Where f(cΘ) = c^order f(Θ) is tested: c = 2^±1 and as near to 2^±10 as floats allow.
+
+    At the far ones what normalisation adds to its variance is no longer nothing, and powers of two
+    are disturbed by no rounding. There is none where the outputs f(Θ) are 0, which is of every
+    order, or too small or large to be doubled so often.
+    """
+    info, largest = jnp.finfo(outputs.dtype), float(np.abs(outputs).max())
+    if not np.isfinite(largest):
+        return (2.0,)
+    with np.errstate(divide="ignore"):
+        log = np.log2(largest)
+    room = min(info.maxexp - log, log - info.minexp) - SPARE
+    if room < order:
+        return ()
+    far = min(FAR, room // order)
+    return 2.0**-far, 0.5, 2.0, 2.0**far
+
+
 def check_homogeneous(network: Network, params: Params, x: Float[Array, "n d"]) -> None:
     """Raises ValueError where `network` is not homogeneous of its order at these parameters.
 
-    The bound allows for float32 rounding in networks of any usual depth: 1e-3, relative. Under a
-    trace nothing is looked at: values do not exist there.
+    It is tried at several scales of them (`scales`). The bound allows for float32 rounding in
+    networks of any usual depth: 1e-3, relative. Under a trace nothing is looked at: values do not
+    exist there.
     """
     if not is_concrete(params, x):
         return
-    for scale in (0.5, 2.0):
+    for scale in scales(network.apply(params, x), network.order):
         error = float(homogeneity_error(network, params, x, scale))
         if not error < 1e-3:
             raise ValueError(
@@ -189,9 +211,19 @@ def check_homogeneous(network: Network, params: Params, x: Float[Array, "n d"]) 
 
 
 def save_params(path: str | os.PathLike, params: Params) -> None:
-    """Writes parameters of any tree structure to an npz file, one entry per array."""
+    """Writes parameters of any tree structure to an npz file, one entry per array.
+
+    Raises:
+      ValueError: for a dtype that such files do not keep, as bfloat16.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     arrays: dict[str, Any] = {jax.tree_util.keystr(k): np.asarray(leaf) for k, leaf in leaves}
+    for name, array in arrays.items():
+        if not issubclass(array.dtype.type, np.number | np.bool_):
+            raise ValueError(
+                f"params must be of a dtype that npz files keep, got {array.dtype} at {name} "
+                "(float32 holds all of bfloat16)"
+            )
     with open(path, "wb") as file:
         np.savez(file, **arrays)
 

@@ -130,5 +130,7 @@ def log_objective(
     step size divided by F.
     """
     squared = optax.tree.norm(params, squared=True)
+    # At parameters of no square the gradient of a logarithm is NaN; the smallest float has one.
+    squared = jnp.maximum(squared, jnp.finfo(squared.dtype).tiny)
     log_penalty = log_lam + (power / 2) * jnp.log(squared)
     return jnp.logaddexp(log_mean_loss(loss, network, params, data), log_penalty)

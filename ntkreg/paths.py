@@ -17,6 +17,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from ntkreg import gram_checks, trainers
+from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Bool, Float, Int, Params, PRNGKey, PyTree, Scalar, Scalars
 from ntkreg.data import Dataset
 from ntkreg.margins import dual_weighted_margin, normalized_margin
@@ -274,16 +275,26 @@ def train_path(
 
     Raises:
       ValueError: for bad data, λ, learning rate or options, a loss that is no margin's, or a
-        network that is not homogeneous of its order.
+        network that is not homogeneous of its order, at the start or at an end.
     """
     path = Path(Trainer(network, **options), finish_steps)
     if get_loss(path.trainer.loss).labels == "real":
         raise ValueError(f"loss must be one of a margin, got {path.trainer.loss!r}")
     lams = np.atleast_1d(np.asarray(lams, np.float64))
     gram_checks.check_lams(lams, falling=True)
-    params = trainers.start(path.trainer, data, key, params=params)
+    data, params = trainers.begin(path.trainer, data, key, params=params)
     check_homogeneous(network, params, data.x)
-    return _run(path, data, trainers.knobs(lams, learning_rate, data.x.dtype), params, warm)
+    result = _run(path, data, trainers.knobs(lams, learning_rate, data.x.dtype), params, warm)
+    _check_ends(network, result.params, data)
+    return result
+
+
+def _check_ends(network: Network, ends: Params, data: Dataset) -> None:
+    """Raises ValueError where the network is not homogeneous at an end, so has no margin there."""
+    for part in range(len(jax.tree.leaves(ends)[0])) if is_concrete(ends, data) else ():
+        end = jax.tree.map(lambda stacked, part=part: stacked[part], ends)
+        if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(end)):
+            check_homogeneous(network, end, data.x)
 
 
 @functools.partial(jax.jit, static_argnames="path")

@@ -17,6 +17,7 @@ from ntkreg.data import Dataset, check_dataset
 from ntkreg.margins import margins, normalized_margin
 from ntkreg.networks import Network
 from ntkreg.objectives import Loss, get_loss, log_mean_loss, log_objective, objective
+from ntkreg.optimizers import check_optimizer, moved
 
 
 def cosine(progress: Scalar) -> Array:
@@ -38,7 +39,9 @@ class Trainer:
       loss: a name of `objectives.LOSSES`, or a Loss of your own.
       descend: "log" descends log F, whose steps do not shrink with F: for paths to a minimum.
         "plain" descends F itself: for everything about dynamics.
-      optimizer: a learning rate or schedule -> optax.GradientTransformation.
+      optimizer: a learning rate -> an optimizer of optax, as `optax.adam` is. It is made anew for
+        each step with the rate that the schedule has there, and must follow it; what its update
+        asks for (`value`, `grad`, `value_fn`) it gets.
       schedule: the part of the run done, in [0, 1] -> multiplier of the learning rate.
       num_steps: the length of the run; for a path of λ the length of each of its parts.
       stop_log_loss: the run is done as soon as the log of the mean loss is at most this.
@@ -62,6 +65,7 @@ class Trainer:
             raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
         if not self.power > 0:
             raise ValueError(f"power must be positive, got {self.power}")
+        check_optimizer(self.optimizer, self.descend == "log")
 
 
 class Knobs(NamedTuple):
@@ -99,7 +103,7 @@ class TrainInfo(NamedTuple):
       log_gradient_norm: log ‖∇ log F‖; F is stationary where it is small.
       norm: ‖Θ‖₂.
       normalized_margin: of the training data; negative where a sample is wrong.
-      train_error: the share of samples with no margin > 0; NaN for real labels.
+      train_error: the share of samples with no margin > 0; None for real labels.
       steps: the number of steps taken.
       finite: whether all parameters are finite.
     """
@@ -109,7 +113,7 @@ class TrainInfo(NamedTuple):
     log_gradient_norm: Float[Array, ""]
     norm: Float[Array, ""]
     normalized_margin: Float[Array, ""]
-    train_error: Float[Array, ""]
+    train_error: Float[Array, ""] | None
     steps: Int[Array, ""]
     finite: Array
 
@@ -174,16 +178,14 @@ def step(trainer: Trainer, data: Dataset, knobs: Knobs, state: TrainState) -> Tr
     log_lam = knobs.log_lams[part]
     dtype = knobs.learning_rate.dtype  # int32 / int is float32, whatever the rest is
     rate = knobs.learning_rate * trainer.schedule(within.astype(dtype) / trainer.num_steps)
-    optimizer = trainer.optimizer(jnp.asarray(rate, dtype))
-    fresh = optimizer.init(state.params)
-    moments = jax.tree.map(
-        lambda new, old: jnp.where(within == 0, new, old), fresh, state.optimizer_state
+    descended = lambda p: _descended(trainer, p, data, log_lam)
+    params, moments, log_loss = moved(
+        trainer.optimizer(jnp.asarray(rate, dtype)),
+        descended,
+        state.params,
+        state.optimizer_state,
+        within == 0,
     )
-    (_, log_loss), gradient = jax.value_and_grad(_descended, argnums=1, has_aux=True)(
-        trainer, state.params, data, log_lam
-    )
-    updates, moments = optimizer.update(gradient, moments, state.params)
-    params = optax.apply_updates(state.params, updates)
     return TrainState(params, moments, state.step + 1, log_loss)
 
 
@@ -225,7 +227,7 @@ def measure(trainer: Trainer, data: Dataset, knobs: Knobs, state: TrainState) ->
         log_gradient_norm=jnp.log(optax.tree.norm(gradient)),
         norm=optax.tree.norm(params),
         normalized_margin=normalized_margin(network, params, data),
-        train_error=jnp.mean(errors) if loss.labels != "real" else jnp.full((), jnp.nan),
+        train_error=jnp.mean(errors) if loss.labels != "real" else None,
         steps=state.step,
         finite=jnp.all(jnp.stack(finite)),
     )
@@ -244,7 +246,8 @@ def train(
 ) -> TrainResult:
     """A trained network and what was measured of it.
 
-    Minimises F_λ (or log F_λ, see `Trainer.descend`) by full-batch steps, in the dtype of data.x.
+    Minimises F_λ (or log F_λ, see `Trainer.descend`) by full-batch steps, in the dtype of data.x:
+    float32 or float64, to one of which `data.check_dataset` casts all others.
 
     Args:
       lam: λ ≥ 0; or a path of them, followed with warm starts, `num_steps` steps each.
@@ -255,30 +258,31 @@ def train(
       **options: further fields of `Trainer`.
 
     Raises:
-      ValueError: for bad data, λ, learning rate, or fields of `Trainer`.
+      ValueError: for bad data, λ, learning rate, or fields of `Trainer`; for an optimizer that
+        does not follow its learning rate, with its name.
     """
     trainer = Trainer(network, **options)
-    params = start(trainer, data, key, init_scale, params)
+    data, params = begin(trainer, data, key, init_scale, params)
     return _run(trainer, data, knobs(lam, learning_rate, data.x.dtype), params)
 
 
-def start(
+def begin(
     trainer: Trainer,
     data: Dataset,
     key: PRNGKey,
     init_scale: Scalar = 1.0,
     params: Params | None = None,
-) -> Params:
-    """Parameters to begin at, in the dtype of data.x: random ones unless some are given.
+) -> tuple[Dataset, Params]:
+    """The data as `check_dataset` casts them, on the device, and parameters to begin at.
+
+    The parameters are in the dtype of x: random ones unless some are given.
 
     Raises:
       ValueError: for data that cannot be learned from with the trainer's loss, or a network whose
         outputs do not fit it.
     """
     labels = get_loss(trainer.loss).labels
-    check_dataset(data, "any")
-    if not jnp.issubdtype(data.x.dtype, jnp.floating):
-        raise ValueError(f"data.x must be of a floating dtype, got {data.x.dtype}")
+    data = jax.tree.map(jnp.asarray, check_dataset(data, "any"))
     if params is None:
         params = optax.tree.scale(init_scale, trainer.network.init(key, data.x.shape[1]))
     outputs = jax.eval_shape(trainer.network.apply, params, data.x).shape[1:]
@@ -288,8 +292,18 @@ def start(
             f"network must have {'several outputs' if labels == 'class' else 'one output'} for the "
             f"loss {loss}, got outputs of shape {('n', *outputs)}"
         )
-    check_dataset(data, labels, *outputs)
-    return optax.tree.cast(params, data.x.dtype)
+    return check_dataset(data, labels, *outputs), optax.tree.cast(params, data.x.dtype)
+
+
+def start(
+    trainer: Trainer,
+    data: Dataset,
+    key: PRNGKey,
+    init_scale: Scalar = 1.0,
+    params: Params | None = None,
+) -> Params:
+    """The parameters of `begin`, with its errors."""
+    return begin(trainer, data, key, init_scale, params)[1]
 
 
 @functools.partial(jax.jit, static_argnames="trainer")

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,17 +131,87 @@ def test_check_dataset_names_what_is_wrong(x, y, labels, said):
 
 
 @pytest.mark.parametrize(
-    ("y", "labels"), [(SIGNS, "sign"), (np.array([0, 3, 1]), "class"), (SIGNS / 3, "real")]
+    ("y", "labels"), [(SIGNS, "sign"), (np.int32([0, 3, 1]), "class"), (SIGNS / 3, "real")]
 )
-def test_check_dataset_lets_good_data_through(y, labels):
-    assert check_dataset(Dataset(GOOD, y), labels, 4) is None
+def test_check_dataset_leaves_good_data_as_they_are(y, labels):
+    checked = check_dataset(Dataset(GOOD, y), labels, 4)
+    assert checked.x is GOOD or np.shares_memory(checked.x, GOOD)
+    assert checked.y.dtype == y.dtype and np.array_equal(checked.y, y)
 
 
-def test_check_dataset_under_a_trace_looks_at_shapes_only():
-    checked = jax.jit(lambda x, y: check_dataset(Dataset(x, y)) or 1)
-    assert checked(GOOD, 7 * SIGNS) == 1
+TABLE = {  # dtype of x -> what comes back
+    "float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32",
+    "float8_e4m3fn": "float32", "int32": "float64", "uint8": "float64", "bool": "float64",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("dtype", TABLE)
+def test_check_dataset_casts_by_its_table(make, dtype):
+    x, labels = make(GOOD).astype(dtype), make(np.array([1, 0, 1])).astype(dtype)
+    signs = make(np.array([1, 1, 1])).astype(dtype)
+    for kind, y, wanted in (
+        ("sign", signs, TABLE[dtype]),
+        ("class", labels, "int32"),
+        ("real", labels, TABLE[dtype]),
+        ("any", labels, dtype),
+    ):
+        if dtype == "bool" and kind == "sign":
+            continue
+        checked = check_dataset(Dataset(x, y), kind, 2)
+        assert (checked.x.dtype, checked.y.dtype) == (TABLE[dtype], wanted)
+        assert np.array_equal(checked.x, GOOD) and isinstance(checked.x, type(x))
+        assert np.array_equal(checked.y, [1, 1, 1] if kind == "sign" else [1, 0, 1])
+
+
+@pytest.mark.parametrize("make", [pandas.DataFrame, np.ndarray.tolist, np.asmatrix])
+def test_check_dataset_takes_what_holds_numbers(make):
+    y = pandas.Series([1, -1, 1], index=[7, 8, 9])
+    for labels in (y, y.tolist()):
+        x, found = check_dataset(Dataset(make(GOOD + 0.5), labels))
+        assert type(x) is type(found) is np.ndarray and x.dtype == found.dtype == float
+        assert np.array_equal(x, GOOD + 0.5) and found.tolist() == [1, -1, 1]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (scipy.sparse.csr_matrix(GOOD), SIGNS, "x must be an array of real numbers, got csr_matr"),
+        (scipy.sparse.csr_array(GOOD), SIGNS, r"data\.x must be .* got csr_array of dtype object"),
+        (pandas.DataFrame({"a": [1.0, 2.0, 3.0], "b": list("abc")}), SIGNS, r"data\.x.*DataFrame"),
+        (GOOD.astype(object), SIGNS, r"data\.x must be .* got ndarray of dtype object"),
+        (GOOD + 1j, SIGNS, r"data\.x must be .* got ndarray of dtype complex128"),
+        ([[1.0, 2.0], [3.0]], SIGNS[:2], r"data\.x must be .* got a list that makes none"),
+        (None, SIGNS, r"data\.x must be .* got NoneType"),
+        (np.ma.masked_equal(GOOD, 1.0), SIGNS, r"data\.x must be .* MaskedArray with masked entr"),
+        (GOOD, list("aba"), r"data\.y must be .* got list of dtype <U1"),
+        (GOOD, SIGNS + 0j, r"data\.y must be .* of dtype complex128"),
+        (GOOD, SIGNS.astype(object), r"data\.y must be .* of dtype object"),
+        (GOOD, SIGNS > 0, r"data\.y must be −1 or \+1, got bools"),
+        (GOOD, np.ones(3, bool), r"data\.y must be −1 or \+1, got bools"),
+        (GOOD, jax.random.split(jax.random.key(0), 3), r"data\.y must be .* of dtype key"),
+        (GOOD, SIGNS.tolist()[:2], r"\(3, 2\), \(2,\)"),
+    ],
+)
+def test_check_dataset_refuses_what_are_no_numbers_in_one_line(x, y, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        check_dataset(Dataset(x, y))
+    assert "\n" not in str(caught.value)
+
+
+def test_check_dataset_refuses_a_pair_that_is_no_dataset():
+    with pytest.raises(ValueError, match=r"data must be a Dataset\(x, y\), got tuple"):
+        check_dataset((GOOD, SIGNS))
+
+
+def test_check_dataset_under_a_trace_looks_at_shapes_and_dtypes_only():
+    checked = jax.jit(lambda x, y: check_dataset(Dataset(x, y)))
+    data = checked(GOOD.astype(np.float16), np.int32([7, 1, 1]))
+    assert data.x.dtype == data.y.dtype == np.float32 and data.y[0] == 7
     with pytest.raises(ValueError, match=r"\(3, 2\), \(2,\)"):
         checked(GOOD, SIGNS[:2])
+    with pytest.raises(ValueError, match="integer dtype under a trace, got float64"):
+        jax.jit(lambda y: check_dataset(Dataset(GOOD, y), "class", 2))(SIGNS)
 
 
 def test_random_labels_hold_both_classes_and_tell_nothing_of_the_points():

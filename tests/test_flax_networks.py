@@ -138,6 +138,83 @@ def test_a_scale_that_normalisation_undoes_is_named():
         from_flax(module, input_dim=4)
 
 
+class Block(linen.Module):
+    """A layer with a bias and its normalisation."""
+
+    norm: Callable = linen.LayerNorm
+
+    @linen.compact
+    def __call__(self, x):
+        return linen.relu(self.norm()(linen.Dense(16)(x)))
+
+
+class Blocks(linen.Module):
+    """Some blocks, and a layer without bias."""
+
+    num: int = 2
+
+    @linen.compact
+    def __call__(self, x):
+        for _ in range(self.num):
+            x = Block()(x)
+        return linen.Dense(1, use_bias=False)(x)
+
+
+class Weighed(linen.Module):
+    """Two linear layers in a ratio: only both together change nothing."""
+
+    @linen.compact
+    def __call__(self, x):
+        top, low = (linen.Dense(3, use_bias=False)(x) for _ in range(2))
+        ratio = jnp.sum(top**2, axis=1) / jnp.sum(low**2, axis=1)
+        return ratio * linen.Dense(1, use_bias=False)(x)[:, 0]
+
+
+FIRST = "Dense_0/bias, Dense_0/kernel"
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (Dense((True, False), norm=linen.LayerNorm), FIRST),
+        (Dense((True, False), norm=functools.partial(linen.LayerNorm, epsilon=0.0)), FIRST),
+        (Dense((True, False), norm=linen.RMSNorm), FIRST),
+        (Dense((True, False), norm=functools.partial(linen.GroupNorm, num_groups=2)), FIRST),
+        (
+            Blocks(),
+            "Block_0/Dense_0/bias, .*, Block_0/LayerNorm_0/scale, .*, Block_1/Dense_0/kernel",
+        ),
+        (Weighed(), "Dense_0/kernel, Dense_1/kernel"),
+    ],
+)
+def test_scales_that_normalisation_undoes_together_are_named(module, names):
+    """Kernel and bias before it each change outputs, both together do not."""
+    with pytest.raises(ValueError, match=f"scaling {names}.* together changes no output"):
+        from_flax(module, input_dim=4)
+
+
+def test_what_is_homogeneous_but_for_a_small_constant_is_refused():
+    """At entries of size 1 the constant is a part in 10⁷ of the outputs, at 2⁻¹⁰ a tenth."""
+
+    class Softened(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return jnp.sqrt(linen.Dense(1, use_bias=False)(x)[:, 0] ** 2 + 1e-7)
+
+    with pytest.raises(ValueError, match=r"must be homogeneous.*breaks it is Dense_0/kernel"):
+        from_flax(Softened(), input_dim=4)
+
+
+def test_outputs_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="module must give finite outputs at random parameters"):
+        from_flax(Dense(activation=jnp.log), input_dim=4)
+
+
+def test_a_deep_network_is_accepted_whose_far_scales_no_float_holds():
+    """Order 24: outputs at 2¹⁰ times the parameters are 2²⁴⁰ times as large."""
+    assert from_flax(Dense((False,) * 24), input_dim=4).order == 24
+
+
 @pytest.mark.parametrize(
     ("module", "state"),
     [

@@ -1,6 +1,7 @@
 """The perturbed flow: its steps, its noise, traps and escapes, and the step that is stable."""
 
 import dataclasses
+import math
 
 import chex
 import jax
@@ -171,6 +172,12 @@ def test_knobs_of_all_values_share_one_compilation():
         (
             lambda: flows.run(SAMPLES, lam=LAM, key=jax.random.key(0), particles=jnp.ones((4, 2))),
             r"particles must have shape \(m ≥ 1, 3\), got \(4, 2\)",
+        ),
+        (
+            lambda: flows.run(
+                SAMPLES, lam=LAM, key=jax.random.key(0), particles=[[1, 2, 3], [0, math.nan, 1]]
+            ),
+            r"^particles must be finite, got nan at \[1, 1\]$",
         ),
     ],
 )

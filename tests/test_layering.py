@@ -26,6 +26,7 @@ ROOMS = (
     "objectives",
     "kernel_regime",
     "margins",
+    "optimizers",
     "trainers",
     "mean_field",
     "flows",

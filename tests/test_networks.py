@@ -149,6 +149,25 @@ def test_check_homogeneous_names_the_measured_order():
         check_homogeneous(network._replace(order=2), params, X)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_check_homogeneous_finds_a_constant_that_only_small_parameters_show(dtype):
+    """√(z² + 1e-8) is |z| to a part in 10⁸ at z ≈ 1, and 1e-4 at the z ≈ 1e-6 of 2⁻¹⁰ Θ."""
+    network = fully_connected(2, 6)
+    soft = network._replace(apply=lambda p, x: jnp.sqrt(network.apply(p, x) ** 2 + 1e-8))
+    params = optax.tree.cast(network.init(KEY, 4), dtype)
+    assert max(homogeneity_error(soft, params, X.astype(dtype), c) for c in (0.5, 2.0)) < 1e-4
+    with pytest.raises(ValueError, match=r"f\(0.0009765625Θ\) is off"):
+        check_homogeneous(soft, params, X.astype(dtype))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-12, 1e10])
+def test_check_homogeneous_keeps_within_floats(scale):
+    """In float32, at outputs from 0 to 1e20 and those too small to be doubled."""
+    network = fully_connected(2, 6)
+    params = optax.tree.cast(optax.tree.scale(scale, network.init(KEY, 4)), jnp.float32)
+    assert check_homogeneous(network, params, X.astype(jnp.float32)) is None
+
+
 def test_check_homogeneous_refuses_outputs_that_are_not_finite():
     network, params = drawn(0, 2, 6)
     with pytest.raises(ValueError, match="not homogeneous"):
@@ -170,6 +189,18 @@ def test_saved_parameters_come_back_bit_for_bit(tmp_path, params):
     assert jax.tree.structure(loaded) == jax.tree.structure(params)
     for old, new in zip(jax.tree.leaves(params), jax.tree.leaves(loaded), strict=True):
         assert old.dtype == new.dtype and np.array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(jnp.bfloat16, "bfloat16"), (jnp.float8_e5m2, "float8"), (object, "object")]
+)
+def test_a_dtype_that_would_not_come_back_is_not_saved(tmp_path, dtype, name):
+    params = {"a": np.ones(2, np.float16), "b": np.ones(2).astype(dtype)}
+    with pytest.raises(ValueError, match=rf"npz files keep, got {name}.* at \['b'\]"):
+        save_params(tmp_path / "p.npz", params)
+    assert not (tmp_path / "p.npz").exists()
+    save_params(tmp_path / "p.npz", {"a": params["a"]})
+    assert load_params(tmp_path / "p.npz", {"a": params["a"]})["a"].dtype == jnp.float16
 
 
 @pytest.mark.parametrize(

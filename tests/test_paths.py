@@ -18,7 +18,7 @@ from ntkreg.certificates import global_minimum, max_margin
 from ntkreg.closed_forms import planted_network
 from ntkreg.data import Dataset, noisy_xor, random_labels
 from ntkreg.margins import dual_weighted_margin, margins, normalized_margin
-from ntkreg.networks import Network, fully_connected
+from ntkreg.networks import Network, check_homogeneous, fully_connected
 from ntkreg.objectives import Loss, get_loss, log_objective, log_softplus_neg
 from ntkreg.paths import Path, stretched_to, train_path
 from ntkreg.stationarity import log_residual
@@ -386,3 +386,29 @@ def test_bad_settings_are_named(options, said):
         train_path(
             **{"network": NETWORK, "data": DATA, "lams": 1e-3, "key": jax.random.key(0), **options}
         )
+
+
+def test_a_network_that_is_homogeneous_at_its_start_only_is_refused_at_the_end():
+    """tanh f: at outputs of 1e-16 and 2²⁰ times that it is f, at those of trained networks not."""
+    network = SHORT.trainer.network
+    bent = network._replace(apply=lambda p, x: jnp.tanh(network.apply(p, x)))
+    start = optax.tree.scale(1e-8, FEW)
+    check_homogeneous(bent, start, DATA.x)
+    options = dict(params=start, learning_rate=0.1, num_steps=100, finish_steps=0)
+    with pytest.raises(ValueError, match="network is not homogeneous of order 2"):
+        train_path(bent, DATA, lams=1e-3, key=jax.random.key(2), **options)
+
+
+def test_the_zero_network_at_the_end_is_no_fault():
+    """At this λ all parameters shrink to where float32 has no square of them."""
+    data = jax.tree.map(lambda a: a.astype(jnp.float32), DATA)
+    result = train_path(
+        SHORT.trainer.network,
+        data,
+        lams=1e3,
+        key=jax.random.key(2),
+        learning_rate=0.1,
+        num_steps=300,
+    )
+    assert result.info.norm < 1e-8
+    np.testing.assert_allclose(result.info.log_objective, math.log(math.log(2)), rtol=1e-5)

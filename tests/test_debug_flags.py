@@ -1,0 +1,86 @@
+"""What is public runs under the flags by which JAX finds NaNs, wrong shapes and leaked tracers."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from ntkreg import flows, margins, objectives, paths, trainers
+from ntkreg.data import Dataset, noisy_xor
+from ntkreg.networks import fully_connected
+
+KEY = jax.random.key(0)
+SIGNS = noisy_xor(KEY, 12, 4)
+CLASSES = Dataset(SIGNS.x, jnp.arange(12) % 3)
+FLAGS = {"debug_nans": True, "numpy_rank_promotion": "raise", "check_tracer_leaks": True}
+
+
+@pytest.fixture(params=FLAGS)
+def flag(request):
+    name = f"jax_{request.param}"
+    before = getattr(jax.config, name)
+    jax.config.update(name, FLAGS[request.param])
+    yield request.param
+    jax.config.update(name, before)
+
+
+def of(loss):
+    """A network for the loss, and data."""
+    is_class = loss == "cross_entropy"
+    return fully_connected(2, 6, 3 if is_class else 1), CLASSES if is_class else SIGNS
+
+
+def test_the_flags_find_what_they_are_for(flag):
+    kept = []
+
+    def leak(x):
+        kept.append(x)
+        return x
+
+    error, fault = {
+        "debug_nans": (FloatingPointError, lambda: jnp.log(-jnp.ones(2))),
+        "numpy_rank_promotion": (ValueError, lambda: jnp.ones((2, 2)) + jnp.ones(2)),
+        "check_tracer_leaks": (Exception, lambda: jax.jit(leak)(1.0)),
+    }[flag]
+    with pytest.raises(error, match=r"nan|rank|[Ll]eaked"):
+        fault()
+
+
+@pytest.mark.parametrize(
+    ("loss", "descend", "lam"),
+    [("logistic", "log", 0.0), ("squared", "plain", 1e-2), ("cross_entropy", "log", [0.1, 1e-200])],
+)
+def test_training_runs(flag, loss, descend, lam):
+    network, data = of(loss)
+    options = dict(loss=loss, descend=descend, num_steps=3)
+    result = trainers.train(network, data, lam=lam, key=KEY, **options)
+    assert jnp.isfinite(result.info.log_objective)
+
+
+def test_a_path_runs(flag):
+    network, data = of("cross_entropy")
+    options = dict(lams=[1e-1, 1e-2], key=KEY, loss="cross_entropy", num_steps=2, finish_steps=2)
+    assert jnp.isfinite(paths.train_path(network, data, **options).info.log_objective).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "noise"),
+    [(flows.Model(), "resample"), (flows.Model("soft_relu", "squared"), "langevin")],
+)
+def test_a_flow_runs(flag, model, noise):
+    options = dict(lam=1e-2, sigma=1e-2, num_particles=8, num_steps=9, model=model, noise=noise)
+    assert flows.run(SIGNS, key=KEY, **options).info.finite
+
+
+@pytest.mark.parametrize("loss", ["logistic", "cross_entropy"])
+def test_margins_are_found(flag, loss):
+    network, data = of(loss)
+    params = network.init(KEY, 4)
+    assert jnp.isfinite(margins.normalized_margin(network, params, data))
+    named = objectives.get_loss(loss)
+    assert jnp.isfinite(margins.dual_weighted_margin(named, network, params, data))
+
+
+def test_an_optimizer_is_tried(flag):
+    make = optax.inject_hyperparams(optax.rmsprop)
+    assert trainers.Trainer(of("logistic")[0], optimizer=make).optimizer is make
