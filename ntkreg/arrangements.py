@@ -23,6 +23,11 @@ def row_space(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x @ basis[:rank].T, basis[:rank].T
 
 
+def row_exponents(x: np.ndarray) -> np.ndarray:
+    """e with the largest entry of every row in [½, 1)·2^e; 0 for a row of zeros."""
+    return np.frexp(np.abs(x).max(axis=1))[1]
+
+
 def num_patterns(num_points: int, rank: int) -> int:
     """The number of cells of n hyperplanes through 0 in general position: 2 Σ_{k<rank} C(n−1, k).
 
@@ -56,17 +61,9 @@ def exact_rank(x: np.ndarray) -> int | None:
     return None if points is None else points.shape[1]
 
 
-def cell_signs(x: np.ndarray) -> np.ndarray:
-    """The sign patterns of the cells alone, shape (patterns, n), ±1; zero rows count as −1.
-
-    Every u lies in the closure of such a cell, and relu is linear there.
-
-    Raises:
-      ValueError: for a rank above 4.
-    """
-    found = faces(x)
-    cells = found[-1] if found else np.zeros((1, len(x)), np.int8)
-    return np.where(cells == 0, -1, cells).astype(np.int8)
+def num_cells(x: np.ndarray) -> int:
+    """At most how many activation patterns x has: `num_patterns` at its rank."""
+    return num_patterns(len(x), row_space(x)[1].shape[1])
 
 
 def _integers(x: np.ndarray) -> np.ndarray:

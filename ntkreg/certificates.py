@@ -1,23 +1,22 @@
 """Certificates: the true max margin and the true global minimum of two-layer ReLU networks.
 
 A network proves one side and weights on the samples prove the other, by weak duality; both bounds
-are computed anew in float64 from what is returned. Networks may have any width: n neurons are
+are computed from exactly the arrays that are returned, in ball arithmetic (`proofs`). Networks may have any width: n neurons are
 enough. With V the variation norm of a network (`two_layer`; ‖Θ‖² = 2V where it is balanced) and
 M(c) = max over ‖u‖ ≤ 1 of |Σ cᵢ relu(uᵀxᵢ)|:
 
 - margin: γ* = ½ max{min yᵢf(xᵢ) : V ≤ 1} ≤ ½ M(αy) for all weights α ≥ 0 with Σα = 1;
 - minimum: F* = min{mean ℓᵢ(f(xᵢ)) + 2λV} ≥ mean −ℓᵢ*(−bᵢ) for all b with M(b/n) ≤ 2λ.
 
-Both are found by column generation: the best network over known units (`cone_programs`) and its
-dual weights; then units that an oracle finds to be worth more under these than any known one; until
-the bounds meet. The interior-point method's weights lie amid the optimal ones, not at a corner,
+To rank 4 both are found by cutting planes over all faces (`refinement`). Beyond it by column
+generation: the best network over known units (`cone_programs`) and its dual weights; then units
+that an oracle finds to be worth more under these than any known one; until the bounds meet. The interior-point method's weights lie amid the optimal ones, not at a corner,
 which keeps them from jumping where there are many.
 
 Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's margin); Bach (JMLR
 2017) for the variation norm and column generation; Pilanci and Ergen (ICML 2020) for the programme.
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -25,21 +24,26 @@ import scipy.special
 
 from ntkreg import cone_programs, oracles, two_layer
 from ntkreg._types import Params
-from ntkreg.arrangements import row_space
-from ntkreg.column_generation import NOTHING, Found, Step, generated, sharpened, units_found
+from ntkreg.arrangements import exact_rank, num_cells, row_exponents, row_space
+from ntkreg.balls import above, precision, rounded
+from ntkreg.column_generation import NOTHING, Bound, Found, Step, generated, sharpened, units_found
 from ntkreg.conjugates import DUALS, dual_minimum
 from ntkreg.data import Dataset, check_dataset
 from ntkreg.kernel_machines import NotSeparable
 from ntkreg.level_method import least_maximum
 from ntkreg.oracles import SIGNS, of_signs
+from ntkreg.proofs import CrossingBounds, Problem, proved
+from ntkreg.refinement import bound_of_weights, scaled, solved_exactly
 from ntkreg.two_layer import Units
 
 LEAST_LAM = 1e-300  # F is about λ log(1/λ)/γ*: beyond it would leave the range of float64
 FAR_LAM = 1e-9  # below it Newton's method needs a start whose loss is not e^(1/λ) times too large
+ENUMERATED, BOUNDED = 1e-9, 1e-7  # tolerances unless given
+EPS = float(np.finfo(float).eps)
 
 
 class Certificate(NamedTuple):
-    """A two-sided bound, recomputed in float64 from `primal` and `dual`.
+    """A two-sided bound, proved by `primal` and `dual` (`proofs.proved`).
 
     Attributes:
       lower, upper: the bounds. For a margin `primal` gives `lower`, for a minimum `upper`.
@@ -48,7 +52,8 @@ class Certificate(NamedTuple):
         where both sides are proved, "heuristic" where the dual one rests on a local search.
       primal: the network's parameters (W₁ of shape (d, m), W₂ of shape (m, 1)), as those of
         `fully_connected(2, m)`.
-      dual: weights of the samples: α of the margin; b of the minimum, scaled to be feasible.
+      dual: weights of the samples: α of the margin, of any sum; b of the minimum, feasible at
+        min(1, 2λ/M) times its size.
       nodes: nodes, patterns or starts that the oracle took for the dual bound, of the sign of
         output weight that took more.
     """
@@ -67,47 +72,58 @@ def max_margin(
     *,
     params: Params | None = None,
     oracle: str = "auto",
-    tolerance: float = 1e-7,
+    tolerance: float | None = None,
     max_rounds: int = 100,
     **options,
 ) -> Certificate:
     """The max normalized margin of two-layer ReLU networks of any width, and a network that has it.
 
+    To rank 4 the gap closes to 1e-9, whatever the rows' lengths, as long as float64 can hold
+    the network and the weights: the margin of the rows at unit length should be above 1e-12.
+
     Args:
-      data: x of shape (n, d), y of −1 and +1.
-      params: of a trained two-layer network, known with its units from the start: `lower` is at
-        least its margin.
+      data: x of shape (n, d), y of −1 and +1; one sample or one class will do.
+      params: of a trained two-layer network: `lower` is at least its margin.
       oracle: a name of `oracles.KINDS`; "auto" is enumerate to rank 4, else branch_and_bound.
-      tolerance: relative gap at which it ends.
+      tolerance: relative gap at which it ends; 1e-9 for enumerate and 1e-7 else, unless given.
       max_rounds: of column generation; with fewer than it needs the gap is wider.
       **options: of `oracles.make_oracle`.
 
     Raises:
-      NotSeparable: for data that no network separates (a ValueError, too).
-      ValueError: for bad data, params or options, an empty class, or `enumerate` above rank 4.
+      NotSeparable: for data that no network separates (a ValueError, too): the margin of the rows
+        at unit length is proved to be at most 1e-12, or what branch and bound may miss.
+      ValueError: for bad data, params or options, or `enumerate` above rank 4.
     """
-    x, y, basis = _checked(data, "sign")
-    ask, name = _oracle(oracle, x, tolerance, options)
-    first = of_signs(ask, y / len(y), 0.0)
+    problem, name, tolerance = _posed(data, None, "logistic", None, oracle, tolerance, max_rounds)
+    if not problem.x.any(axis=1).all():
+        row = int(np.argmin(problem.x.any(axis=1)))
+        raise NotSeparable(f"data.x must not have rows of zeros, on which f = 0, got row {row}")
+    if name == "enumerate":
+        return _enumerated(problem, params, tolerance, max_rounds, options)
+    full, (problem, shrink), basis = problem, *_in_row_space(problem)
+    x, y = problem.x, problem.y
+    ask = oracles.make_oracle(name, x, tolerance=tolerance / 4, **options)
+    first, lengths = of_signs(ask, y / len(y), 0.0), np.linalg.norm(x, axis=1)
     least = oracles.least_separable(name, x)
-    scale = 1.0 / max(first.lower, least)
+    scale = 1.0 / max(first.lower, least * float(lengths.min()))
 
     def solve(units: Units, vectors: np.ndarray) -> Step:
         nonlocal scale
         vectors, alpha = cone_programs.widest_margin(x, y, units, scale)
         network = two_layer.network_of(x, units, vectors)
         margin = two_layer.normalized_margin(network, x, y)
-        if margin > least:
+        if margin > 0:
             scale = 1.0 / max(2 * margin, 1e-3 / scale)
         return Step(vectors, network, -margin, alpha * y, 2 * margin, bound)
 
-    def bound(weights: np.ndarray, largest: float) -> tuple[float, np.ndarray]:
-        if largest / 2 <= least:
+    def bound(weights: np.ndarray, largest: float) -> Bound:
+        of_unit_rows = largest / (2 * float(np.abs(weights) @ lengths))
+        if of_unit_rows <= least:
             raise NotSeparable(
                 "data must be separable by a two-layer ReLU network without biases: weights on the "
-                f"samples bound every normalized margin by {largest / 2:.1e}"
+                f"samples bound the normalized margins of the unit rows by {of_unit_rows:.1e}"
             )
-        return -largest / 2, weights * y
+        return Bound(-largest / 2, weights * y, largest)
 
     units, found = units_found(x, first), NOTHING
     if params is not None:
@@ -116,7 +132,7 @@ def max_margin(
         found = found._replace(network=network, value=-two_layer.normalized_margin(network, x, y))
     found = generated(ask, x, units, SIGNS, solve, tolerance, max_rounds, found)
     found = sharpened(ask, x, y, found, tolerance)
-    return _certificate(found, name, basis, tolerance, is_margin=True)
+    return _outside(full, found, basis, shrink, name, tolerance)
 
 
 def global_minimum(
@@ -128,38 +144,43 @@ def global_minimum(
     params: Params | None = None,
     limit: Certificate | None = None,
     oracle: str = "auto",
-    tolerance: float = 1e-7,
+    tolerance: float | None = None,
     max_rounds: int = 100,
     **options,
 ) -> Certificate:
     """The minimum of F_λ = mean loss + λ‖Θ‖² over two-layer ReLU networks of any width.
 
     Args:
-      data: x of shape (n, d); y of −1 and +1, or real for the squared loss.
-      lam: λ from 1e-9 on; for the logistic loss from 1e-300 on.
+      data: x of shape (n, d); y of −1 and +1, or real for the squared loss. One sample or one class
+        will do.
+      lam: λ from 1e-300 on.
       loss: "logistic" or "squared" ((f − y)², no factor ½).
       output_sign: +1 or −1 for the minimum over networks whose output weights all have that sign,
         in which a noiseless flow that starts there is trapped; None for all networks.
-      limit: the certificate of the max margin, where it is known already. Below λ = 1e-9 the
-        search starts at its network, whose direction the minimizer tends to, and its weights bound
-        the minimum too; there it is computed if it is not given.
+      limit: the certificate of the max margin, where it is known already. Beyond rank 4 and below
+        λ = 1e-9 the search starts at its network, whose direction the minimizer tends to, and its
+        weights bound the minimum too; there it is computed if it is not given.
       params, oracle, tolerance, max_rounds, **options: as in `max_margin`.
 
     Raises:
-      NotSeparable: below λ = 1e-9 without `limit`, for data that no network separates.
-      ValueError: for bad data, params or options, an empty class, λ out of range, or `enumerate`
-        above rank 4.
+      NotSeparable: where only a margin of the unit rows below 1e-12 would lower F at so small
+        a λ, which float64 cannot hold; beyond rank 4, below λ = 1e-9 without `limit`, for data
+        that no network separates.
+      ValueError: for bad data, params or options, λ out of range, or `enumerate` above rank 4.
     """
-    least_lam = LEAST_LAM if loss == "logistic" and output_sign is None else FAR_LAM
-    if not least_lam <= lam < np.inf:
-        raise ValueError(f"lam must be finite and at least {least_lam}, got {lam}")
+    if not LEAST_LAM <= lam < np.inf:
+        raise ValueError(f"lam must be finite and at least {LEAST_LAM}, got {lam}")
     if output_sign not in (None, 1, -1):
         raise ValueError(f"output_sign must be None, 1 or -1, got {output_sign}")
     if loss not in DUALS:
         raise ValueError(f"loss must be one of {', '.join(DUALS)}, got {loss!r}")
-    x, y, basis = _checked(data, "sign" if loss == "logistic" else "real")
-    ask, name = _oracle(oracle, x, tolerance, options)
-    signs = SIGNS if output_sign is None else (float(output_sign),)
+    problem, name, tolerance = _posed(data, lam, loss, output_sign, oracle, tolerance, max_rounds)
+    if name == "enumerate":
+        return _enumerated(problem, params, tolerance, max_rounds, options)
+    full, (problem, shrink), basis = problem, *_in_row_space(problem)
+    x, y, signs = problem.x, problem.y, problem.signs
+    lam = float(np.ldexp(lam, shrink))
+    ask = oracles.make_oracle(name, x, tolerance=tolerance / 4, **options)
     value, slope, curvature = DUALS[loss].value, DUALS[loss].slope, DUALS[loss].curvature
     # Everything is of F/λ, so that nothing underflows where λ is small.
     over_lam = lambda g: lambda f: g(f, y) / lam
@@ -174,23 +195,27 @@ def global_minimum(
         objective = float(np.mean(value(two_layer.outputs(network, x), y))) + penalty
         return Step(vectors, network, objective, weights / len(y), 2.0, bound)
 
-    bound = functools.partial(dual_minimum, loss, y, lam)
+    def bound(weights: np.ndarray, largest: float) -> Bound:
+        least, dual = dual_minimum(loss, y, lam, weights, largest)
+        size = float(np.abs(weights).max())
+        return Bound(least, dual, largest * (float(np.abs(dual).max()) / len(y) / (size or 1.0)))
+
     first = of_signs(ask, -slope(np.zeros(len(y)), y) / len(y), 0.0, signs)
     units, start = units_found(x, first), None
     if params is not None:
         trained, _ = two_layer.units_and_vectors(x, _inside(params, basis))
         units = two_layer.joined(trained.chosen(np.isin(trained.sign, signs)), units)
     known = NOTHING
-    if lam < FAR_LAM:
+    if lam < FAR_LAM and loss == "logistic" and output_sign is None:
         limit = limit or max_margin(data, oracle=oracle, max_rounds=max_rounds, **options)
         near, start = two_layer.scaled_to_lam(x, y, _inside(limit.primal, basis), lam)
         units = two_layer.joined(near, units)
         start = np.concatenate([start, np.zeros((len(units) - len(near), x.shape[1]))])
         maxima = of_signs(ask, limit.dual * y, None, signs)
-        least, dual = bound(maxima.weights, maxima.upper)
-        known = NOTHING._replace(dual=dual, bound=least, nodes=maxima.nodes)
+        least, dual, largest = bound(maxima.weights, maxima.upper)
+        known = NOTHING._replace(dual=dual, bound=least, largest=largest, nodes=maxima.nodes)
     found = generated(ask, x, units, signs, solve, tolerance, max_rounds, known, start)
-    return _certificate(found, name, basis, tolerance)
+    return _outside(full, found, basis, shrink, name, tolerance)
 
 
 def polish(params: Params, data: Dataset) -> Params:
@@ -250,10 +275,12 @@ def dual_bound(
     if alpha.shape != y.shape or not (alpha >= 0).all() or not 0 < alpha.sum() < np.inf:
         raise ValueError(f"alpha must be {len(y)} weights ≥ 0 with a positive sum, got {alpha}")
     alpha = alpha / alpha.sum()
-    margin = two_layer.normalized_margin((first, last), np.asarray(data.x, np.float64), y)
+    full = np.asarray(data.x, np.float64)
+    margin = two_layer.normalized_margin((first, last), full, y)
     best = least_maximum(ask, x, y, alpha, 2 * margin, tolerance, max_rounds)
-    found = Found((first, last), -margin, best.alpha, -best.largest / 2, best.nodes)
-    return _certificate(found, name, None, tolerance, is_margin=True)
+    return certificate(
+        Problem(full, y), (first, last), best.alpha, name, tolerance, best.largest, best.nodes
+    )
 
 
 def _inside(params: Params, basis: np.ndarray) -> Params:
@@ -262,16 +289,141 @@ def _inside(params: Params, basis: np.ndarray) -> Params:
     return basis.T @ first, last
 
 
+def certificate(
+    problem: Problem,
+    primal: Params,
+    dual: np.ndarray,
+    oracle: str,
+    tolerance: float,
+    largest: float,
+    nodes: int,
+) -> Certificate:
+    """The certificate of a network and weights: its bounds are what these arrays prove.
+
+    Args:
+      oracle: of `oracles.KINDS`, what `largest` is of.
+      tolerance: the gap up to which all activation patterns make it "exact".
+      largest: a bound of |Σ cᵢ relu(uᵀxᵢ)| for the problem's weights c of `dual` that this oracle
+        proved in the row space of x. To rank 4 it is proved anew.
+
+    Raises:
+      CrossingBounds: for a proved lower bound above the upper one.
+    """
+    kind = oracles.KINDS[oracle]
+    if oracle == "enumerate" and exact_rank(problem.x) is not None:
+        proof = bound_of_weights(problem, scaled(problem), dual)
+    else:
+        proof = largest + _allowance(problem, dual)
+    lower, upper = proved(problem, primal, dual, proof)
+    if kind == "heuristic":  # where a search fell short the network itself knows better
+        lower, upper = (lower, max(lower, upper)) if problem.is_margin else (min(lower, upper), upper)
+    if lower > upper:
+        raise CrossingBounds(f"lower must be at most upper, got {lower} and {upper}")
+    gap = (upper - lower) / abs(upper) if upper else 0.0
+    if kind == "exact" and not gap <= tolerance:
+        kind = "certified"  # both bounds hold, and leave a gap
+    return Certificate(lower, upper, gap, kind, primal, dual, nodes)
+
+
+def _allowance(problem: Problem, dual: np.ndarray) -> float:
+    """What a bound in coordinates of the row space may miss of |Σ cᵢ relu(uᵀxᵢ)|.
+
+    With z = fl(xB) it is at most Σ |cᵢ|‖xᵢ − Bzᵢ‖, and ‖B‖ and the scaling of weights are off by
+    some ε, which is as much of Σ |cᵢ|‖xᵢ‖.
+    """
+    x, c = problem.x, np.abs(rounded(problem.weights(dual)))
+    z, basis = row_space(x)
+    lost = np.linalg.norm(x - z @ basis.T, axis=1)
+    return float(c @ (lost + 32 * sum(x.shape) * EPS * np.linalg.norm(x, axis=1)))
+
+
+def _posed(
+    data: Dataset, lam, loss: str, output_sign, oracle: str, tolerance: float | None, max_rounds
+) -> tuple[Problem, str, float]:
+    """(the problem, the oracle's name, the tolerance), checked."""
+    x, y = _checked_arrays(data, "real" if loss == "squared" else "sign")
+    if not x.any():
+        raise ValueError("data.x must not be zero throughout")
+    if not max_rounds >= 1:
+        raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
+    signs = (1, -1) if output_sign is None else (int(output_sign),)
+    name = oracle_for(oracle, x)
+    if tolerance is None:
+        tolerance = ENUMERATED if name == "enumerate" else BOUNDED
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
+    return Problem(x, y, lam, loss, signs), name, tolerance
+
+
+def oracle_for(name: str, x: np.ndarray) -> str:
+    """What "auto" stands for on samples x: enumerate up to (exact or numerical) rank 4."""
+    if name != "auto":
+        return name
+    if exact_rank(x) is not None:
+        return "enumerate"
+    return oracles.oracle_name(name, row_space(x)[0])
+
+
+def _enumerated(
+    problem: Problem, params: Params | None, tolerance: float, max_rounds: int, options: dict
+) -> Certificate:
+    """The certificate from all faces; in the row space where the rank is 4 up to rounding alone."""
+    oracles.check_options(**options)
+    given = None
+    if params is not None:
+        given = two_layer.checked_weights(params, problem.x.shape[1])
+    if exact_rank(problem.x) is None:
+        points, basis = row_space(problem.x)
+        inside = problem._replace(x=np.ascontiguousarray(points))
+        found = solved_exactly(inside, tolerance, max_rounds, given and _inside(given, basis))
+        primal = basis @ found.primal[0], found.primal[1]
+        with precision():
+            largest = above(bound_of_weights(inside, scaled(inside), found.dual))
+    else:
+        found = solved_exactly(problem, tolerance, max_rounds, given)
+        primal, largest = found.primal, np.inf
+    cells = num_cells(problem.x)
+    return certificate(problem, primal, found.dual, "enumerate", tolerance, largest, cells)
+
+
+def _in_row_space(problem: Problem) -> tuple[tuple[Problem, int], np.ndarray]:
+    """((the problem in the row space, rows at most 1 long, the power of two), the basis).
+
+    The power k has x·2^k solved in place of x, with λ·2^k: the networks differ by 2^(k/2).
+    """
+    shrink = -2 * (int(row_exponents(problem.x).max()) // 2)
+    points, basis = row_space(np.ldexp(problem.x, shrink))
+    lam = None if problem.lam is None else float(np.ldexp(problem.lam, shrink))
+    return (problem._replace(x=np.ascontiguousarray(points), lam=lam), shrink), basis
+
+
+def _outside(
+    problem: Problem, found: Found, basis: np.ndarray, shrink: int, oracle: str, tolerance: float
+) -> Certificate:
+    first, last = (np.ldexp(part, 0 if problem.is_margin else shrink // 2) for part in found.network)
+    largest = float(np.ldexp(found.largest, -shrink))
+    primal = basis @ first, last
+    return certificate(problem, primal, found.dual, oracle, tolerance, largest, found.nodes)
+
+
+def _inside(params: Params, basis: np.ndarray) -> Params:
+    """The network in the coordinates of the row space: the same outputs, and no larger norm."""
+    first, last = two_layer.checked_weights(params, basis.shape[0])
+    return basis.T @ first, last
+
+
+def _checked_arrays(data: Dataset, labels: str) -> tuple[np.ndarray, np.ndarray]:
+    data = check_dataset(data, labels)
+    return np.asarray(data.x, np.float64), np.asarray(data.y, np.float64)
+
+
 def _checked(data: Dataset, labels: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(x in the coordinates of its row space, y, the basis of that space) in float64."""
-    check_dataset(data, labels)
-    y = np.asarray(data.y, np.float64)
-    if labels == "sign" and len(set(y)) < 2:
-        raise ValueError(f"data.y must hold both classes, got only {y[0]:+.0f}")
-    x, basis = row_space(np.asarray(data.x, np.float64))
+    x, y = _checked_arrays(data, labels)
+    points, basis = row_space(x)
     if not basis.size:
         raise ValueError("data.x must not be zero throughout")
-    return np.ascontiguousarray(x), y, basis
+    return np.ascontiguousarray(points), y, basis
 
 
 def _oracle(name: str, x: np.ndarray, tolerance: float, options: dict):
@@ -279,21 +431,3 @@ def _oracle(name: str, x: np.ndarray, tolerance: float, options: dict):
         raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
     name = oracles.oracle_name(name, x)
     return oracles.make_oracle(name, x, tolerance=tolerance / 4, **options), name
-
-
-def _certificate(
-    found: Found, oracle: str, basis: np.ndarray | None, tolerance: float, is_margin: bool = False
-) -> Certificate:
-    """The certificate of what was found; a network in the space of x is taken out of it."""
-    kind, bound = oracles.KINDS[oracle], found.bound
-    if kind == "heuristic":
-        bound = min(bound, found.value)  # where a search fell short the network itself knows better
-    lower, upper = (-found.value, -bound) if is_margin else (bound, found.value)
-    gap = (upper - lower) / abs(upper) if upper else 0.0
-    if kind == "exact" and not gap <= tolerance:
-        kind = "certified"  # the solver stopped early: both bounds hold, and leave a gap
-    first, last = found.network
-    primal = (first if basis is None else basis @ first, last)
-    return Certificate(
-        float(lower), float(upper), float(gap), kind, primal, found.dual, found.nodes
-    )

@@ -20,12 +20,19 @@ SHARPENINGS = 30  # rounds of linear programmes, at most
 KEPT_ROUNDS = 3  # for which a unit that is not used is kept
 
 
+class Bound(NamedTuple):
+    """A bound of the value from below, the dual weights that prove it, and M of these."""
+
+    value: float
+    dual: np.ndarray
+    largest: float
+
+
 class Step(NamedTuple):
     """The best network over known units, in the space of x, and what its dual weights ask.
 
     value is minimised (a margin is negated). Units are worth more than the known ones where their
-    value under `weights` is above `worth`. `bound` takes (weights, M(weights)) to a bound of the
-    value from below and the dual weights that prove it.
+    value under `weights` is above `worth`. `bound` takes (weights, M(weights)) to a `Bound`.
     """
 
     vectors: np.ndarray
@@ -33,20 +40,21 @@ class Step(NamedTuple):
     value: float
     weights: np.ndarray
     worth: float
-    bound: Callable[[np.ndarray, float], tuple[float, np.ndarray]]
+    bound: Callable[[np.ndarray, float], Bound]
 
 
 class Found(NamedTuple):
-    """The best network and its value, the best dual weights and the bound that they prove."""
+    """The best network and its value; the best dual weights, their bound, and M of them."""
 
     network: Params
     value: float
     dual: np.ndarray
     bound: float
+    largest: float
     nodes: int
 
 
-NOTHING = Found(None, np.inf, np.zeros(0), -np.inf, 0)
+NOTHING = Found(None, np.inf, np.zeros(0), -np.inf, np.inf, 0)
 
 
 def generated(
@@ -64,8 +72,6 @@ def generated(
 
     `start` has their vectors, for a `solve` that begins somewhere; zeros by default.
     """
-    if not max_rounds >= 1:
-        raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
     if not len(units):  # no unit gains anything at first: begin with any
         units = two_layer.units_of(x, x[:1], np.asarray(signs[:1]))
     vectors = np.zeros((len(units), x.shape[1])) if start is None else start
@@ -78,9 +84,11 @@ def generated(
         kept = (mass > 1e-8 * mass.sum()) | (born > number - KEPT_ROUNDS)
         units, vectors, born = units.chosen(kept), step.vectors[kept], born[kept]
         largest, nodes, new = _priced(ask, x, step, tolerance, signs, units)
-        bound, dual = step.bound(step.weights, largest)
-        if bound > found.bound:
-            found = found._replace(dual=dual, bound=bound, nodes=nodes)
+        bound = step.bound(step.weights, largest)
+        if bound.value > found.bound:
+            found = found._replace(
+                dual=bound.dual, bound=bound.value, largest=bound.largest, nodes=nodes
+            )
         if found.value - found.bound <= tolerance * abs(found.value) or len(new) == len(units):
             break
         fresh = len(new) - len(units)
@@ -133,6 +141,8 @@ def sharpened(ask, x: np.ndarray, y: np.ndarray, found: Found, tolerance: float)
         weights = machine.alpha
         maxima = of_signs(ask, weights * y)
         if (bound := -maxima.upper / 2) > found.bound:
-            found = found._replace(dual=weights, bound=bound, nodes=maxima.nodes)
+            found = found._replace(
+                dual=weights, bound=bound, largest=maxima.upper, nodes=maxima.nodes
+            )
         directions = np.concatenate([directions, maxima.units()[0]])
     return found

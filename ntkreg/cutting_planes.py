@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.optimize
 
 from ntkreg.balls import balls, is_balls, middle, product, rounded, solve
 from ntkreg.face_search import Faces, exact_units, float_units, peaks
@@ -23,8 +24,9 @@ NEWTON_STEPS = 100
 TO_BOUNDARY = 0.995  # of the way that a step may go
 REACH = 1e14  # of Σ|a|: beyond it no margin is told from zero
 PEAKS = 40  # taken of one sign in a round
+IDLE = 50  # steps without a gain after which the method has met its limits in float64
 STALLS = 3  # rounds without a gain after which float64 has no more to give
-NEARLY_TIGHT = 0.9  # values from which a cut is kept that has no multiplier
+NEARLY_TIGHT = 0.99  # values from which a cut is kept that has no multiplier
 
 
 class Concave(NamedTuple):
@@ -40,6 +42,11 @@ class Concave(NamedTuple):
     slope: Callable[[np.ndarray], np.ndarray]
     curvature: Callable[[np.ndarray], np.ndarray]
     top: np.ndarray
+
+
+def is_linear(concave: Concave, a: np.ndarray) -> bool:
+    """Whether there is no curvature, as at a, anywhere."""
+    return not (concave.curvature(a) != 0).any()
 
 
 class Cuts(NamedTuple):
@@ -116,10 +123,15 @@ def rounds(
         features = cuts.features(known) * (1 if target is None else target)
         # Not from the weights before: near the boundary the method makes small steps.
         tightest = max(0.5, float(max(features.dot(centre))))
-        a, masses, reached = solved(concave, features, centre * (0.5 / tightest), accuracy)
+        found = None
+        if not exact and is_linear(concave, centre):
+            found = _simplex(features, concave.slope(centre))
+        if found is None:
+            found = solved(concave, features, centre * (0.5 / tightest), accuracy)
+        a, masses, reached = found
         c = a if target is None else a * target
-        found = [(sign, peaks(known, sign * c, 1.0)) for sign in signs]
-        violation = max(peak.upper for _, peak in found) - 1.0
+        above = [(sign, peaks(known, sign * c, 1.0)) for sign in signs]
+        violation = max(peak.upper for _, peak in above) - 1.0
         tight = rounded(features.dot(a)) > NEARLY_TIGHT
         unused = rounded(masses / masses.sum()) < 1e-9
         kept = np.flatnonzero(~unused | tight)
@@ -133,11 +145,31 @@ def rounds(
         new = [
             Cuts(peak.units[:PEAKS], np.full(len(peak.units[:PEAKS]), sign),
                  peak.faces[:PEAKS])
-            for sign, peak in found if len(peak.units)
+            for sign, peak in above if len(peak.units)
         ]  # fmt: skip
         cuts = Cuts(*(np.concatenate(parts) for parts in zip(cuts, *new, strict=True)))
         following = 0.1 * min(accuracy, violation) if violation > 0 else 0.01 * accuracy
         accuracy = max(following, 1e-40 if exact else 1e-12)
+
+
+def _simplex(features: np.ndarray, slope: np.ndarray):
+    """`solved` in float64 where the objective is linear; None where HiGHS finds nothing.
+
+    Its corners have all the digits of float64 where the interior-point method's equations do not.
+    """
+    found = scipy.optimize.linprog(
+        np.ones(len(features)),
+        A_ub=-features.T,
+        b_ub=-slope,
+        method="highs-ds",
+        options=dict.fromkeys(
+            ("primal_feasibility_tolerance", "dual_feasibility_tolerance"), 1e-10
+        ),
+    )
+    if found.x is None:
+        return None
+    a, masses = np.maximum(-found.ineqlin.marginals, 0.0), np.maximum(found.x, 0.0)
+    return a, masses, 1e-10
 
 
 def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH):
@@ -146,14 +178,14 @@ def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH)
     signed = concave.target is not None
     convert = balls if exact else rounded
     g = features
-    if not (concave.curvature(a) != 0).any():  # a linear objective may be unbounded
+    if is_linear(concave, a):  # and may be unbounded
         bounds = np.array([[1.0], [-1.0]])[: 1 if signed else 2] / reach
         g = np.concatenate([g, convert(np.tile(bounds, n))])
     count = len(g) + (n if signed else 0)
     slack = 1 - g.dot(a)
     mu = abs((concave.slope(a) * a).sum()) / count
     m, z = mu / slack, (mu / a if signed else 0 * a)
-    best = (np.inf, a, m)
+    best, idle = (np.inf, a, m), 0
     for _ in range(NEWTON_STEPS):
         slope = concave.slope(a)
         rest = product(g.T, m) - slope - z
@@ -162,9 +194,10 @@ def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH)
         off = max(float(mu * count / scale), float(abs(rest * a).sum() / scale))
         if not np.isfinite(off):
             break
+        idle = 0 if off < best[0] else idle + 1
         if off < best[0]:
             best = (off, a, m)
-        if off <= accuracy or (not exact and off > 1e6 * best[0]):
+        if off <= accuracy or (not exact and idle >= IDLE):
             break
         weights = m / slack
         matrix = product(g.T, weights[:, None] * g)

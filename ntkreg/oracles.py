@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ntkreg import branch_and_bound, sphere_search
-from ntkreg.arrangements import MAX_RANK, cell_signs
+from ntkreg import branch_and_bound, face_search, sphere_search
+from ntkreg.arrangements import MAX_RANK, row_exponents
+from ntkreg.face_search import Faces
 
 Kind = Literal["exact", "certified", "heuristic"]
 KINDS: dict[str, Kind] = {
@@ -21,7 +22,7 @@ KINDS: dict[str, Kind] = {
     "multistart": "heuristic",
 }
 SIGNS = (1.0, -1.0)  # of output weights
-NOT_SEPARABLE = 1e-10  # of the largest ‖x‖: a margin that is proved to be smaller is zero
+SEPARABLE = 1e-12  # what rounding of float64 inputs may feign, with some digits to spare
 MAX_DIRECTIONS = 30  # that one call returns
 CCP_ROUNDS, CCP_SWEEPS = 100, 300
 STARTS_AT_ONCE = 100  # after which is looked whether enough have passed the floor
@@ -133,7 +134,10 @@ def make_oracle(
     if name not in KINDS:
         raise ValueError(f"oracle must be one of {', '.join(KINDS)}, got {name!r}")
     if name == "enumerate":
-        return functools.partial(_enumerated, x, cell_signs(x))
+        exponents = row_exponents(x)
+        return functools.partial(
+            _enumerated, face_search.arranged(np.ldexp(x, -exponents[:, None])), exponents
+        )
     rng = np.random.default_rng(seed)
     samples = rng.permutation(np.concatenate([x, -x]))[: num_starts // 2]
     starts = np.concatenate([samples, rng.normal(size=(num_starts - len(samples), x.shape[1]))])
@@ -144,6 +148,10 @@ def make_oracle(
     return functools.partial(_branched, x, starts, tolerance, max_nodes)
 
 
+def check_options(*, max_nodes: int = 1, num_starts: int = 1, seed: int = 0) -> None:
+    """Takes the options of `make_oracle`: TypeError for any other."""
+
+
 def oracle_name(name: str, x: np.ndarray) -> str:
     """What "auto" stands for on samples x in their row space: enumerate to rank 4."""
     if name != "auto":
@@ -152,19 +160,24 @@ def oracle_name(name: str, x: np.ndarray) -> str:
 
 
 def least_separable(name: str, x: np.ndarray) -> float:
-    """The margin below which samples are not separable, as far as the oracle's proofs can tell."""
-    longest = np.linalg.norm(x, axis=1)
-    least = NOT_SEPARABLE * float(longest.max())
+    """The margin of the rows at unit length up to which samples count as not separable.
+
+    That is 1e-12 where all faces are looked at, and what branch and bound may miss elsewhere.
+    """
     if name == "enumerate":
-        return least
-    return max(least, branch_and_bound.rounding_allowance(x, longest == longest.max()))
+        return SEPARABLE
+    unit_rows = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
+    allowed = branch_and_bound.rounding_allowance(unit_rows, np.ones(len(x))) / len(x)
+    return max(1e-10, allowed)
 
 
-def _enumerated(x: np.ndarray, signs: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:
-    bounds, units = sphere_search.distances_in_cells(x, c, signs, 0.9 * (floor or 0.0))
-    eps = 8 * sum(x.shape) * np.finfo(float).eps
-    upper = float(bounds.max()) + eps * float(np.abs(c) @ np.linalg.norm(x, axis=1))
-    return _sorted(x, c, units[units.any(axis=1)], upper, len(signs))
+def _enumerated(
+    known: Faces, exponents: np.ndarray, c: np.ndarray, floor: float | None
+) -> Maximum:
+    found = face_search.peaks(known, np.ldexp(c, exponents), floor or 0.0)
+    lower = float(found.values[0]) if len(found.values) else 0.0
+    cells = int((known.codimension[known.flat] == 0).sum())
+    return Maximum(lower, found.upper, found.units[:MAX_DIRECTIONS], cells)
 
 
 def _multistarted(x: np.ndarray, starts: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:

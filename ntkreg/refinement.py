@@ -18,6 +18,8 @@ from ntkreg.kernel_machines import NotSeparable
 from ntkreg.proofs import Problem, outputs, proved
 
 TIGHT, FREE, BEND = (1e-12, 1e-8, 1e-5), 1e-6, 1e-6  # errors of a cell's gradient, and relative ones of the weights, that do no harm
+CAREFUL = 24  # samples up to which rounding is done with care
+GENTLE = (1e-10, 1e-12, 1e-14, 1e-17, 1e-20)  # λ of the scaled problem
 SEPARABLE = 1e-12  # margin of the rows at unit length up to which they count as not separable
 
 
@@ -108,40 +110,51 @@ def bound_of_weights(problem: Problem, units: Scaled, dual: np.ndarray) -> flint
         return flint.arb(largest(units.known, c, problem.signs)) * power(units.exponent)
 
 
-GENTLE = (1e-10, 1e-12, 1e-14, 1e-17, 1e-20)
-
-
-def solved_exactly(problem: Problem, tolerance: float) -> Refined:
+def solved_exactly(
+    problem: Problem, tolerance: float, max_rounds: int = 100, given: Params | None = None
+) -> Refined:
     """The certificate of a problem of rank ≤ 4.
+
+    Args:
+      given: a network that the one returned is at least as good as.
 
     Raises:
       NotSeparable: for a margin of the unit rows that is proved to be at most SEPARABLE; and for
         a λ so small that only such a margin, which float64 cannot hold, would lower F.
     """
-    units = scaled(problem)
+    units, nothing = scaled(problem), np.zeros(len(problem.y))
     found = None
-    if not problem.is_margin:
-        zero = np.zeros((problem.x.shape[1], 0)), np.zeros((0, 1))
-        found = _judged(problem, units, zero, np.zeros(len(problem.y)), None)
-    for step in _steps(problem, units, tolerance):
-        with precision(_bits(problem, units)):
-            primal, dual = float_network(problem, units, step, False), float_weights(problem, units, step)
-            found = _judged(problem, units, primal, dual, found)
-        if _closed(found, tolerance):
+    with precision(_bits(problem, units)):
+        if given is not None:
+            found = _judged(problem, units, given, nothing + problem.is_margin, None)
+        if not problem.is_margin:
+            zero = np.zeros((problem.x.shape[1], 0)), np.zeros((0, 1))
+            found = _judged(problem, units, zero, nothing, found)
+        for step in _steps(problem, units, tolerance, max_rounds):
+            primal = float_network(problem, units, step, False)
+            found = _judged(problem, units, primal, float_weights(problem, units, step), found)
+            if _closed(found, tolerance):
+                return found
+        if len(problem.y) > CAREFUL:
             return found
-    found = _rounded_with_care(problem, units, step, step, problem, found, tolerance)
-    if _closed(found, tolerance):
+        found = _rounded_with_care(problem, units, step, step, problem, found, tolerance)
+    if problem.is_margin or _closed(found, tolerance):
         return found
-    if problem.is_margin:
-        return found
-    scale = power(units.exponent + units.label_exponent)
+    return _solved_gently(problem, units, tolerance, found)
+
+
+def _solved_gently(problem: Problem, units: Scaled, tolerance: float, found: Refined) -> Refined:
+    """The better of `found` and what other λ give, where this one is too small for float64.
+
+    Where no network separates the samples the minimizers hardly depend on a small λ; but at the
+    smallest nothing keeps networks small, and weights must cancel to within λ.
+    """
     for lam in GENTLE:
-        with precision():
-            gentle = problem._replace(lam=lam * scale)
-        *_, last = _steps(gentle, units, tolerance)
-        with precision(_bits(problem, units)):
-            c = last.c * (gentle.lam / flint.arb(problem.lam))
-        found = _rounded_with_care(problem, units, last._replace(c=c), last, gentle, found, tolerance)
+        gentle = problem._replace(lam=lam * power(units.exponent + units.label_exponent))
+        with precision(max(_bits(gentle, units), _bits(problem, units))):
+            *_, last = _steps(gentle, units, tolerance)
+            step = last._replace(c=last.c * (gentle.lam / flint.arb(problem.lam)))
+            found = _rounded_with_care(problem, units, step, last, gentle, found, tolerance)
         if _closed(found, tolerance):
             return found
     if problem.loss == "logistic" and found.lower < 1e-3 * found.upper:
@@ -175,17 +188,17 @@ def _centre(features: np.ndarray) -> np.ndarray:
 
 
 def _rounded_with_care(problem, units, dual_step, primal_step, primal_problem, found, tolerance):
-    with precision(_bits(problem, units)):
-        primal = float_network(primal_problem, units, primal_step, True)
-        for tight in TIGHT:
-            dual = float_weights(problem, units, dual_step, tight)
-            found = _judged(problem, units, primal, dual, found)
-            if _closed(found, tolerance):
-                break
+    """The better of `found` and a round whose rounding to float64 cancels as its terms do."""
+    primal = float_network(primal_problem, units, primal_step, True)
+    for tight in TIGHT:
+        dual = float_weights(problem, units, dual_step, tight)
+        found = _judged(problem, units, primal, dual, found)
+        if _closed(found, tolerance):
+            break
     return found
 
 
-def _steps(problem: Problem, units: Scaled, tolerance: float, max_rounds: int = 60):
+def _steps(problem: Problem, units: Scaled, tolerance: float, max_rounds: int = 100):
     """Rounds of the problem, the last of float64 first, then in balls until they converge."""
     start: Round | None = None
     with np.errstate(all="ignore"):
@@ -197,13 +210,14 @@ def _steps(problem: Problem, units: Scaled, tolerance: float, max_rounds: int = 
     start = start if _error(start) < 1e-3 else None
     if start is not None:
         yield start
-    with precision(_bits(problem, units)):
-        steps = rounds(units.known, concave(problem, units, True), problem.signs, start, tolerance)
-        for _, step in zip(range(max_rounds), steps, strict=False):
-            _check_separable(problem, step)
-            yield step
-            if _error(step) < tolerance / 100:
-                break
+        worth = rounded(start.masses / start.masses.sum())
+        start = start._replace(cuts=start.cuts.chosen(np.flatnonzero(worth > 1e-3 * _error(start))))
+    steps = rounds(units.known, concave(problem, units, True), problem.signs, start, tolerance)
+    for _, step in zip(range(max_rounds), steps, strict=False):
+        _check_separable(problem, step)
+        yield step
+        if _error(step) < tolerance / 100:
+            break
 
 
 def _error(step: Round) -> float:
@@ -212,8 +226,7 @@ def _error(step: Round) -> float:
 
 def _judged(problem: Problem, units: Scaled, primal: Params, dual, found: Refined | None):
     """The better of `found` and what these arrays prove, on either side."""
-    with precision(_bits(problem, units)):
-        bound = bound_of_weights(problem, units, dual)
+    bound = bound_of_weights(problem, units, dual)
     lower, upper = proved(problem, primal, dual, bound)
     return _better(problem, found, Refined(primal, dual, lower, upper))
 

@@ -1,4 +1,4 @@
-"""Compiled searches for max over ‖u‖ ≤ 1 of h(u) = Σ cᵢ relu(uᵀxᵢ): local ascent, and in cells.
+"""Compiled searches for max over ‖u‖ ≤ 1 of h(u) = Σ cᵢ relu(uᵀxᵢ): local ascent.
 
 Units with cᵢ > 0 are called positive, the others negative; zᵢ = uᵀxᵢ. Two facts carry all:
 
@@ -142,28 +142,3 @@ def nnls(a, b, max_iterations):
             break
         residual = new
     return mu, residual
-
-
-@compiled
-def distances_in_cells(x, c, signs, floor):
-    """For every sign pattern, max of Σ_active cᵢzᵢ over its closed cell within the ball.
-
-    It is ‖g + Σ μᵢsᵢxᵢ‖ at the best μ ≥ 0, and at most that at any. Cells that cannot pass `floor`
-    are bounded by ‖g‖ and not solved.
-
-    Returns:
-      (upper bound of each cell, its maximizer or the zero vector).
-    """
-    bounds, units = np.empty(len(signs)), np.zeros((len(signs), x.shape[1]))
-    for cell in range(len(signs)):
-        g = (c * (signs[cell] > 0)) @ x
-        bounds[cell] = np.sqrt(np.sum(g * g))
-        if bounds[cell] <= floor:
-            continue
-        walls = -np.ascontiguousarray((x * signs[cell].reshape(-1, 1)).T)
-        mu, _ = nnls(walls, g, 10 * len(c))
-        r = g - walls @ mu
-        bounds[cell] = np.sqrt(np.sum(r * r))
-        if bounds[cell] > 0.0:
-            units[cell] = r / bounds[cell]
-    return bounds, units
