@@ -104,6 +104,13 @@ def all_rays(known: Faces, signs: Sequence[int], exact: bool) -> Cuts:
     )
 
 
+def _in_balls(known: Faces, cuts: Cuts) -> Cuts:
+    """Cuts found in float64, projected to their faces, without those that rounding put outside."""
+    units = exact_units(known, cuts.units, cuts.faces)
+    inner = known.signs[cuts.faces] * product(units, balls(known.x).T)
+    return cuts._replace(units=units).chosen(np.flatnonzero(~(inner < 0).any(axis=1)))
+
+
 def rounds(
     known: Faces, concave: Concave, signs: Sequence[int], start: Round | None, tolerance: float
 ) -> Iterator[Round]:
@@ -117,7 +124,7 @@ def rounds(
     cuts = all_rays(known, signs, exact) if start is None else start.cuts
     accuracy = 1e-2 if start is None else max(1e-20, min(1e-2, start.accuracy))
     if exact and start is not None:
-        cuts = cuts._replace(units=exact_units(known, cuts.units, cuts.faces))
+        cuts = _in_balls(known, cuts)
     least, stalled = np.inf, 0
     while stalled < STALLS:
         features = cuts.features(known) * (1 if target is None else target)
