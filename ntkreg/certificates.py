@@ -29,11 +29,10 @@ from ntkreg.balls import above, precision, rounded
 from ntkreg.column_generation import NOTHING, Bound, Found, Step, generated, sharpened, units_found
 from ntkreg.conjugates import DUALS, dual_minimum
 from ntkreg.data import Dataset, check_dataset
-from ntkreg.kernel_machines import NotSeparable
 from ntkreg.level_method import least_maximum
 from ntkreg.oracles import SIGNS, of_signs
 from ntkreg.proofs import CrossingBounds, Problem, proved
-from ntkreg.refinement import bound_of_weights, scaled, solved_exactly
+from ntkreg.refinement import bound_of_weights, not_separable, scaled, solved_exactly
 from ntkreg.two_layer import Units
 
 LEAST_LAM = 1e-300  # F is about λ log(1/λ)/γ*: beyond it would leave the range of float64
@@ -95,9 +94,8 @@ def max_margin(
       ValueError: for bad data, params or options, or `enumerate` above rank 4.
     """
     problem, name, tolerance = _posed(data, None, "logistic", None, oracle, tolerance, max_rounds)
-    if not problem.x.any(axis=1).all():
-        row = int(np.argmin(problem.x.any(axis=1)))
-        raise NotSeparable(f"data.x must not have rows of zeros, on which f = 0, got row {row}")
+    if not problem.x.any(axis=1).all():  # f = 0 on a row of zeros
+        raise not_separable(0.0)
     if name == "enumerate":
         return _enumerated(problem, params, tolerance, max_rounds, options)
     full, (problem, shrink), basis = problem, *_in_row_space(problem)
@@ -119,10 +117,7 @@ def max_margin(
     def bound(weights: np.ndarray, largest: float) -> Bound:
         of_unit_rows = largest / (2 * float(np.abs(weights) @ lengths))
         if of_unit_rows <= least:
-            raise NotSeparable(
-                "data must be separable by a two-layer ReLU network without biases: weights on the "
-                f"samples bound the normalized margins of the unit rows by {of_unit_rows:.1e}"
-            )
+            raise not_separable(of_unit_rows)
         return Bound(-largest / 2, weights * y, largest)
 
     units, found = units_found(x, first), NOTHING

@@ -5,6 +5,7 @@ about 1 however long those of the data are; powers of two come out again without
 left to lose is the rounding of the arrays that are returned (`float_weights`, `float_network`).
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import flint
@@ -16,8 +17,10 @@ from ntkreg.cutting_planes import Concave, Cuts, Round, all_rays, rounds, solved
 from ntkreg.face_search import Faces, arranged, largest
 from ntkreg.kernel_machines import NotSeparable
 from ntkreg.proofs import Problem, outputs, proved
+from ntkreg.two_layer import fewest
 
 TIGHT, FREE, BEND = (1e-12, 1e-8, 1e-5), 1e-6, 1e-6  # errors of a cell's gradient, and relative ones of the weights, that do no harm
+ROUNDS = 100
 CAREFUL = 24  # samples up to which rounding is done with care
 GENTLE = (1e-10, 1e-12, 1e-14, 1e-17, 1e-20)  # λ of the scaled problem
 SEPARABLE = 1e-12  # margin of the rows at unit length up to which they count as not separable
@@ -111,7 +114,7 @@ def bound_of_weights(problem: Problem, units: Scaled, dual: np.ndarray) -> flint
 
 
 def solved_exactly(
-    problem: Problem, tolerance: float, max_rounds: int = 100, given: Params | None = None
+    problem: Problem, tolerance: float, max_rounds: int = ROUNDS, given: Params | None = None
 ) -> Refined:
     """The certificate of a problem of rank ≤ 4.
 
@@ -128,14 +131,15 @@ def solved_exactly(
         if given is not None:
             found = _judged(problem, units, given, nothing + problem.is_margin, None)
         if not problem.is_margin:
-            zero = np.zeros((problem.x.shape[1], 0)), np.zeros((0, 1))
+            zero = np.zeros((problem.x.shape[1], 1)), np.zeros((1, 1))
             found = _judged(problem, units, zero, nothing, found)
-        for step in _steps(problem, units, tolerance, max_rounds):
+        budget = iter(range(max_rounds))
+        for step in _steps(problem, units, tolerance, budget):
             primal = float_network(problem, units, step, False)
             found = _judged(problem, units, primal, float_weights(problem, units, step), found)
             if _closed(found, tolerance):
                 return found
-        if len(problem.y) > CAREFUL:
+        if len(problem.y) > CAREFUL or next(budget, None) is None:
             return found
         found = _rounded_with_care(problem, units, step, step, problem, found, tolerance)
     if problem.is_margin or _closed(found, tolerance):
@@ -152,7 +156,7 @@ def _solved_gently(problem: Problem, units: Scaled, tolerance: float, found: Ref
     for lam in GENTLE:
         gentle = problem._replace(lam=lam * power(units.exponent + units.label_exponent))
         with precision(max(_bits(gentle, units), _bits(problem, units))):
-            *_, last = _steps(gentle, units, tolerance)
+            *_, last = _steps(gentle, units, tolerance, iter(range(ROUNDS)))
             step = last._replace(c=last.c * (gentle.lam / flint.arb(problem.lam)))
             found = _rounded_with_care(problem, units, step, last, gentle, found, tolerance)
         if _closed(found, tolerance):
@@ -198,22 +202,23 @@ def _rounded_with_care(problem, units, dual_step, primal_step, primal_problem, f
     return found
 
 
-def _steps(problem: Problem, units: Scaled, tolerance: float, max_rounds: int = 100):
+def _steps(problem: Problem, units: Scaled, tolerance: float, budget: Iterator[int]):
     """Rounds of the problem, the last of float64 first, then in balls until they converge."""
     start: Round | None = None
     with np.errstate(all="ignore"):
-        for step in rounds(
-            units.known, concave(problem, units, False), problem.signs, None, tolerance / 4
+        plain = concave(problem, units, False)
+        for _, step in zip(
+            budget, rounds(units.known, plain, problem.signs, None, tolerance / 4), strict=False
         ):
             _check_separable(problem, step)
             start = min((start or step, step), key=_error)
+    yield start
     start = start if _error(start) < 1e-3 else None
     if start is not None:
-        yield start
         worth = rounded(start.masses / start.masses.sum())
         start = start._replace(cuts=start.cuts.chosen(np.flatnonzero(worth > 1e-3 * _error(start))))
     steps = rounds(units.known, concave(problem, units, True), problem.signs, start, tolerance)
-    for _, step in zip(range(max_rounds), steps, strict=False):
+    for _, step in zip(budget, steps, strict=False):
         _check_separable(problem, step)
         yield step
         if _error(step) < tolerance / 100:
@@ -221,7 +226,8 @@ def _steps(problem: Problem, units: Scaled, tolerance: float, max_rounds: int = 
 
 
 def _error(step: Round) -> float:
-    return max(step.violation, step.accuracy)
+    worst = max(step.violation, step.accuracy)
+    return worst if np.isfinite(worst) else np.inf
 
 
 def _judged(problem: Problem, units: Scaled, primal: Params, dual, found: Refined | None):
@@ -243,14 +249,19 @@ def _closed(found: Refined, tolerance: float) -> bool:
     return found.upper - found.lower <= tolerance * abs(found.upper)
 
 
+def not_separable(margin: float) -> NotSeparable:
+    """The error of samples whose rows at unit length are proved to have at most this margin."""
+    return NotSeparable(
+        "data must be separable by a two-layer ReLU network without biases: weights on the samples "
+        f"bound the normalized margin of the rows at unit length by {margin:.1e}"
+    )
+
+
 def _check_separable(problem: Problem, step: Round) -> None:
     if problem.is_margin:
         margin = 0.5 * (1 + step.violation) / float(abs(step.c).sum())
         if margin <= SEPARABLE:
-            raise NotSeparable(
-                "data must be separable by a two-layer ReLU network without biases: weights on the "
-                f"samples bound every normalized margin of the unit rows by {margin:.1e}"
-            )
+            raise not_separable(margin)
 
 
 def _better(problem: Problem, old: Refined | None, new: Refined) -> Refined:
@@ -349,7 +360,10 @@ def float_network(problem: Problem, units: Scaled, step: Round, exact: bool) -> 
     """
     concave_ = concave(problem, units, exact)
     half = 0 if problem.is_margin else (units.label_exponent - units.exponent) // 2
-    network = _rounded_network(merged(units.known, step), half, _stiffness(units, step) if exact else None)
+    neurons = merged(units.known, step)
+    if not exact:
+        return _rounded_network(_at_most_n(units.known.x, *neurons), half, None)
+    network = _rounded_network(neurons, half, _stiffness(units, step))
     if exact:
         a = step.c if concave_.target is None else step.c * concave_.target
         with precision():
@@ -358,6 +372,17 @@ def float_network(problem: Problem, units: Scaled, step: Round, exact: bool) -> 
             rest = _corrections(units, problem, concave_, step, middle(missing))
         network = tuple(np.concatenate(pair, axis=axis) for pair, axis in zip(zip(network, _rounded_network(rest, half, _stiffness(units, step))), (1, 0)))
     return network
+
+
+def _at_most_n(x: np.ndarray, vectors: np.ndarray, signs: np.ndarray):
+    """The same outputs by at most n neurons, to the accuracy of float64."""
+    if len(vectors) <= len(x):
+        return vectors, signs
+    plain = rounded(vectors)
+    lengths = np.linalg.norm(plain, axis=1)
+    features = np.maximum(x @ (plain / lengths[:, None]).T, 0.0) * signs
+    kept = fewest(features, lengths)
+    return vectors[kept > 0] * balls(kept / lengths)[kept > 0, None], signs[kept > 0]
 
 
 def _stiffness(units: Scaled, step: Round) -> np.ndarray:
@@ -383,7 +408,7 @@ def _corrections(units, problem, concave_, step: Round, missing):
 def _rounded_network(neurons, half: int, stiffness: np.ndarray | None) -> Params:
     vectors, signs = neurons
     if not len(vectors):
-        return np.zeros((vectors.shape[1], 0)), np.zeros((0, 1))
+        return np.zeros((vectors.shape[1], 1)), np.zeros((1, 1))
     first, last = [], []
     for vector, sign in zip(vectors, signs, strict=True):
         mass = np.sqrt(vector.dot(vector))
