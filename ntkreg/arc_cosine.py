@@ -195,15 +195,20 @@ def _squared_sine(x: Float[Array, "k d"], y: Float[Array, "k d"]) -> Float[Array
     """sin² θ of pairs (xᵢ, yᵢ) to some ε of its own size, 0 where they are collinear.
 
     With yⱼ the largest entry of y, w = yⱼx − xⱼy is yⱼ times x up to a multiple of y: the part of w
-    across y has the length |yⱼ|‖x‖ sin θ. Each entry of w is a difference of two products in
-    halves of their factors, which are all exact, so that w is accurate whatever cancels in it.
+    across y has the length |yⱼ|‖x‖ sin θ. An entry of w is a sum of products of halves, which are
+    exact, with the errors of its additions, so that it is accurate whatever cancels in it.
     """
     pivot = jnp.argmax(jnp.abs(y), axis=1)[:, None]
     x_pivot, y_pivot = jnp.take_along_axis(x, pivot, 1), jnp.take_along_axis(y, pivot, 1)
     (x, x_low), (y, y_low) = _halves(x), _halves(y)
     (xp, xp_low), (yp, yp_low) = _halves(x_pivot), _halves(y_pivot)
-    middle = (x * yp_low - xp_low * y) + (x_low * yp - xp * y_low)
-    across = (x * yp - xp * y) + middle + (x_low * yp_low - xp_low * y_low)
+    products = ((x * yp, xp * y), (x * yp_low, xp_low * y), (x_low * yp, xp * y_low))
+    across, errors = _two_sum(x_low * yp_low, -xp_low * y_low)
+    for product, other in products[::-1]:
+        difference, error = _two_sum(product, -other)
+        across, more = _two_sum(difference, across)
+        errors = errors + error + more
+    across = across + errors
     unit_y, length = _unit(y + y_low), jnp.sqrt(jnp.sum((x + x_low) ** 2, axis=1))
     across = across - jnp.sum(across * unit_y, axis=1, keepdims=True) * unit_y
     size = jnp.abs(y_pivot[:, 0]) * length
