@@ -107,11 +107,11 @@ def _product(x1: Array, x2: Array) -> Array:
 
 def _rows(x: Array) -> _Rows:
     _, exponent = jnp.frexp(jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1)))
-    points = x * _power_of_two(-exponent, x.dtype)[:, None]
+    points = x * power_of_two(-exponent, x.dtype)[:, None]
     return _Rows(points, exponent, jnp.sum(points**2, axis=1))
 
 
-def _power_of_two(exponent: Array, dtype: jnp.dtype) -> Array:
+def power_of_two(exponent: Array, dtype: jnp.dtype) -> Array:
     """2^exponent, exactly, of exponents that `dtype` has; of others the nearest that it has."""
     info = jnp.finfo(dtype)
     held = jnp.clip(exponent, info.minexp, info.maxexp - 1).astype(f"int{info.bits}")
@@ -122,7 +122,7 @@ def _times_powers(values: Array, first: Array, second: Array) -> Array:
     """values · 2^(first + second), in two steps: of one alone the power may not be held."""
     power = first[:, None] + second
     half = power // 2
-    return values * _power_of_two(half, values.dtype) * _power_of_two(power - half, values.dtype)
+    return values * power_of_two(half, values.dtype) * power_of_two(power - half, values.dtype)
 
 
 def _through_kink(angles: Angles, bent: float) -> tuple[Angles, Array]:
@@ -238,7 +238,7 @@ def _variances(rows: _Rows, depth: int) -> tuple[Array, Array]:
     for _ in range(depth - 2):
         high, low = _scaled_sum(3.0, *_squared(high, low))
         _, own = jnp.frexp(high)
-        factor = _power_of_two(-own, high.dtype)
+        factor = power_of_two(-own, high.dtype)
         high, low, power = high * factor, low * factor, 2 * power + own
     # A factor of one that has the slopes.
     square = jnp.where(rows.square > 0, rows.square, 1.0)
