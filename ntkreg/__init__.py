@@ -3,7 +3,7 @@
 The chain, in which every module knows only those before it:
 
     draws -> data -> image_data                           what is learned from,
-         -> networks -> flax_networks                     by what,
+         -> arc_cosine -> networks -> flax_networks       by what,
          -> convolutional -> fused                        for images, or in less memory traffic,
          -> kernels -> gram_operators                     and by which kernel, at any size
          -> kernel_machines -> l1_machines                what that kernel learns

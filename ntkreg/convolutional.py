@@ -33,7 +33,8 @@ def convolutional(
     - `ntk`: 1/√fan-in in every layer, N(0, 1).
 
     `kernel` is the limit of infinitely many channels in `ntk` scaling with unit variances. It
-    keeps height × width numbers for every pair of images while it is made.
+    keeps height × width numbers for every pair of images while it is made, and is accurate to
+    rounding ε, but between an image and itself or its opposite to √ε only.
 
     Equal arguments return the same object.
 

@@ -1,7 +1,8 @@
-"""Solvers of the hard-margin dual: min ½αᵀMα − 1ᵀα over α ≥ 0, with M = Q + 11ᵀ.
+"""Solvers of the hard-margin dual: min ½αᵀMα − bᵀα over α ≥ 0, with M = Q + c bbᵀ, b > 0.
 
-Q is the Gram matrix with the labels' signs, scaled to a diagonal of at most 1. With α = s·p and the
-best s, this is pᵀQp + 1 on the simplex, so α/Σα minimises pᵀQp: the squared max margin.
+Q is the Gram matrix with the labels' signs, its rows and columns scaled to a diagonal of some 1,
+and b what that makes of the margins 1 that are asked for, its largest entry 1. With α = s·p and the
+best s this is pᵀQp + c where bᵀp = 1, so α/bᵀα minimises pᵀQp there: the squared max margin.
 """
 
 from collections.abc import Callable
@@ -16,10 +17,10 @@ CG_ITERATIONS = 200  # of one equation; what it leaves over is solved for by the
 PATIENCE = 3  # exchanges of all wrong samples that may fail to lower their number
 
 
-def margin_bounds(alpha: Array, q: Array) -> tuple[Array, Array]:
-    """(lower, upper) bound of the best margin, from α ≥ 0 and the margins q = Qα it gives."""
+def margin_bounds(alpha: Array, q: Array, wanted: Array) -> tuple[Array, Array]:
+    """(lower, upper) bound of the best margin, from α ≥ 0, the margins q = Qα it gives, and b."""
     norm = jnp.sqrt(jnp.maximum(alpha @ q, jnp.finfo(q.dtype).tiny))
-    return jnp.min(q) / norm, norm / jnp.sum(alpha)
+    return jnp.min(q / wanted) / norm, norm / (alpha @ wanted)
 
 
 class _InteriorState(NamedTuple):
@@ -29,28 +30,33 @@ class _InteriorState(NamedTuple):
     iteration: Array
 
 
-def _shortfall(alpha: Array, q: Array) -> Array:
+def _shortfall(alpha: Array, q: Array, wanted: Array) -> Array:
     """The relative gap where α separates (at most 1), else 1 + the bound it puts on the margin."""
-    lower, upper = margin_bounds(alpha, q)
+    lower, upper = margin_bounds(alpha, q, wanted)
     return jnp.where(lower > 0, (upper - lower) / upper, 1.0 + upper)
 
 
-def interior_point(signed: Array, tolerance: Scalar, max_iterations: int) -> tuple[Array, Array]:
+def interior_point(
+    signed: Array, wanted: Array, rounding: Scalar, tolerance: Scalar, max_iterations: int
+) -> tuple[Array, Array]:
     """(α, number of iterations) by Mehrotra's predictor-corrector.
 
-    Optimal where Mα − 1 = s ≥ 0 and αᵢsᵢ = 0. One Cholesky factor of M + diag(s/α) a step, which
+    Optimal where Mα − b = s ≥ 0 and αᵢsᵢ = 0. One Cholesky factor of M + diag(s/α) a step, which
     is positive definite whatever the rank of Q.
 
     Source: Mehrotra (SIAM J. Optim. 1992).
+
+    Args:
+      signed, wanted: Q and b, in the dtype to compute in.
+      rounding: ε of the numbers that Q was rounded to.
     """
     n = signed.shape[0]
-    eps = jnp.finfo(signed.dtype).eps
-    shifted = signed + 1.0
+    shifted = signed + wanted[:, None] * wanted
 
     def body(state: _InteriorState) -> _InteriorState:
         alpha, slack = state.alpha, state.slack
-        residual = shifted @ alpha - 1.0 - slack
-        matrix = shifted + jnp.diag(slack / alpha + 4 * eps)
+        residual = shifted @ alpha - wanted - slack
+        matrix = shifted + jnp.diag(slack / alpha + 4 * rounding)
         factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
 
         def direction(target):  # of αs; the Newton step towards it
@@ -65,10 +71,13 @@ def interior_point(signed: Array, tolerance: Scalar, max_iterations: int) -> tup
         step, slack_step = direction(centre - step * slack_step)
         size = 0.995 * jnp.minimum(_step_length(alpha, step), _step_length(slack, slack_step))
         alpha, slack = alpha + size * step, slack + size * slack_step
-        return _InteriorState(alpha, slack, _shortfall(alpha, signed @ alpha), state.iteration + 1)
+        return _InteriorState(
+            alpha, slack, _shortfall(alpha, signed @ alpha, wanted), state.iteration + 1
+        )
 
     def proceeds(state: _InteriorState) -> Array:
-        complementary = state.alpha @ state.slack <= 1e-3 * eps
+        tiny = 1e-3 * jnp.finfo(signed.dtype).eps
+        complementary = jnp.all(state.alpha * state.slack <= tiny * wanted**2)
         return (state.shortfall > tolerance) & ~complementary & (state.iteration < max_iterations)
 
     # Beyond the last digits the factor can turn non-finite: that ends it, with the best iterate.
@@ -81,10 +90,8 @@ def interior_point(signed: Array, tolerance: Scalar, max_iterations: int) -> tup
         ended = new._replace(iteration=jnp.where(good, new.iteration, max_iterations))
         return best._replace(iteration=new.iteration), ended
 
-    start = n / jnp.sum(shifted)
-    alpha = jnp.full(n, start, signed.dtype)
-    slack = jnp.ones(n, signed.dtype)
-    first = _InteriorState(alpha, slack, jnp.asarray(jnp.inf, signed.dtype), jnp.int32(0))
+    alpha = wanted * ((wanted @ wanted) / (wanted @ shifted @ wanted))
+    first = _InteriorState(alpha, wanted, jnp.asarray(jnp.inf, signed.dtype), jnp.int32(0))
     best, _ = jax.lax.while_loop(lambda carry: proceeds(carry[1]), guarded, (first, first))
     return best.alpha, best.iteration
 
@@ -107,37 +114,39 @@ class _ActiveSetState(NamedTuple):
 def active_set(
     product: Callable[[Array], Array],
     rough_product: Callable[[Array], Array],
-    num_samples: int,
-    dtype: jnp.dtype,
+    wanted: Array,
     tolerance: Scalar,
     max_iterations: int,
 ) -> tuple[Array, Array]:
     """(α, number of iterations) from products with Q alone, by block pivoting.
 
-    With F the free samples and M = Q + c11ᵀ, c the mean entry of Q, each iteration solves
-    M_FF α_F = 1 by conjugate gradients; then the free with α < 0 leave F and the others with
-    (Mα − 1) < 0 enter it, all at once while their number falls, else one at a time. A wrong F is
-    most often right after a few exchanges, where Q is positive definite; where it is singular,
-    with many more samples than support vectors, it need not end.
+    With F the free samples and M = Q + c bbᵀ, c the mean entry of Q over that of bbᵀ, each
+    iteration solves M_FF α_F = b by conjugate gradients; then the free with α < 0 leave F and the
+    others with (Mα − b) < 0 enter it, all at once while their number falls, else one at a time. A
+    wrong F is most often right after a few exchanges, where Q is positive definite; where it is
+    singular, with many more samples than support vectors, it need not end.
 
     Source: Júdice and Pires (Comput. Oper. Res. 1994).
 
     Args:
       product, rough_product: v -> Qv; the second may be less accurate, since what it leaves is
         solved for by the next iteration.
+      wanted: b, in the dtype to compute in.
     """
+    num_samples, dtype = wanted.shape[0], wanted.dtype
     uniform = jnp.full(num_samples, 1.0 / num_samples, dtype)
     shift = jnp.maximum(uniform @ product(uniform), jnp.finfo(dtype).eps)
+    shift = shift / (uniform @ wanted) ** 2
 
     def solved(state: _ActiveSetState) -> _ActiveSetState:
         free = state.free
-        masked = lambda v: jnp.where(free, rough_product(v) + shift * jnp.sum(v), 0.0)
+        masked = lambda v: jnp.where(free, rough_product(v) + shift * (wanted @ v) * wanted, 0.0)
         target = jnp.where(free, -state.gradient, 0.0)
         step, _ = jax.scipy.sparse.linalg.cg(masked, target, tol=1e-2, maxiter=CG_ITERATIONS)
         alpha = state.alpha + jnp.where(free, step, 0.0)
         q = product(alpha)
-        shortfall = jnp.where(jnp.all(alpha >= 0), _shortfall(alpha, q), jnp.inf)
-        gradient = q + shift * jnp.sum(alpha) - 1.0
+        shortfall = jnp.where(jnp.all(alpha >= 0), _shortfall(alpha, q, wanted), jnp.inf)
+        gradient = q + (shift * (wanted @ alpha) - 1.0) * wanted
         return state._replace(
             alpha=alpha, gradient=gradient, shortfall=shortfall, iteration=state.iteration + 1
         )
@@ -155,7 +164,7 @@ def active_set(
         return state._replace(
             free=free,
             alpha=kept,
-            gradient=product(kept) + shift * jnp.sum(kept) - 1.0,
+            gradient=product(kept) + (shift * (wanted @ kept) - 1.0) * wanted,
             num_wrong=jnp.minimum(num_wrong, state.num_wrong),
             patience=jnp.where(fewer, PATIENCE, state.patience - 1),
         )
@@ -163,7 +172,7 @@ def active_set(
     every = jnp.ones(num_samples, bool)
     zero, inf = jnp.zeros(num_samples, dtype), jnp.asarray(jnp.inf, dtype)
     first = _ActiveSetState(
-        every, zero, zero - 1.0, jnp.int32(num_samples + 1), jnp.int32(PATIENCE), inf, jnp.int32(0)
+        every, zero, -wanted, jnp.int32(num_samples + 1), jnp.int32(PATIENCE), inf, jnp.int32(0)
     )
     final = jax.lax.while_loop(
         lambda state: (state.shortfall > tolerance) & (state.iteration < max_iterations),

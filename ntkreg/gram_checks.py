@@ -1,49 +1,116 @@
-"""What a kernel machine is given, checked: a Gram matrix or its operator, labels, λ.
+"""What a kernel machine is given, checked once: a Gram matrix or its operator, labels, λ.
 
 Under a trace values cannot raise: there shapes alone are checked.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ntkreg._compat import is_concrete
-from ntkreg._types import Array, Float
+from ntkreg._types import Array, ArrayLike, Float
 from ntkreg.gram_operators import GramOperator, as_operator
 
+# Matrices up to this size are factorised to see that no eigenvalue is negative; of larger ones
+# each pair of samples is looked at, which is one pass over the matrix.
+LARGEST_FACTORISED = 500
 
-def check_gram(
+
+def checked_gram(
     gram: Float[Array, "n n"] | GramOperator,
     labels: Float[Array, " n"],
     signs: bool = False,
     by_products: bool = False,
-) -> tuple[int, jnp.dtype]:
-    """(n, the dtype of the entries), where gram and labels fit together and all is finite.
+) -> tuple[Any, Array]:
+    """gram and labels as arrays of one float dtype, where they fit together and are sound.
+
+    Integers become the default float, and half precision float32. A matrix must be finite and
+    symmetric, and have no negative eigenvalue, both to 4√ε of its largest entry, which is what
+    kernels are accurate to at worst: up to n = 500 this is seen from a Cholesky factor, above only
+    for every two samples. Of an operator, and of a matrix spread over devices, only that it is
+    finite.
 
     Raises:
-      ValueError: where they do not, where `signs` asks for labels ±1 and there are others, or
-        where gram is an operator but `by_products` is not set.
+      ValueError: where that is not so, where `signs` asks for labels ±1 and there are others, or
+        where gram is an operator but `by_products` is not set; the error gives what it found.
     """
+    labels = _floating("labels", labels)
+    if labels.ndim != 1:
+        raise ValueError(f"labels must be of shape (n,), got {labels.shape}")
     n = labels.shape[0]
-    if isinstance(gram, GramOperator) and not by_products:
-        raise ValueError("gram must be an array, since it is factorised, got a GramOperator")
-    entries = gram.diagonal if isinstance(gram, GramOperator) else gram
-    wanted = (n,) if isinstance(gram, GramOperator) else (n, n)
-    if entries.shape != wanted:
+    if isinstance(gram, GramOperator):
+        if not by_products:
+            raise ValueError("gram must be an array, since it is factorised, got a GramOperator")
+        entries, wanted = gram.diagonal, (n,)
+    else:
+        entries = gram = _floating("gram", gram)
+        wanted = (n, n)
+    if entries.shape != wanted or n == 0:
         raise ValueError(f"gram must have shape {wanted} for {n} labels, got {entries.shape}")
     if is_concrete(gram, labels):
-        _check_values(gram, np.asarray(labels), signs)
-    return n, entries.dtype
+        _check_labels(np.asarray(labels), signs)
+        _check_finite(gram)
+        if not isinstance(gram, GramOperator) and gram.sharding.is_fully_replicated:
+            _check_kernel(gram)
+    return gram, labels.astype(entries.dtype)
 
 
-def _check_values(gram: Array | GramOperator, labels: np.ndarray, signs: bool) -> None:
-    operator = as_operator(gram)
-    # The sum over a row tells of each entry, without an array of n × n truth values.
-    if not bool(jnp.all(jnp.isfinite(operator.product(jnp.ones_like(operator.diagonal))))):
-        raise ValueError("gram must be finite, it holds NaN or inf")
+def _floating(name: str, values: ArrayLike) -> Array:
+    try:
+        array = jnp.asarray(values)
+    except TypeError:
+        raise ValueError(f"{name} must be an array of numbers, got {type(values)}") from None
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise ValueError(f"{name} must be real numbers, got {array.dtype}")
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        return array.astype(float)
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def _check_labels(labels: np.ndarray, signs: bool) -> None:
     bad = ~np.isin(labels, (-1, 1)) if signs else ~np.isfinite(labels)
     if bad.any():
         wanted = "−1 or +1" if signs else "finite"
         raise ValueError(f"labels must be {wanted}, got {labels[bad][0]} at [{np.argmax(bad)}]")
+
+
+def _check_finite(gram: Array | GramOperator) -> None:
+    operator = as_operator(gram)
+    # The sum over a row tells of each entry, without an array of n × n truth values.
+    if not bool(jnp.all(jnp.isfinite(operator.product(jnp.ones_like(operator.diagonal))))):
+        raise ValueError("gram must be finite, it holds NaN or inf")
+
+
+def _check_kernel(gram: Array) -> None:
+    allowed = 4 * float(jnp.sqrt(jnp.finfo(gram.dtype).eps))
+    size, asymmetry, least = (float(value) for value in _worst_pairs(gram))
+    if asymmetry > allowed * size:
+        raise ValueError(f"gram must be symmetric, got Kᵢⱼ and Kⱼᵢ that differ by {asymmetry:.2g}")
+    if gram.shape[0] <= LARGEST_FACTORISED:
+        if bool(_factorises(gram, allowed * size if size else 1.0)):
+            return
+        least = float(jnp.linalg.eigvalsh(gram)[0])
+    if least < -allowed * size:
+        raise ValueError(f"gram must be positive semidefinite, got an eigenvalue of {least:.2g}")
+
+
+@jax.jit
+def _worst_pairs(gram: Array) -> tuple[Array, Array, Array]:
+    """max |Kᵢⱼ|, max |Kᵢⱼ − Kⱼᵢ|, and the least eigenvalue of one or two samples alone."""
+    diagonal = jnp.diagonal(gram)
+    mean = (diagonal[:, None] + diagonal) / 2
+    half = (diagonal[:, None] - diagonal) / 2
+    pairs = jnp.where(jnp.eye(gram.shape[0], dtype=bool), mean, mean - jnp.sqrt(half**2 + gram**2))
+    return jnp.max(jnp.abs(gram)), jnp.max(jnp.abs(gram - gram.T)), jnp.min(pairs)
+
+
+@jax.jit
+def _factorises(gram: Array, shift: Array) -> Array:
+    """Whether K + shift · I is positive definite, as its Cholesky factor tells."""
+    shifted = gram + shift * jnp.eye(gram.shape[0], dtype=gram.dtype)
+    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(shifted)))
 
 
 def check_lams(lams: Float[Array | np.ndarray, " p"], falling: bool = False) -> None:

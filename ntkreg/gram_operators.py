@@ -87,8 +87,8 @@ def from_inner_products(
 
     The NTK of a fully connected network is a function of ‖x‖², ‖x′‖² and ⟨x, x′⟩. Here the first
     two are one number, and ⟨x, x′⟩ is one of 2‖x‖² + 1 integers, which a matrix product gives
-    exactly: a block of K is looked up, in memory O(n · block_size), and without the error that
-    `kernels.ntk` makes between a point and itself. `predict` takes points of the same kind.
+    exactly: a block of K is looked up, in memory O(n · block_size). `predict` takes points of the
+    same kind.
 
     Raises:
       ValueError: where an entry of x is no integer or above 256 in size, rows differ in norm, the
@@ -109,24 +109,13 @@ def from_inner_products(
 def ntk_by_inner_product(network: Network, square: int, dim: int) -> Float[Array, " k"]:
     """K(x, x′) for ⟨x, x′⟩ = −square, …, square, where ‖x‖² = ‖x′‖² = square, in R^dim.
 
-    Between neighbours on the sphere cos θ is at most 1 − 1/square, so that these entries lose
-    few digits. Between x and ±x the NTK's slope in θ is not zero, and θ comes out of a
-    cancellation. There the NNGP's slope is zero, and where the activation is of degree one the
-    NTK is order · NNGP: by homogeneity f = ⟨W, ∇f⟩ in the weights W of each layer, and
-    integration by parts over W gives E f(x)f(x′) = E⟨∇f(x), ∇f(x′)⟩, but for kinks of f(x)
-    at which f(x′) does not vanish: there are none for x′ = x, and at depth 2 none for x′ = −x.
-    So where order · NNGP is the NTK up to √ε, it takes its place.
+    Of points in a plane, which the network's kernel cannot tell from others of these angles.
     """
     inner = np.arange(-square, square + 1, dtype=np.float64)
     points = np.zeros((inner.size, dim))
     points[:, 0] = inner / np.sqrt(square)
     points[:, 1] = np.sqrt((square - inner) * (square + inner) / square)
-    x1, x2 = jnp.asarray(points, float), jnp.asarray(points[-1:], float)
-    table, nngp = kernels.ntk(network, x1, x2)[:, 0], kernels.nngp(network, x1, x2)[:, 0]
-    limit = network.order * nngp
-    allowed = 10 * jnp.sqrt(jnp.finfo(table.dtype).eps) * jnp.max(jnp.abs(table))
-    collinear = np.abs(inner) == square
-    return jnp.where(collinear & (jnp.abs(limit - table) <= allowed), limit, table)
+    return kernels.ntk(network, jnp.asarray(points, float), jnp.asarray(points[-1:], float))[:, 0]
 
 
 def _of_entries(entries: Partial, x: Array, block_size: int | None) -> GramOperator:

@@ -14,15 +14,21 @@ import jax.numpy as jnp
 
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Float, Int
+from ntkreg.arc_cosine import power_of_two
 from ntkreg.dual_solvers import active_set, interior_point, margin_bounds
-from ntkreg.gram_checks import check_gram, check_lams
+from ntkreg.gram_checks import check_lams, checked_gram
 from ntkreg.gram_operators import GramOperator, as_operator, solve_shifted
 
 # Up to the first size `auto` factorises at once; up to the second where products did not do.
 SMALL, LARGEST_FACTORISED = 500, 20_000
 
+# A squared margin is zero where it is at most so many ε of the terms that it is the sum of: entries
+# that are rounded, as those of `kernels.ntk` are, leave one or two.
+ROUNDING = 3
+
 SOLVERS = ("interior_point", "active_set")
 NEWTON_STEPS = 30  # of the logistic path, at each λ
+STATIONARY = 1e3  # so many ε of the gradient's terms are left over at the end of them
 
 
 class NotSeparable(ValueError):
@@ -80,26 +86,27 @@ def hard_margin_svm(
       ValueError: for shapes that do not match, labels other than ±1, entries that are not
         finite, an unknown solver, an operator and `interior_point`.
     """
-    n, dtype = check_gram(gram, labels, signs=True, by_products=True)
-    is_matrix = not isinstance(gram, GramOperator)
     if solver not in ("auto", *SOLVERS):
         raise ValueError(f"solver must be auto or {' or '.join(SOLVERS)}, got {solver!r}")
+    is_matrix = not isinstance(gram, GramOperator)
     if solver == "interior_point" and not is_matrix:
         raise ValueError("solver interior_point factorises a matrix: gram must be an array for it")
+    gram, labels = checked_gram(gram, labels, signs=True, by_products=True)
+    n, dtype = labels.shape[0], labels.dtype
     if tolerance is None:
         tolerance = 1e-10 if dtype == jnp.float64 else 1e-4
     small = is_matrix and n <= SMALL
     first = ("interior_point" if small else "active_set") if solver == "auto" else solver
     # Made here and not under the jit, which does not see how a matrix is spread over devices.
     given = as_operator(gram) if first == "active_set" else gram
-    result, rounding = _hard_margin_svm(given, labels, first, tolerance, max_iterations)
+    result, is_zero = _hard_margin_svm(given, labels, first, tolerance, max_iterations)
     if not is_concrete(result):
         return result
     missed = first == "active_set" and not result.relative_gap <= tolerance
     if solver == "auto" and missed and is_matrix and n <= LARGEST_FACTORISED:
         again = _hard_margin_svm(gram, labels, "interior_point", tolerance, max_iterations)
-        result, rounding = min(again, (result, rounding), key=lambda found: found[0].relative_gap)
-    if not result.margin_upper > rounding:
+        result, is_zero = _better_of_each(again[0], result), is_zero | again[1]
+    if is_zero:
         raise NotSeparable(
             f"no function of this kernel's space separates the {n} samples: its "
             f"margin is at most {float(result.margin_upper):.2g}, zero up to rounding"
@@ -107,35 +114,64 @@ def hard_margin_svm(
     return result
 
 
+def _better_of_each(first: HardMarginSVM, second: HardMarginSVM) -> HardMarginSVM:
+    """The classifier of the larger margin, and the smaller of the two bounds, which both hold."""
+    better = first if first.margin >= second.margin else second
+    upper = jnp.maximum(jnp.minimum(first.margin_upper, second.margin_upper), better.margin)
+    gap = (upper - better.margin) / upper
+    return better._replace(margin_upper=upper, relative_gap=gap)
+
+
 @functools.partial(jax.jit, static_argnames=("solver", "max_iterations"))
 def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
     operator = as_operator(gram)
-    own = operator.diagonal.dtype
-    labels = labels.astype(own)
+    own, n = operator.diagonal.dtype, labels.shape[0]
     dtype = jnp.promote_types(own, jnp.result_type(float))
-    scale = jnp.max(operator.diagonal).astype(dtype)
+    # Rows and columns by powers of two, so that nothing is rounded and lengths do not matter:
+    # Q = SQ̃S with Q̃ᵢᵢ in [1/2, 2), α = S⁻¹α̃, and b = S⁻¹1, all but for one power for all.
+    exponents = _half_exponents(operator.diagonal)
+    power = lambda exponent: power_of_two(exponent, dtype)
+    wanted, unit = power(jnp.min(exponents) - exponents), power(jnp.min(exponents))
+    inverse = power(-exponents)
     # Signs go onto vectors: a signed copy of a large Gram matrix would not fit beside it.
-    product = lambda v: labels * operator.product(labels * v) / scale
-    rough_product = lambda v: product(v.astype(own))
+    product = lambda v: labels * inverse * operator.product(labels * inverse * v)
+    rough_product = lambda v: (
+        labels * inverse * operator.product((labels * inverse * v).astype(own))
+    )
     if solver == "interior_point":
-        signed = gram * (labels[:, None] * labels[None, :] / scale.astype(own))
-        alpha, iterations = interior_point(signed, tolerance, max_iterations)
-    else:
-        alpha, iterations = active_set(
-            product, rough_product, labels.shape[0], dtype, tolerance, max_iterations
+        # Of a small matrix in all the digits there are: it takes no time.
+        factorised = dtype if n <= SMALL else own
+        scales = (labels * inverse).astype(factorised)
+        signed = scales[:, None] * gram.astype(factorised) * scales
+        rounding = jnp.finfo(own).eps
+        alpha, iterations = interior_point(
+            signed, wanted.astype(factorised), rounding, tolerance, max_iterations
         )
+    else:
+        alpha, iterations = active_set(product, rough_product, wanted, tolerance, max_iterations)
     alpha = alpha.astype(dtype)
     q = product(alpha)
-    lower, upper = margin_bounds(alpha, q)
-    canonical = alpha / (jnp.where(jnp.min(q) > 0, jnp.min(q), 1.0) * scale)
+    lower, upper = margin_bounds(alpha, q, wanted)
+    upper = jnp.maximum(upper, lower)
+    least = jnp.min(q / wanted)
     result = HardMarginSVM(
-        coefficients=labels * canonical,
-        margin=lower * jnp.sqrt(scale),
-        margin_upper=upper * jnp.sqrt(scale),
+        coefficients=labels * alpha * wanted / jnp.where(least > 0, least, 1.0) / unit / unit,
+        margin=lower * unit,
+        margin_upper=upper * unit,
         relative_gap=(upper - lower) / upper,
         num_iterations=iterations,
     )
-    return result, 4.0 * jnp.sqrt(jnp.finfo(own).eps * scale)
+    sizes = jnp.sqrt(jnp.maximum(operator.diagonal.astype(dtype), 0.0)) * inverse
+    return result, alpha @ q <= ROUNDING * jnp.finfo(own).eps * (alpha @ sizes) ** 2
+
+
+def _half_exponents(diagonal: Array) -> Array:
+    """k with Kᵢᵢ/4^k in [1/2, 2); where it is zero the largest k."""
+    _, exponents = jnp.frexp(diagonal)
+    positive = diagonal > 0
+    lowest = jnp.iinfo(exponents.dtype).min
+    largest = jnp.max(jnp.where(positive, exponents // 2, lowest))
+    return jnp.where(positive, exponents // 2, jnp.where(largest > lowest, largest, 0))
 
 
 class LogisticPath(NamedTuple):
@@ -163,9 +199,17 @@ def logistic_path(
     Raises:
       ValueError: for λ ≤ 0 or not finite, shapes that do not match, labels other than ±1.
     """
-    check_gram(gram, labels, signs=True)
+    gram, labels = checked_gram(gram, labels, signs=True)
     check_lams(lams)
-    return _logistic_path(gram, labels.astype(gram.dtype), lams)
+    lams = jnp.asarray(lams, gram.dtype)
+    path = _logistic_path(gram, labels, lams)
+    wide = jnp.promote_types(gram.dtype, jnp.result_type(float))
+    if wide == gram.dtype or not is_concrete(path):
+        return path
+    if bool(jnp.all(path.gradient_norm <= STATIONARY * jnp.finfo(gram.dtype).eps)):
+        return path
+    again = _logistic_path(gram.astype(wide), labels.astype(wide), lams.astype(wide))
+    return jax.tree.map(lambda values: values.astype(gram.dtype), again)
 
 
 @jax.jit
@@ -185,9 +229,8 @@ def _logistic_path(gram, labels, lams):
         weights = jax.nn.sigmoid(q) * jax.nn.sigmoid(-q) / n
         s = jnp.sqrt(weights / (2 * lam))
         matrix = s[:, None] * gram * s[None, :] + jnp.eye(n, dtype=gram.dtype)
-        factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
         target = f + labels / jax.nn.sigmoid(q)
-        step = s * jax.scipy.linalg.cho_solve(factor, s * target) - beta
+        step = s * _solved(matrix, s * target, 1.0) - beta
         step_f = gram @ step
         slope = step @ (gram @ (2 * lam * beta)) - step_f @ (labels * jax.nn.sigmoid(-q) / n)
 
@@ -198,7 +241,7 @@ def _logistic_path(gram, labels, lams):
         size = jax.lax.while_loop(too_long, lambda t: t / 2, jnp.ones((), gram.dtype))
         return beta + size * step
 
-    tolerance = 1e3 * jnp.finfo(gram.dtype).eps
+    tolerance = STATIONARY * jnp.finfo(gram.dtype).eps
 
     def solve(beta, lam):
         def proceeds(carry):
@@ -221,7 +264,9 @@ def ridge(
 ) -> Float[Array, "p n"]:
     """Coefficients of the minimizers of (1/n) Σ (f(xᵢ) − yᵢ)² + λ‖f‖²_H: (K + nλI)β = y.
 
-    A matrix is factorised. With an operator the equations are solved by conjugate gradients, all λ
+    A matrix is factorised. Where nλ is below the rounding of its entries, directions in which K is
+    zero up to rounding are left out of β: no f depends on them, and the factor would be noise. With
+    an operator the equations are solved by conjugate gradients, all λ
     at once, until ‖y − (K + nλI)β‖ ≤ `tolerance`·‖y‖ (1e-10 in float64 and 1e-5 in float32 unless
     given).
 
@@ -230,11 +275,11 @@ def ridge(
         match, values that are not finite.
       RuntimeError: where conjugate gradients do not get there (not under a trace).
     """
-    n, dtype = check_gram(gram, targets, by_products=True)
+    gram, targets = checked_gram(gram, targets, by_products=True)
     check_lams(lams)
     if isinstance(gram, GramOperator):
-        return _by_products(gram, n * jnp.asarray(lams), targets, tolerance)
-    return _ridge(gram, targets.astype(dtype), jnp.asarray(lams, dtype))
+        return _by_products(gram, targets.shape[0] * jnp.asarray(lams), targets, tolerance)
+    return _ridge(gram, targets, jnp.asarray(lams, gram.dtype))
 
 
 def _by_products(operator, shifts, targets, tolerance):
@@ -251,13 +296,44 @@ def _by_products(operator, shifts, targets, tolerance):
 
 @jax.jit
 def _ridge(gram, targets, lams):
-    identity = jnp.eye(gram.shape[0], dtype=gram.dtype)
+    n, eps = gram.shape[0], jnp.finfo(gram.dtype).eps
+    noise = 4 * jnp.sqrt(n) * eps * jnp.max(jnp.abs(jnp.diagonal(gram)))
 
     def solve(lam):
-        factor = jax.scipy.linalg.cho_factor(gram + gram.shape[0] * lam * identity, lower=True)
-        return jax.scipy.linalg.cho_solve(factor, targets)
+        matrix = gram + n * lam * jnp.eye(n, dtype=gram.dtype)
+        factor = jnp.linalg.cholesky(matrix)
+        is_sound = jnp.all(jnp.isfinite(factor)) & (n * lam >= noise)
+        return jax.lax.cond(
+            is_sound,
+            lambda: jax.scipy.linalg.cho_solve((factor, True), targets),
+            lambda: _by_eigenvalues(gram, targets, n * lam),
+        )
 
     return jax.lax.map(solve, lams)
+
+
+def _by_eigenvalues(gram: Array, targets: Array, shift: Array | float) -> Array:
+    """(K + shift)⁻¹ y without the directions in which K is zero up to rounding."""
+    values, vectors = jnp.linalg.eigh(gram)
+    floor = gram.shape[0] * jnp.finfo(gram.dtype).eps * values[-1]
+    kept = values > floor
+    inverse = jnp.where(kept, 1.0 / jnp.where(kept, values + shift, 1.0), 0.0)
+    return vectors @ (inverse * (vectors.T @ targets))
+
+
+def _solved(matrix: Array, target: Array, least: float) -> Array:
+    """M⁻¹t, where no eigenvalue of M is below `least` but for rounding."""
+    factor = jnp.linalg.cholesky(matrix)
+
+    def by_eigenvalues() -> Array:
+        values, vectors = jnp.linalg.eigh(matrix)
+        return vectors @ ((vectors.T @ target) / jnp.maximum(values, least))
+
+    return jax.lax.cond(
+        jnp.all(jnp.isfinite(factor)),
+        lambda: jax.scipy.linalg.cho_solve((factor, True), target),
+        by_eigenvalues,
+    )
 
 
 def min_norm_interpolant(
@@ -274,15 +350,20 @@ def min_norm_interpolant(
       ValueError: for shapes that do not match or values that are not finite.
       RuntimeError: as in `ridge`.
     """
-    check_gram(gram, targets, by_products=True)
+    gram, targets = checked_gram(gram, targets, by_products=True)
     if isinstance(gram, GramOperator):
         return _by_products(gram, jnp.zeros(1), targets, tolerance)[0]
-    return _min_norm(gram, targets.astype(gram.dtype))
+    return _min_norm(gram, targets)
 
 
 @jax.jit
 def _min_norm(gram, targets):
-    values, vectors = jnp.linalg.eigh(gram)
-    floor = gram.shape[0] * jnp.finfo(gram.dtype).eps * values[-1]
-    inverse = jnp.where(values > floor, 1.0 / jnp.where(values > floor, values, 1.0), 0.0)
-    return vectors @ (inverse * (vectors.T @ targets))
+    # Where the samples are independent whatever their lengths, there is an f that fits.
+    inverse = power_of_two(-_half_exponents(jnp.diagonal(gram)), gram.dtype)
+    factor = jnp.linalg.cholesky(inverse[:, None] * gram * inverse)
+    least = jnp.min(jnp.diagonal(factor) ** 2)
+    return jax.lax.cond(
+        least > 4 * gram.shape[0] * jnp.finfo(gram.dtype).eps,  # so not where it is NaN
+        lambda: inverse * jax.scipy.linalg.cho_solve((factor, True), inverse * targets),
+        lambda: _by_eigenvalues(gram, targets, 0.0),
+    )

@@ -30,9 +30,11 @@ def ntk(
 
     K(x, x′) = E⟨∇f(Θ; x), ∇f(Θ; x′)⟩ over the gradients of all layers. Without x2 it is the Gram
     matrix of x1, symmetric. It is made in square blocks of `block_size` rows, of a Gram matrix
-    half of them, so that little memory is needed beside it. Entries are accurate to rounding ε,
-    but those between a point and itself or its opposite, whose angle comes out of a cancellation,
-    only to √ε: 2e-8 in float64, 1e-4 in float32.
+    half of them, so that little memory is needed beside it. Entries of `fully_connected` networks
+    are accurate to some ε of √(K(x, x)K(x′, x′)), and to 20ε of their own size where θ is small or
+    near π, at every depth. Those of other networks are neural-tangents' or as accurate as the
+    kernel that was given: between a point and itself or its opposite, whose angle neural-tangents
+    takes out of a cancellation, only to √ε, which is 2e-8 in float64 and 1e-4 in float32.
 
     With `devices` the rows are spread over them: each makes its n/len(devices) rows in blocks, and
     none holds more of the matrix. Of a Gram matrix both halves are made then, symmetric up to

@@ -5,6 +5,7 @@ Two-layer relu networks of norm 1 have the max margin γ_ℓ1/2 once they are wi
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,6 +18,9 @@ from ntkreg.networks import fully_connected
 
 # Of HiGHS, relative to the largest feature: each where it finds nothing within the one before.
 TOLERANCES = (1e-10, 1e-9, 1e-7)
+
+
+CLOSED = 1e-8  # a relative gap that is small enough
 
 
 class Unsolved(RuntimeError):
@@ -45,7 +49,9 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
 
     `features` holds φⱼ(xᵢ), shape (n, m); `y` is ±1. A linear programme in a = a₊ − a₋ and the
     margin, solved by HiGHS on the host; its dual is the least maxⱼ |Σ αᵢyᵢφⱼ(xᵢ)| over α in the
-    simplex. At n = 200, m = 20,000 it takes some seconds on one core.
+    simplex. At n = 200, m = 20,000 it takes some seconds on one core. HiGHS's tolerances are
+    absolute: where the bounds do not meet, as with rows of different lengths, the programme is
+    solved with its columns scaled too, then its rows, and the better of each bound is kept.
 
     Source: Wei, Lee, Liu, Ma (arXiv 1810.05369, version 1) for the machine; Rosset, Swirszcz,
     Srebro, Zhu (COLT 2007) for its few nonzero weights.
@@ -58,21 +64,68 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
     features, y = np.asarray(features, np.float64), np.asarray(y, np.float64)
     _check_features(features, y)
     n, m = features.shape
-    scale = np.abs(features).max()
     signed = y[:, None] * features
-    weights, alpha = _solve(signed / (scale if scale > 0 else 1.0))
-    lower = float((signed @ weights).min())
-    upper = float(np.abs(alpha @ signed).max())
-    # A sum of m terms with ‖a‖₁ = 1 is off by at most m ε max|φ|: more than that is no rounding.
-    if not lower > m * np.finfo(float).eps * scale:
+    weights, alpha = np.zeros(m), np.full(n, 1.0 / n)
+    lower, upper = 0.0, _upper(alpha, signed)
+    for rows, columns in _scalings(signed):
+        found = _scaled_solution(signed, rows, columns)
+        weights = found[0] if _lower(found[0], signed) > lower else weights
+        alpha = found[1] if _upper(found[1], signed) <= upper else alpha
+        lower, upper = _lower(weights, signed), _upper(alpha, signed)
+        if upper - lower <= CLOSED * upper:
+            break
+    # Each margin is a sum of few terms, off by some ε of their sizes: more than that is no rounding.
+    sizes = np.abs(features) @ np.abs(weights)
+    if not (signed @ weights > 4 * np.finfo(float).eps * sizes).all():
         raise NotSeparable(
             f"no combination of the {m} features separates the {n} samples: the ℓ1 margin is at "
             f"most {upper:.2g}, zero up to rounding"
         )
-    return L1SVM(weights, alpha, lower, upper)
+    return L1SVM(weights, alpha, lower, max(lower, upper))
 
 
-def _solve(signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lower(weights: np.ndarray, signed: np.ndarray) -> float:
+    return float((signed @ weights).min())
+
+
+def _upper(alpha: np.ndarray, signed: np.ndarray) -> float:
+    return float(np.abs(alpha @ signed).max())
+
+
+def _powers_of_two(sizes: np.ndarray) -> np.ndarray:
+    """2^k, the size within a factor of two; 1 where it is zero."""
+    return np.ldexp(1.0, np.frexp(np.where(sizes > 0, sizes, 0.5))[1])
+
+
+def _scalings(signed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Factors of rows and columns, best known first: of all together, of columns, of rows."""
+    rows, columns = (np.abs(signed).max(axis=axis) for axis in (1, 0))
+    ones = np.ones(signed.shape[1])
+    yield np.full(signed.shape[0], 1.0 / max(rows.max(), np.finfo(float).tiny)), ones
+    shortest = _powers_of_two(rows).min()
+    # A column that is longer than the shortest row needs little weight for a margin like that.
+    yield (
+        np.full(signed.shape[0], 1 / shortest),
+        1 / _powers_of_two(np.maximum(columns / shortest, 1)),
+    )
+    yield 1 / _powers_of_two(rows), ones
+
+
+def _scaled_solution(
+    signed: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(a, α) by the programme with rows and columns times these factors."""
+    largest = rows.max()
+    scaled = rows[:, None] * signed * columns
+    weights, alpha = _solve(scaled, rows / largest, columns)
+    weights, alpha = weights * columns, alpha * rows
+    size = np.abs(weights).sum()
+    return weights / (size if size > 0 else 1.0), alpha / alpha.sum()
+
+
+def _solve(
+    signed: np.ndarray, wanted: np.ndarray, costs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(a, α) of `_programme` over all columns, of which few are ever needed at once.
 
     Solved over some columns, its α says by how much each other one exceeds their bound: the most
@@ -82,21 +135,23 @@ def _solve(signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     used, bound, alpha = np.zeros(m, bool), 0.0, np.full(n, 1.0 / n)
     weights = np.zeros(m)
     while True:
-        excess = np.where(used, -1.0, np.abs(alpha @ signed) - (1 + 1e-13) * bound)
+        excess = np.where(used, -1.0, np.abs(alpha @ signed) / costs - (1 + 1e-13) * bound)
         joining = np.argsort(-excess)[: 2 * n]
         joining = joining[excess[joining] > 0]
         if joining.size == 0:
             return weights, alpha
         used[joining] = True
-        weights[used], alpha = _programme(signed[:, used])
-        bound = np.abs(alpha @ signed[:, used]).max()
+        weights[used], alpha = _programme(signed[:, used], wanted, costs[used])
+        bound = (np.abs(alpha @ signed[:, used]) / costs[used]).max()
 
 
-def _programme(signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(a, α) of the programme max t with signed·(a₊ − a₋) ≥ t and Σ(a₊ + a₋) ≤ 1, normalised."""
+def _programme(
+    signed: np.ndarray, wanted: np.ndarray, costs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(a, α) of the programme max t with signed·(a₊ − a₋) ≥ t·wanted and Σ costs·(a₊ + a₋) ≤ 1."""
     n, m = signed.shape
-    margins = np.hstack([-signed, signed, np.ones((n, 1))])
-    norm = np.append(np.ones(2 * m), 0.0)
+    margins = np.hstack([-signed, signed, wanted[:, None]])
+    norm = np.concatenate([costs, costs, [0.0]])
     for tolerance in TOLERANCES:
         result = scipy.optimize.linprog(
             np.append(np.zeros(2 * m), -1.0),
@@ -114,8 +169,8 @@ def _programme(signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise Unsolved(f"HiGHS gave no solution: {result.message}")
     weights = result.x[:m] - result.x[m : 2 * m]
     alpha = np.maximum(-result.ineqlin.marginals[:n], 0.0)
-    size = np.abs(weights).sum()
-    return weights / (size if size > 0 else 1.0), alpha / alpha.sum()
+    total = alpha @ wanted
+    return weights, alpha / total if total > 0 else np.full(n, 1.0 / wanted.sum())
 
 
 def relu_dictionary(neurons: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg._compat import is_concrete, neural_tangents
+from ntkreg import arc_cosine
+from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Float, Params, PRNGKey, Shaped
 
 FAR, SPARE = 10, 16  # log₂ of the farthest scale of parameters, and of what floats keep in reserve
@@ -42,26 +43,29 @@ class Network(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """A positively homogeneous function, its degree, its He gain and its neural-tangents layer."""
+    """A positively homogeneous function, its degree, its He gain, and (NTK, NNGP) of its networks.
+
+    `kernels` takes x1, x2 and the depth.
+    """
 
     function: Callable[[Array], Array]
     degree: int
     gain: float
-    layer: Callable
+    kernels: Callable[[Array, Array, int], tuple[Array, Array]]
 
 
 LEAK = 0.01
 
 ACTIVATIONS = {
-    "relu": Activation(jax.nn.relu, 1, 2.0, lambda stax: stax.Relu()),
+    "relu": Activation(jax.nn.relu, 1, 2.0, arc_cosine.leaky_relu),
     "leaky_relu": Activation(
         functools.partial(jax.nn.leaky_relu, negative_slope=LEAK),
         1,
         2.0 / (1.0 + LEAK**2),
-        lambda stax: stax.LeakyRelu(LEAK),
+        functools.partial(arc_cosine.leaky_relu, leak=LEAK),
     ),
-    "identity": Activation(lambda z: z, 1, 1.0, lambda stax: stax.Identity()),
-    "quadratic": Activation(jnp.square, 2, 1.0, lambda stax: stax.Monomial(2)),
+    "identity": Activation(lambda z: z, 1, 1.0, arc_cosine.linear),
+    "quadratic": Activation(jnp.square, 2, 1.0, arc_cosine.quadratic),
 }
 
 SCALINGS = ("standard", "ntk", "mean_field")
@@ -84,7 +88,8 @@ def fully_connected(
     - `ntk`: 1/√fan-in in every layer, entries start at N(0, 1).
     - `mean_field`: 1/fan-in in the last layer, entries there start at N(0, 1); the rest `standard`.
 
-    `kernel` is always the infinite-width limit in `ntk` scaling with unit variances. At depth 2
+    `kernel` is always the infinite-width limit in `ntk` scaling with unit variances, accurate to
+    rounding for equal, opposite and nearly collinear inputs too (`arc_cosine`). At depth 2
     and with relu it is 1/input_dim times the paper's K with r_w = r_u = 1. With an activation of
     degree k the order is 1 + k + … + k^(depth − 1), which is `depth` for k = 1.
 
@@ -142,16 +147,11 @@ def _multiplier(scaling: str, weights: Array, is_last: bool) -> float:
 
 
 def _infinite_width_kernel(depth: int, act: Activation) -> Callable[..., Kernels]:
-    @functools.cache
-    def kernel_fn():
-        stax = neural_tangents().stax
-        dense = lambda: stax.Dense(1, W_std=1.0, b_std=None)
-        hidden = [layer for _ in range(depth - 1) for layer in (dense(), act.layer(stax))]
-        return stax.serial(*hidden, dense())[2]
-
     def kernel(x1: Array, x2: Array | None = None) -> Kernels:
-        result = kernel_fn()(x1, x2, ("ntk", "nngp"))
-        return Kernels(result.ntk, result.nngp)
+        # Halves of the width of a float would not carry the recursion.
+        dtype = jnp.result_type(x1, x1 if x2 is None else x2, jnp.float32)
+        first = jnp.asarray(x1, dtype)
+        return Kernels(*act.kernels(first, first if x2 is None else jnp.asarray(x2, dtype), depth))
 
     return kernel
 

@@ -13,6 +13,7 @@ ROOMS = (
     "draws",
     "data",
     "image_data",
+    "arc_cosine",
     "networks",
     "flax_networks",
     "convolutional",
