@@ -106,7 +106,8 @@ def dual_minimum(
     """
     b = len(y) * lam * weights
     most = 2 / largest if largest > 0 else np.inf
-    dual = b * min(most, DUALS[loss].best_size(b, y))
+    # A little less than allowed, since a product rounded out of the domain would prove nothing.
+    dual = b * (min(most, DUALS[loss].best_size(b, y)) * (1 - 4 * np.finfo(float).eps))
     values = DUALS[loss].dual_value(dual, y)
     allowance = 4 * len(y) * np.finfo(float).eps * np.mean(np.abs(values))
     return float(np.mean(values) - allowance), dual

@@ -126,7 +126,7 @@ def rounds(
     if exact and start is not None:
         cuts = _in_balls(known, cuts)
     least, stalled = np.inf, 0
-    while stalled < STALLS:
+    while stalled < (4 * STALLS if exact else STALLS):
         features = cuts.features(known) * (1 if target is None else target)
         # Not from the weights before: near the boundary the method makes small steps.
         tightest = max(0.5, float(max(features.dot(centre))))
@@ -145,10 +145,9 @@ def rounds(
         cuts = cuts.chosen(kept)
         yield Round(c, cuts, masses[kept], violation, reached)
         worst = max(violation, reached)
-        if not exact:
-            if worst <= tolerance or not np.isfinite(worst):
-                return
-            least, stalled = (worst, 0) if worst < 0.9 * least else (least, stalled + 1)
+        if not exact and (worst <= tolerance or not np.isfinite(worst)):
+            return
+        least, stalled = (worst, 0) if worst < 0.9 * least else (least, stalled + 1)
         new = [
             Cuts(peak.units[:PEAKS], np.full(len(peak.units[:PEAKS]), sign),
                  peak.faces[:PEAKS])
@@ -193,7 +192,7 @@ def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH)
     mu = abs((concave.slope(a) * a).sum()) / count
     m, z = mu / slack, (mu / a if signed else 0 * a)
     best, idle = (np.inf, a, m), 0
-    for _ in range(NEWTON_STEPS):
+    for _ in range(4 * NEWTON_STEPS if exact else NEWTON_STEPS):
         slope = concave.slope(a)
         rest = product(g.T, m) - slope - z
         mu = (m.dot(slack) + z.dot(a)) / count

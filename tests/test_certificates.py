@@ -656,11 +656,11 @@ def test_the_minimum_exists_where_no_network_separates(lam):
     assert least.upper == pytest.approx(known, rel=1e-9)
 
 
-def test_a_separation_by_the_last_bits_is_refused_far_down_the_path():
+def test_a_separation_by_the_last_bits_is_no_margin():
     third = np.array([1.0, 1.0 / 3.0])
     data = dataset([third, 3.0 * third], [1, -1])  # 3·fl(1/3) rounds to 1
-    with pytest.raises(ValueError, match="last bits"):
-        global_minimum(data, 1e-100)
+    with pytest.raises(ValueError, match="at unit length by"):
+        max_margin(data)
     assert global_minimum(data, 1e-3).gap <= 1e-9
 
 
@@ -743,7 +743,7 @@ ALPHA = r"alpha must be 12 weights"
         (lambda: max_margin(dataset(0 * GOOD.x, GOOD.y)), "zero throughout"),
         (lambda: max_margin(dataset(GOOD.x, 2 * GOOD.y)), r"data\.y must be −1 or \+1, got 2"),
         (lambda: global_minimum(dataset(GOOD.x, GOOD.y * jnp.inf), 1, loss="squared"), "got inf"),
-        (lambda: max_margin(random_labels(0, 12, 5), oracle="enumerate"), "rank at most 4.*rank 5"),
+        (lambda: max_margin(random_labels(0, 12, 5), oracle="enumerate"), "rank at most 4.*higher"),
         (lambda: max_margin(GOOD, oracle="magic"), "oracle must be one of.*got 'magic'"),
         (lambda: global_minimum(GOOD, 0.1, oracle="magic"), "oracle must be one of.*got 'magic'"),
         (lambda: dual_bound(PLAIN, GOOD, oracle="magic"), "oracle must be one of.*got 'magic'"),
@@ -752,8 +752,6 @@ ALPHA = r"alpha must be 12 weights"
         (lambda: global_minimum(GOOD, math.nan), r"lam must.*got nan"),
         (lambda: global_minimum(GOOD, math.inf), r"lam must.*got inf"),
         (lambda: global_minimum(GOOD, 1e-301), r"lam must.*at least 1e-300, got 1e-301"),
-        (lambda: global_minimum(GOOD, 1e-12, loss="squared"), "lam.*at least 1e-09, got 1e-12"),
-        (lambda: global_minimum(GOOD, 1e-12, output_sign=1), "lam.*at least 1e-09, got 1e-12"),
         (lambda: global_minimum(GOOD, 1, loss="hinge"), "loss.*logistic, squared, got 'hinge'"),
         (lambda: global_minimum(GOOD, 1, output_sign=2), "output_sign must be.*got 2"),
         (lambda: global_minimum(GOOD, 1, output_sign=0), "output_sign must be.*got 0"),
