@@ -23,6 +23,25 @@ def margin_bounds(alpha: Array, q: Array, wanted: Array) -> tuple[Array, Array]:
     return jnp.min(q / wanted) / norm, norm / (alpha @ wanted)
 
 
+class Goal(NamedTuple):
+    """What is asked of a classifier, and what is zero.
+
+    Attributes:
+      wanted: b, the margins that are asked for.
+      sizes: √Qᵢᵢ.
+      rounding: αᵀQα is zero where it is at most so much of (Σ αᵢ√Qᵢᵢ)², the terms it is a sum of.
+    """
+
+    wanted: Array
+    sizes: Array
+    rounding: Scalar
+
+
+def is_zero(alpha: Array, q: Array, goal: Goal) -> Array:
+    """Whether αᵀQα, and with it the best margin, is zero up to rounding."""
+    return alpha @ q <= goal.rounding * (alpha @ goal.sizes) ** 2
+
+
 class _InteriorState(NamedTuple):
     alpha: Array
     slack: Array
@@ -30,14 +49,18 @@ class _InteriorState(NamedTuple):
     iteration: Array
 
 
-def _shortfall(alpha: Array, q: Array, wanted: Array) -> Array:
-    """The relative gap where α separates (at most 1), else 1 + the bound it puts on the margin."""
-    lower, upper = margin_bounds(alpha, q, wanted)
-    return jnp.where(lower > 0, (upper - lower) / upper, 1.0 + upper)
+def _shortfall(alpha: Array, q: Array, goal: Goal) -> Array:
+    """The relative gap where α separates (at most 1), else 1 + the bound it puts on the margin.
+
+    Below zero where that bound is zero: then nothing separates, and nothing is left to do.
+    """
+    lower, upper = margin_bounds(alpha, q, goal.wanted)
+    gap = jnp.where(lower > 0, (upper - lower) / upper, 1.0 + upper)
+    return jnp.where(is_zero(alpha, q, goal), -1.0, gap)
 
 
 def interior_point(
-    signed: Array, wanted: Array, rounding: Scalar, tolerance: Scalar, max_iterations: int
+    signed: Array, goal: Goal, tolerance: Scalar, max_iterations: int
 ) -> tuple[Array, Array]:
     """(α, number of iterations) by Mehrotra's predictor-corrector.
 
@@ -47,16 +70,16 @@ def interior_point(
     Source: Mehrotra (SIAM J. Optim. 1992).
 
     Args:
-      signed, wanted: Q and b, in the dtype to compute in.
-      rounding: ε of the numbers that Q was rounded to.
+      signed: Q, in the dtype to compute in.
     """
-    n = signed.shape[0]
+    n, wanted = signed.shape[0], goal.wanted.astype(signed.dtype)
+    goal = Goal(wanted, goal.sizes.astype(signed.dtype), goal.rounding)
     shifted = signed + wanted[:, None] * wanted
 
     def body(state: _InteriorState) -> _InteriorState:
         alpha, slack = state.alpha, state.slack
         residual = shifted @ alpha - wanted - slack
-        matrix = shifted + jnp.diag(slack / alpha + 4 * rounding)
+        matrix = shifted + jnp.diag(slack / alpha + goal.rounding)
         factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
 
         def direction(target):  # of αs; the Newton step towards it
@@ -72,7 +95,7 @@ def interior_point(
         size = 0.995 * jnp.minimum(_step_length(alpha, step), _step_length(slack, slack_step))
         alpha, slack = alpha + size * step, slack + size * slack_step
         return _InteriorState(
-            alpha, slack, _shortfall(alpha, signed @ alpha, wanted), state.iteration + 1
+            alpha, slack, _shortfall(alpha, signed @ alpha, goal), state.iteration + 1
         )
 
     def proceeds(state: _InteriorState) -> Array:
@@ -114,7 +137,7 @@ class _ActiveSetState(NamedTuple):
 def active_set(
     product: Callable[[Array], Array],
     rough_product: Callable[[Array], Array],
-    wanted: Array,
+    goal: Goal,
     tolerance: Scalar,
     max_iterations: int,
 ) -> tuple[Array, Array]:
@@ -131,8 +154,8 @@ def active_set(
     Args:
       product, rough_product: v -> Qv; the second may be less accurate, since what it leaves is
         solved for by the next iteration.
-      wanted: b, in the dtype to compute in.
     """
+    wanted = goal.wanted  # in the dtype to compute in
     num_samples, dtype = wanted.shape[0], wanted.dtype
     uniform = jnp.full(num_samples, 1.0 / num_samples, dtype)
     shift = jnp.maximum(uniform @ product(uniform), jnp.finfo(dtype).eps)
@@ -145,7 +168,7 @@ def active_set(
         step, _ = jax.scipy.sparse.linalg.cg(masked, target, tol=1e-2, maxiter=CG_ITERATIONS)
         alpha = state.alpha + jnp.where(free, step, 0.0)
         q = product(alpha)
-        shortfall = jnp.where(jnp.all(alpha >= 0), _shortfall(alpha, q, wanted), jnp.inf)
+        shortfall = jnp.where(jnp.all(alpha >= 0), _shortfall(alpha, q, goal), jnp.inf)
         gradient = q + (shift * (wanted @ alpha) - 1.0) * wanted
         return state._replace(
             alpha=alpha, gradient=gradient, shortfall=shortfall, iteration=state.iteration + 1

@@ -43,12 +43,14 @@ def checked_gram(
     if isinstance(gram, GramOperator):
         if not by_products:
             raise ValueError("gram must be an array, since it is factorised, got a GramOperator")
-        entries, wanted = gram.diagonal, (n,)
+        entries, wanted = gram.diagonal, [n]
     else:
         entries = gram = _floating("gram", gram)
-        wanted = (n, n)
-    if entries.shape != wanted or n == 0:
-        raise ValueError(f"gram must have shape {wanted} for {n} labels, got {entries.shape}")
+        wanted = [n, n]
+    if entries.shape != tuple(wanted) or n == 0:
+        raise ValueError(
+            f"gram must have shape {tuple(wanted)} for {n} labels, got {entries.shape}"
+        )
     if is_concrete(gram, labels):
         _check_labels(np.asarray(labels), signs)
         _check_finite(gram)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Float, Int
 from ntkreg.arc_cosine import power_of_two
-from ntkreg.dual_solvers import active_set, interior_point, margin_bounds
+from ntkreg.dual_solvers import Goal, active_set, interior_point, is_zero, margin_bounds
 from ntkreg.gram_checks import check_lams, checked_gram
 from ntkreg.gram_operators import GramOperator, as_operator, solve_shifted
 
@@ -99,14 +99,14 @@ def hard_margin_svm(
     first = ("interior_point" if small else "active_set") if solver == "auto" else solver
     # Made here and not under the jit, which does not see how a matrix is spread over devices.
     given = as_operator(gram) if first == "active_set" else gram
-    result, is_zero = _hard_margin_svm(given, labels, first, tolerance, max_iterations)
+    result, is_null = _hard_margin_svm(given, labels, first, tolerance, max_iterations)
     if not is_concrete(result):
         return result
     missed = first == "active_set" and not result.relative_gap <= tolerance
     if solver == "auto" and missed and is_matrix and n <= LARGEST_FACTORISED:
         again = _hard_margin_svm(gram, labels, "interior_point", tolerance, max_iterations)
-        result, is_zero = _better_of_each(again[0], result), is_zero | again[1]
-    if is_zero:
+        result, is_null = _better_of_each(again[0], result), is_null | again[1]
+    if is_null:
         raise NotSeparable(
             f"no function of this kernel's space separates the {n} samples: its "
             f"margin is at most {float(result.margin_upper):.2g}, zero up to rounding"
@@ -138,17 +138,16 @@ def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
     rough_product = lambda v: (
         labels * inverse * operator.product((labels * inverse * v).astype(own))
     )
+    sizes = jnp.sqrt(jnp.maximum(operator.diagonal.astype(dtype), 0.0)) * inverse
+    goal = Goal(wanted, sizes, ROUNDING * jnp.finfo(own).eps)
     if solver == "interior_point":
         # Of a small matrix in all the digits there are: it takes no time.
         factorised = dtype if n <= SMALL else own
         scales = (labels * inverse).astype(factorised)
         signed = scales[:, None] * gram.astype(factorised) * scales
-        rounding = jnp.finfo(own).eps
-        alpha, iterations = interior_point(
-            signed, wanted.astype(factorised), rounding, tolerance, max_iterations
-        )
+        alpha, iterations = interior_point(signed, goal, tolerance, max_iterations)
     else:
-        alpha, iterations = active_set(product, rough_product, wanted, tolerance, max_iterations)
+        alpha, iterations = active_set(product, rough_product, goal, tolerance, max_iterations)
     alpha = alpha.astype(dtype)
     q = product(alpha)
     lower, upper = margin_bounds(alpha, q, wanted)
@@ -161,8 +160,7 @@ def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
         relative_gap=(upper - lower) / upper,
         num_iterations=iterations,
     )
-    sizes = jnp.sqrt(jnp.maximum(operator.diagonal.astype(dtype), 0.0)) * inverse
-    return result, alpha @ q <= ROUNDING * jnp.finfo(own).eps * (alpha @ sizes) ** 2
+    return result, is_zero(alpha, q, goal)
 
 
 def _half_exponents(diagonal: Array) -> Array:
@@ -264,11 +262,10 @@ def ridge(
 ) -> Float[Array, "p n"]:
     """Coefficients of the minimizers of (1/n) Σ (f(xᵢ) − yᵢ)² + λ‖f‖²_H: (K + nλI)β = y.
 
-    A matrix is factorised. Where nλ is below the rounding of its entries, directions in which K is
-    zero up to rounding are left out of β: no f depends on them, and the factor would be noise. With
-    an operator the equations are solved by conjugate gradients, all λ
-    at once, until ‖y − (K + nλI)β‖ ≤ `tolerance`·‖y‖ (1e-10 in float64 and 1e-5 in float32 unless
-    given).
+    A matrix is factorised. Where it is singular up to rounding and nλ is below √ε of it, directions
+    in which K is zero are left out of β: f does not depend on them, and the factor would be noise.
+    With an operator the equations are solved by conjugate gradients, all λ at once, until
+    ‖y − (K + nλI)β‖ ≤ `tolerance`·‖y‖ (1e-10 in float64 and 1e-5 in float32 unless given).
 
     Raises:
       ValueError: for λ ≤ 0 or not finite (`min_norm_interpolant` is λ → 0), shapes that do not
@@ -297,12 +294,16 @@ def _by_products(operator, shifts, targets, tolerance):
 @jax.jit
 def _ridge(gram, targets, lams):
     n, eps = gram.shape[0], jnp.finfo(gram.dtype).eps
-    noise = 4 * jnp.sqrt(n) * eps * jnp.max(jnp.abs(jnp.diagonal(gram)))
+    # A direction in which K is zero has 1/nλ in β, times the rounding of K in f.
+    rounding = 4 * eps * jnp.max(jnp.abs(jnp.diagonal(gram)))
+    ample = jnp.sqrt(n / eps) * rounding
 
     def solve(lam):
         matrix = gram + n * lam * jnp.eye(n, dtype=gram.dtype)
         factor = jnp.linalg.cholesky(matrix)
-        is_sound = jnp.all(jnp.isfinite(factor)) & (n * lam >= noise)
+        pivots = jnp.diagonal(factor) ** 2
+        is_regular = jnp.min(pivots) > n * (lam + rounding)
+        is_sound = jnp.all(jnp.isfinite(factor)) & (is_regular | (n * lam >= ample))
         return jax.lax.cond(
             is_sound,
             lambda: jax.scipy.linalg.cho_solve((factor, True), targets),

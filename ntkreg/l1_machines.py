@@ -68,13 +68,18 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
     weights, alpha = np.zeros(m), np.full(n, 1.0 / n)
     lower, upper = 0.0, _upper(alpha, signed)
     for rows, columns in _scalings(signed):
-        found = _scaled_solution(signed, rows, columns)
+        try:
+            found = _scaled_solution(signed, rows, columns)
+        except Unsolved:
+            if not weights.any():
+                raise
+            continue
         weights = found[0] if _lower(found[0], signed) > lower else weights
         alpha = found[1] if _upper(found[1], signed) <= upper else alpha
         lower, upper = _lower(weights, signed), _upper(alpha, signed)
         if upper - lower <= CLOSED * upper:
             break
-    # Each margin is a sum of few terms, off by some ε of their sizes: more than that is no rounding.
+    # A margin is a sum of few terms, off by some ε of their sizes: more than that is no rounding.
     sizes = np.abs(features) @ np.abs(weights)
     if not (signed @ weights > 4 * np.finfo(float).eps * sizes).all():
         raise NotSeparable(
