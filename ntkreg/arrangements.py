@@ -5,6 +5,7 @@ integers: rows may repeat, be parallel, or differ by their last bits.
 """
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -138,7 +139,7 @@ def _faces_in_plane(rows: np.ndarray) -> list[np.ndarray]:
     by_angle = functools.cmp_to_key(lambda i, j: (cross(i, j) < 0) - (cross(i, j) > 0))
     order = sorted(np.flatnonzero(used).tolist(), key=by_angle)
     place = np.zeros(len(rows), int)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in itertools.pairwise(order):
         place[after] = place[before] + (cross(before, after) != 0)
     lines = np.arange(place[order[-1]] + 1)[:, None]
     rays = np.sign(place - lines) * flip

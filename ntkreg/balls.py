@@ -19,7 +19,7 @@ _lock = threading.RLock()
 
 @contextlib.contextmanager
 def precision(bits: int = BITS) -> Iterator[None]:
-    """Within it balls have at least this many bits. flint has one precision: one thread at a time."""
+    """Within it balls have at least this many bits. One thread at a time: flint has one."""
     with _lock, flint.ctx.workprec(max(bits, flint.ctx.prec)):
         yield
 

@@ -1,23 +1,24 @@
 """Certificates: the true max margin and the true global minimum of two-layer ReLU networks.
 
 A network proves one side and weights on the samples prove the other, by weak duality; both bounds
-are computed from exactly the arrays that are returned, in ball arithmetic (`proofs`). Networks may have any width: n neurons are
-enough. With V the variation norm of a network (`two_layer`; ‖Θ‖² = 2V where it is balanced) and
-M(c) = max over ‖u‖ ≤ 1 of |Σ cᵢ relu(uᵀxᵢ)|:
+are computed from exactly the arrays that are returned, in ball arithmetic (`proofs`). Networks may
+have any width: n neurons are enough. With V the variation norm of a network (`two_layer`; ‖Θ‖² = 2V
+where it is balanced) and M(c) = max over ‖u‖ ≤ 1 of |Σ cᵢ relu(uᵀxᵢ)|:
 
 - margin: γ* = ½ max{min yᵢf(xᵢ) : V ≤ 1} ≤ ½ M(αy) for all weights α ≥ 0 with Σα = 1;
 - minimum: F* = min{mean ℓᵢ(f(xᵢ)) + 2λV} ≥ mean −ℓᵢ*(−bᵢ) for all b with M(b/n) ≤ 2λ.
 
 To rank 4 both are found by cutting planes over all faces (`refinement`). Beyond it by column
 generation: the best network over known units (`cone_programs`) and its dual weights; then units
-that an oracle finds to be worth more under these than any known one; until the bounds meet. The interior-point method's weights lie amid the optimal ones, not at a corner,
-which keeps them from jumping where there are many.
+that an oracle finds to be worth more under these than any known one; until the bounds meet. The
+interior-point method's weights lie amid the optimal ones, not at a corner, which keeps them from
+jumping where there are many.
 
 Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's margin); Bach (JMLR
 2017) for the variation norm and column generation; Pilanci and Ergen (ICML 2020) for the programme.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.special
@@ -120,7 +121,7 @@ def max_margin(
             raise not_separable(of_unit_rows)
         return Bound(-largest / 2, weights * y, largest)
 
-    units, found = units_found(x, first), NOTHING
+    units, found = units_found(x, first), NOTHING._replace(dual=np.full(len(y), 1 / len(y)))
     if params is not None:
         network = _inside(params, basis)
         units = two_layer.joined(two_layer.units_and_vectors(x, network)[0], units)
@@ -200,7 +201,7 @@ def global_minimum(
     if params is not None:
         trained, _ = two_layer.units_and_vectors(x, _inside(params, basis))
         units = two_layer.joined(trained.chosen(np.isin(trained.sign, signs)), units)
-    known = NOTHING
+    known = NOTHING._replace(dual=0 * y, bound=0.0, largest=0.0)  # b = 0 bounds by 0
     if lam < FAR_LAM and loss == "logistic" and output_sign is None:
         limit = limit or max_margin(data, oracle=oracle, max_rounds=max_rounds, **options)
         near, start = two_layer.scaled_to_lam(x, y, _inside(limit.primal, basis), lam)
@@ -208,7 +209,7 @@ def global_minimum(
         start = np.concatenate([start, np.zeros((len(units) - len(near), x.shape[1]))])
         maxima = of_signs(ask, limit.dual * y, None, signs)
         least, dual, largest = bound(maxima.weights, maxima.upper)
-        known = NOTHING._replace(dual=dual, bound=least, largest=largest, nodes=maxima.nodes)
+        known = known._replace(dual=dual, bound=least, largest=largest, nodes=maxima.nodes)
     found = generated(ask, x, units, signs, solve, tolerance, max_rounds, known, start)
     return _outside(full, found, basis, shrink, name, tolerance)
 
@@ -305,16 +306,19 @@ def certificate(
       CrossingBounds: for a proved lower bound above the upper one.
     """
     kind = oracles.KINDS[oracle]
+    proof: Any
     if oracle == "enumerate" and exact_rank(problem.x) is not None:
         proof = bound_of_weights(problem, scaled(problem), dual)
     else:
         proof = largest + _allowance(problem, dual)
     lower, upper = proved(problem, primal, dual, proof)
     if kind == "heuristic":  # where a search fell short the network itself knows better
-        lower, upper = (lower, max(lower, upper)) if problem.is_margin else (min(lower, upper), upper)
+        lower, upper = (
+            (lower, max(lower, upper)) if problem.is_margin else (min(lower, upper), upper)
+        )
     if lower > upper:
         raise CrossingBounds(f"lower must be at most upper, got {lower} and {upper}")
-    gap = (upper - lower) / abs(upper) if upper else 0.0
+    gap = (upper - lower) / abs(upper) if upper and upper < np.inf else upper
     if kind == "exact" and not gap <= tolerance:
         kind = "certified"  # both bounds hold, and leave a gap
     return Certificate(lower, upper, gap, kind, primal, dual, nodes)
@@ -388,23 +392,19 @@ def _in_row_space(problem: Problem) -> tuple[tuple[Problem, int], np.ndarray]:
     """
     shrink = -2 * (int(row_exponents(problem.x).max()) // 2)
     points, basis = row_space(np.ldexp(problem.x, shrink))
-    lam = None if problem.lam is None else float(np.ldexp(problem.lam, shrink))
+    lam = None if problem.lam is None else float(np.ldexp(float(problem.lam), shrink))
     return (problem._replace(x=np.ascontiguousarray(points), lam=lam), shrink), basis
 
 
 def _outside(
     problem: Problem, found: Found, basis: np.ndarray, shrink: int, oracle: str, tolerance: float
 ) -> Certificate:
-    first, last = (np.ldexp(part, 0 if problem.is_margin else shrink // 2) for part in found.network)
+    first, last = (
+        np.ldexp(part, 0 if problem.is_margin else shrink // 2) for part in found.network
+    )
     largest = float(np.ldexp(found.largest, -shrink))
     primal = basis @ first, last
     return certificate(problem, primal, found.dual, oracle, tolerance, largest, found.nodes)
-
-
-def _inside(params: Params, basis: np.ndarray) -> Params:
-    """The network in the coordinates of the row space: the same outputs, and no larger norm."""
-    first, last = two_layer.checked_weights(params, basis.shape[0])
-    return basis.T @ first, last
 
 
 def _checked_arrays(data: Dataset, labels: str) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,9 @@ def _logistic_size(b: np.ndarray, y: np.ndarray) -> float:
         return 0.0
     a, high = a / a.max(), 1.0
     low = 1e-300
-    slope = lambda t: float(a @ np.where(a > 0, np.log1p(-t * a) - np.log(t * np.maximum(a, low)), 0))
+    slope = lambda t: float(
+        a @ np.where(a > 0, np.log1p(-t * a) - np.log(t * np.maximum(a, low)), 0)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(100):
             middle = np.sqrt(low * high)

@@ -5,8 +5,8 @@ In units in which nothing is long or short (`scaled_problems`) every problem of 
     max Σ ψᵢ(aᵢ)  with  |Σ aᵢtᵢ relu(uᵀxᵢ)| ≤ 1 for all ‖u‖ ≤ 1,  ψ concave,
 
 and its multipliers are the masses of the neurons of the best network. Constraints are known for
-some neurons u; the arrangement's faces have those that the weights violate (`face_search`). The same
-code runs in float64 and, where digits cancel, in balls.
+some neurons u; the arrangement's faces have those that the weights violate (`face_search`). The
+same code runs in float64 and, where digits cancel, in balls.
 
 Sources: Kelley (J. SIAM 1960) for cutting planes; Mehrotra (SIAM J. Optim. 1992) for the steps.
 """
@@ -179,7 +179,7 @@ def _simplex(features: np.ndarray, slope: np.ndarray):
 
 
 def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH):
-    """(a, masses, their relative error) of the known cuts: the interior-point method's best step."""
+    """(a, masses, their relative error) of the known cuts: the interior-point method's best."""
     exact, n = is_balls(a), len(a)
     signed = concave.target is not None
     convert = balls if exact else rounded

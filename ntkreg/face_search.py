@@ -128,7 +128,9 @@ def _exact_peaks(known: Faces, c: np.ndarray, floor: float, chosen: np.ndarray) 
             norm = np.sqrt(u.dot(u))
             bounds.append(above(norm))
             if norm > floor:
-                units.append(middle(u / norm)), values.append(norm.mid()), where.append(face)
+                units.append(middle(u / norm))
+                values.append(norm.mid())
+                where.append(face)
         order = np.argsort([-float(v) for v in values], kind="stable")
         return Peaks(
             balls(np.zeros((0, x.shape[1]))) if not units else np.array(units, object)[order],
@@ -188,7 +190,7 @@ def largest(known: Faces, c: np.ndarray, signs=(1, -1)) -> float:
     """A proved bound of |Σ cᵢ relu(uᵀxᵢ)| over the unit ball, tight to rounding."""
     bounds = []
     for sign in signs:
-        units, norms, errors, inside = _projected(known, rounded(sign * c))
+        _, norms, errors, inside = _projected(known, rounded(sign * c))
         least = max(0.0, float(np.where(inside > errors, norms - errors, 0.0).max(initial=0.0)))
         chosen = (norms + errors > least) & ~(inside < -errors)
         bounds.append(_exact_peaks(known, balls(sign * c), least, chosen).upper)

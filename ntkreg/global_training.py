@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import insertion, oracles, trainers, two_layer
+from ntkreg import insertion, trainers, two_layer
 from ntkreg._types import Params, PRNGKey, Scalar
-from ntkreg.certificates import Certificate, global_minimum
-from ntkreg.conjugates import DUALS
+from ntkreg.certificates import Certificate, certificate, global_minimum, oracle_for
 from ntkreg.data import Dataset
 from ntkreg.insertion import Insertion, InsertionState
 from ntkreg.networks import fully_connected
 from ntkreg.paths import Path
+from ntkreg.proofs import Problem
 from ntkreg.trainers import Trainer
 
 
@@ -111,18 +111,21 @@ def _certificate(fixed: Insertion, data: Dataset, lam: float, state) -> Certific
     params = two_layer.checked_weights(_used(state.params), x.shape[1])
     loss, oracle = fixed.loss, fixed.oracle
     f = two_layer.outputs(params, x)
-    objective = np.mean(DUALS[loss].value(f, y)) + lam * two_layer.squared_norm(params)
-    found, upper = insertion.proof(loss, oracle, samples, f, lam), float(objective)
-    lower, dual, nodes = found.lower, found.dual, found.maxima.nodes
-    kind = oracles.KINDS[oracles.oracle_name(oracle, x @ found.basis)]
-    if upper - lower > fixed.tolerance * upper:
+    name = oracle_for(oracle, x)
+    problem, tolerance = Problem(x, y, lam, loss), fixed.tolerance
+    found = insertion.proof(loss, oracle, samples, f, lam)
+    largest = lam * found.maxima.upper * _ratio(found.dual, len(y) * lam * found.maxima.weights)
+    proved = certificate(problem, params, found.dual, name, tolerance, largest, found.maxima.nodes)
+    if proved.gap > tolerance:
         best = global_minimum(samples, lam, loss=loss, oracle=oracle, params=params)
-        kind = best.kind
-        if best.lower > lower:
-            lower, dual, nodes = best.lower, best.dual, best.nodes
-    if kind == "heuristic":
-        lower = min(lower, upper)  # where a search fell short the network itself knows better
-    gap = (upper - lower) / upper if upper else 0.0
-    if kind == "exact" and not gap <= fixed.tolerance:
-        kind = "certified"
-    return Certificate(lower, upper, gap, kind, params, dual, nodes)
+        if best.lower > proved.lower:
+            gap = (proved.upper - best.lower) / proved.upper
+            kind = best.kind if gap <= tolerance or best.kind != "exact" else "certified"
+            nodes = best.nodes
+            return Certificate(best.lower, proved.upper, gap, kind, params, best.dual, nodes)
+    return proved
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> float:
+    """The number by which `part` is a multiple of `whole`."""
+    return float(np.abs(part).max() / (np.abs(whole).max() or 1.0))

@@ -171,9 +171,7 @@ def least_separable(name: str, x: np.ndarray) -> float:
     return max(1e-10, allowed)
 
 
-def _enumerated(
-    known: Faces, exponents: np.ndarray, c: np.ndarray, floor: float | None
-) -> Maximum:
+def _enumerated(known: Faces, exponents: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:
     found = face_search.peaks(known, np.ldexp(c, exponents), floor or 0.0)
     lower = float(found.values[0]) if len(found.values) else 0.0
     cells = int((known.codimension[known.flat] == 0).sum())

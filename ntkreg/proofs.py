@@ -1,4 +1,4 @@
-"""What a network and weights on the samples prove, in ball arithmetic: both bounds of a certificate.
+"""What a network and weights on the samples prove: both bounds of a certificate, in balls.
 
 Everything that is printed as a bound passes through `proved`, which takes exactly the float64
 arrays that are returned. Sums, products, exponentials and logarithms are enclosed in balls
@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray
-    lam: float | None = None
+    lam: float | flint.arb | None = None
     loss: str = "logistic"
     signs: tuple[int, ...] = (1, -1)
 

@@ -6,7 +6,7 @@ left to lose is the rounding of the arrays that are returned (`float_weights`, `
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flint
 import numpy as np
@@ -19,7 +19,11 @@ from ntkreg.kernel_machines import NotSeparable
 from ntkreg.proofs import Problem, outputs, proved
 from ntkreg.two_layer import fewest
 
-TIGHT, FREE, BEND = (1e-12, 1e-8, 1e-5), 1e-6, 1e-6  # errors of a cell's gradient, and relative ones of the weights, that do no harm
+TIGHT, FREE, BEND = (
+    (1e-12, 1e-8, 1e-5),
+    1e-6,
+    1e-6,
+)  # errors of a cell's gradient, and relative ones of the weights, that do no harm
 ROUNDS = 100
 CAREFUL = 24  # samples up to which rounding is done with care
 GENTLE = (1e-10, 1e-12, 1e-14, 1e-17, 1e-20)  # λ of the scaled problem
@@ -60,7 +64,7 @@ def scaled(problem: Problem) -> Scaled:
       ValueError: for a rank above 4.
     """
     exponents = np.frexp(np.abs(problem.x).max(axis=1))[1]
-    used = problem.x.any(axis=1)
+    used = np.any(problem.x, axis=1)
     top = _even(exponents[used].max())
     known = arranged(np.ldexp(problem.x[used], -exponents[used, None]))
     shrink = np.array([power(top - e) for e in exponents[used]], object)
@@ -126,7 +130,7 @@ def solved_exactly(
         a λ so small that only such a margin, which float64 cannot hold, would lower F.
     """
     units, nothing = scaled(problem), np.zeros(len(problem.y))
-    found = None
+    found: Any = None
     with precision(_bits(problem, units)):
         if given is not None:
             found = _judged(problem, units, given, nothing + problem.is_margin, None)
@@ -157,7 +161,7 @@ def _solved_gently(problem: Problem, units: Scaled, tolerance: float, found: Ref
         gentle = problem._replace(lam=lam * power(units.exponent + units.label_exponent))
         with precision(max(_bits(gentle, units), _bits(problem, units))):
             *_, last = _steps(gentle, units, tolerance, iter(range(ROUNDS)))
-            step = last._replace(c=last.c * (gentle.lam / flint.arb(problem.lam)))
+            step = last._replace(c=last.c * (flint.arb(gentle.lam) / flint.arb(problem.lam)))
             found = _rounded_with_care(problem, units, step, last, gentle, found, tolerance)
         if _closed(found, tolerance):
             return found
@@ -180,8 +184,8 @@ def _check_apart(problem: Problem, units: Scaled) -> None:
         size = float(a.sum())
     if 1 / SEPARABLE < size < 1e100:
         raise NotSeparable(
-            f"data must not be separable by their last bits alone where lam is as small as "
-            f"{problem.lam}: the margin of the unit rows is {0.5 / size:.1e}, got it below {SEPARABLE}"
+            f"data must be separable by more than their last bits where lam is {problem.lam}, got "
+            f"a margin of the rows at unit length of {0.5 / size:.1e}, below {SEPARABLE}"
         )
 
 
@@ -191,7 +195,9 @@ def _centre(features: np.ndarray) -> np.ndarray:
     return centre * (0.5 / max(0.5, float(max(features.dot(centre)))))
 
 
-def _rounded_with_care(problem, units, dual_step, primal_step, primal_problem, found, tolerance):
+def _rounded_with_care(
+    problem: Problem, units: Scaled, dual_step, primal_step, primal_problem, found, tolerance
+) -> Refined:
     """The better of `found` and a round whose rounding to float64 cancels as its terms do."""
     primal = float_network(primal_problem, units, primal_step, True)
     for tight in TIGHT:
@@ -212,6 +218,7 @@ def _steps(problem: Problem, units: Scaled, tolerance: float, budget: Iterator[i
         ):
             _check_separable(problem, step)
             start = min((start or step, step), key=_error)
+    assert start is not None  # a budget has one round at least
     yield start
     start = start if _error(start) < 1e-3 else None
     if start is not None:
@@ -290,11 +297,15 @@ def float_weights(
     dual[units.used] = rounded(factors * step.c)
     if tight is not None:
         c = middle(balls(step.c))
-        dual[units.used] = _cancelling(units, c, dual[units.used], factors, tight, problem.is_margin)
+        dual[units.used] = _cancelling(
+            units, c, dual[units.used], factors, tight, problem.is_margin
+        )
     return dual
 
 
-def _cancelling(units, c: np.ndarray, dual: np.ndarray, factors: np.ndarray, tight: float, scale_free: bool):
+def _cancelling(
+    units, c: np.ndarray, dual: np.ndarray, factors: np.ndarray, tight: float, scale_free: bool
+):
     """Float64 numbers near `dual` = factors·c whose error cancels as c does.
 
     Rounded one by one the errors do not cancel, and where c is of size 1/γ they raise M(c) = 1 by
@@ -305,7 +316,7 @@ def _cancelling(units, c: np.ndarray, dual: np.ndarray, factors: np.ndarray, tig
     active = (units.known.signs[units.known.flat == _cell_flat(units.known)] > 0).astype(float)
     norm = (active.T @ active) * product(x, x.T) / tight**2
     norm[np.diag_indices(count)] += 1 / (np.maximum(abs(c), max(abs(c)) * 1e-40) * FREE) ** 2
-    grid = np.spacing(np.abs(dual))
+    grid = np.spacing(np.abs(rounded(c * factors)))
     if scale_free:  # of an error that is a multiple of c nothing counts
         large = rounded(abs(c)) > 1e-3 * float(max(abs(c)))
         mean = np.where(large, 1 / c, 0 * c) / int(large.sum())
@@ -322,7 +333,9 @@ def _nearest_in_lattice(target: np.ndarray, norm: np.ndarray, grid: np.ndarray) 
     """
     plain = grid * np.round(rounded(target) / np.where(grid > 0, grid, 1.0))
     root = _cholesky(middle(norm))
-    whole = flint.fmpz_mat([[_nearest(v * power(160)) for v in column] for column in (root * balls(grid)).T])
+    whole = flint.fmpz_mat(
+        [[_nearest(v * power(160)) for v in column] for column in (root * balls(grid)).T]
+    )
     reduced, unimodular = whole.lll(transform=True)
     rest = root.dot(target - balls(plain)) * power(160)
     try:
@@ -358,20 +371,19 @@ def float_network(problem: Problem, units: Scaled, step: Round, exact: bool) -> 
     Where `exact` asks, small neurons are added that make up for what rounding the others changed:
     their own rounding is smaller by as much as they are.
     """
-    concave_ = concave(problem, units, exact)
     half = 0 if problem.is_margin else (units.label_exponent - units.exponent) // 2
     neurons = merged(units.known, step)
     if not exact:
         return _rounded_network(_at_most_n(units.known.x, *neurons), half, None)
-    network = _rounded_network(neurons, half, _stiffness(units, step))
-    if exact:
-        a = step.c if concave_.target is None else step.c * concave_.target
-        with precision():
-            outputs_now = outputs(network, units.known.x) * power(-2 * half)
-            missing = concave_.slope(a) - outputs_now * (1 if concave_.target is None else concave_.target)
-            rest = _corrections(units, problem, concave_, step, middle(missing))
-        network = tuple(np.concatenate(pair, axis=axis) for pair, axis in zip(zip(network, _rounded_network(rest, half, _stiffness(units, step))), (1, 0)))
-    return network
+    stiffness = _stiffness(units, step)
+    (first, last) = _rounded_network(neurons, half, stiffness)
+    goal = concave(problem, units, True)
+    signs = balls(np.ones(len(step.c))) if goal.target is None else goal.target
+    reached = signs * outputs((first, last), units.known.x) * power(-2 * half)
+    missing = middle(goal.slope(step.c * signs) - reached)
+    small = _corrections(problem, units, goal, signs, step, missing)
+    more_first, more_last = _rounded_network(small, half, stiffness)
+    return np.concatenate([first, more_first], axis=1), np.concatenate([last, more_last])
 
 
 def _at_most_n(x: np.ndarray, vectors: np.ndarray, signs: np.ndarray):
@@ -393,16 +405,17 @@ def _stiffness(units: Scaled, step: Round) -> np.ndarray:
     return product(scaled_rows.T, scaled_rows)
 
 
-def _corrections(units, problem, concave_, step: Round, missing):
+def _corrections(problem, units, goal: Concave, signs, step: Round, missing):
+    """The smallest neurons that add `missing` to the scaled outputs, or more where that is good."""
     rays = all_rays(units.known, problem.signs, True)
     cuts = Cuts(*(np.concatenate(pair) for pair in zip(step.cuts, rays, strict=True)))
-    if concave_.target is not None:
+    if goal.target is not None:
         missing = np.maximum(missing, -1e3 * max(missing))
     size = max(abs(missing))
-    wanted = concave_._replace(slope=lambda a: missing / size, curvature=lambda a: 0 * a)
-    features = cuts.features(units.known) * (1 if concave_.target is None else concave_.target)
-    a, masses, off = solved(wanted, features, _centre(features), 1e-10)
-    return merged(units.known, Round(step.c, cuts, masses * size, 0.0, off))
+    wanted = goal._replace(slope=lambda a: missing / size, curvature=lambda a: 0 * a)
+    features = cuts.features(units.known) * signs
+    _, masses, _ = solved(wanted, features, _centre(features), 1e-10)
+    return merged(units.known, Round(step.c, cuts, masses * size, 0.0, 0.0))
 
 
 def _rounded_network(neurons, half: int, stiffness: np.ndarray | None) -> Params:
@@ -419,7 +432,8 @@ def _rounded_network(neurons, half: int, stiffness: np.ndarray | None) -> Params
             norm[np.diag_indices(len(w))] += 1 / (mass * BEND**2)
             column = _nearest_in_lattice(w, norm, np.spacing(np.abs(column)))
         length = np.sqrt(balls(column).dot(balls(column)))
-        first.append(column), last.append(float(mass / length) * sign)
+        first.append(column)
+        last.append(float(mass / length) * sign)
     return np.ldexp(np.transpose(first), half), np.ldexp(np.array(last)[:, None], half)
 
 
@@ -443,7 +457,8 @@ def merged(known: Faces, step: Round) -> tuple[np.ndarray, np.ndarray]:
         else:
             groups.append((vector, sign, face))
     return (
-        balls(np.zeros((0, step.cuts.units.shape[1]))) if not groups
+        balls(np.zeros((0, step.cuts.units.shape[1])))
+        if not groups
         else np.array([middle(total) for total, _, _ in groups], object),
         np.array([sign for _, sign, _ in groups]),
     )
