@@ -88,7 +88,8 @@ def _signs(values: np.ndarray) -> np.ndarray:
 
 def _independent_columns(rows: np.ndarray) -> np.ndarray | None:
     """As many columns as the rank, which any linear map keeps apart; None above MAX_RANK."""
-    left, chosen = rows, []
+    left = rows
+    chosen: list[int] = []
     while (left != 0).any():
         if len(chosen) == MAX_RANK:
             return None

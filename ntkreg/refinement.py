@@ -336,7 +336,7 @@ def _nearest_in_lattice(target: np.ndarray, norm: np.ndarray, grid: np.ndarray) 
     whole = flint.fmpz_mat(
         [[_nearest(v * power(160)) for v in column] for column in (root * balls(grid)).T]
     )
-    reduced, unimodular = whole.lll(transform=True)
+    reduced, unimodular = whole.lll(True)
     rest = root.dot(target - balls(plain)) * power(160)
     try:
         shares = flint.arb_mat(reduced.transpose()).solve(flint.arb_mat(rest[:, None].tolist()))
