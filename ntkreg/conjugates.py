@@ -47,7 +47,7 @@ def _logistic_size(b: np.ndarray, y: np.ndarray) -> float:
     a, high = a / a.max(), 1.0
     low = 1e-300
     slope = lambda t: float(
-        a @ np.where(a > 0, np.log1p(-t * a) - np.log(t * np.maximum(a, low)), 0)
+        a @ np.where(a > 0, np.log1p(-t * a) - np.log(t * np.maximum(a, 1e-300)), 0)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(100):

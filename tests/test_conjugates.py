@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from ntkreg.conjugates import DUALS
+from ntkreg.conjugates import DUALS, dual_minimum
 from ntkreg.objectives import get_loss
 
 NAMES = list(DUALS)
@@ -66,22 +66,23 @@ def test_the_conjugate_is_the_least_of_loss_and_line(name, share, y):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.integers(0, 1000), st.floats(1e-3, 1e3))
-def test_scaled_weights_keep_their_direction_and_are_feasible(name, seed, most):
-    """At most `most` times; the logistic ones in [0, 1] and no worse than as large as they may be,
-    the squared ones the best on their ray."""
+def test_a_bound_is_the_best_on_the_ray_of_its_weights(name, seed, most):
+    """At most `most` times, in the domain, and not below any other size that is allowed."""
     rng = np.random.default_rng(seed)
     y = rng.choice([-1.0, 1.0], 6)
-    b = rng.uniform(0, 2, 6) * y
-    scaled, dual_value = DUALS[name].scaled, DUALS[name].dual_value
-    found = scaled(b, y, most)
+    b, dual_value = rng.uniform(0, 2, 6) * y, DUALS[name].dual_value
+    bound, found = dual_minimum(name, y, 1 / 6, b, 2 / most)
     size = found[0] / b[0]
     np.testing.assert_allclose(found, size * b, rtol=1e-12)
-    assert 0 < size <= most * (1 + 1e-12)
-    value = np.mean(dual_value(found, y))
-    if name == "logistic":
-        assert (found * y <= 1 + 1e-12).all() and (found * y >= 0).all()
-        feasible = min(most, 1 / np.max(b * y))
-        assert value >= np.mean(dual_value(feasible * b, y)) - 1e-15
-    else:
-        for other in np.linspace(0, most, 50):
-            assert value >= np.mean(dual_value(other * b, y)) - 1e-12
+    assert 0 < size <= most
+    others = np.linspace(0, min(most, 1 / np.max(b * y)) if name == "logistic" else most, 50)
+    assert all(bound >= np.mean(dual_value(other * b, y)) - 1e-12 for other in others)
+
+
+def test_weights_against_the_labels_prove_nothing():
+    """b·y < 0: no size above 0 is better than 0, and a logistic weight is outside the domain."""
+    y, against = np.array([1.0, -1.0]), np.array([-1.0, 1.0])
+    for name in NAMES:
+        bound, dual = dual_minimum(name, y, 1e-4, against, 100.0)
+        assert bound == 0.0 and not dual.any()
+    assert (DUALS["logistic"].dual_value(against, y) == -np.inf).all()
