@@ -1,6 +1,6 @@
 """Dual weights against all neurons: cutting planes, each round by an interior-point method.
 
-In units in which nothing is long or short (`scaled_problems`) every problem of certificates is
+In units in which nothing is long or short (`refinement`) every problem of certificates is
 
     max Σ ψᵢ(aᵢ)  with  |Σ aᵢtᵢ relu(uᵀxᵢ)| ≤ 1 for all ‖u‖ ≤ 1,  ψ concave,
 

@@ -175,7 +175,8 @@ def _enumerated(known: Faces, exponents: np.ndarray, c: np.ndarray, floor: float
     found = face_search.peaks(known, np.ldexp(c, exponents), floor or 0.0)
     lower = float(found.values[0]) if len(found.values) else 0.0
     cells = int((known.codimension[known.flat] == 0).sum())
-    return Maximum(lower, found.upper, found.units[:MAX_DIRECTIONS], cells)
+    _, first = np.unique(found.units @ known.x.T > 0, axis=0, return_index=True)
+    return Maximum(lower, found.upper, found.units[np.sort(first)[:MAX_DIRECTIONS]], cells)
 
 
 def _multistarted(x: np.ndarray, starts: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:

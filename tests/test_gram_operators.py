@@ -144,7 +144,7 @@ def test_the_table_is_the_ntk(depth, activation):
     found = np.asarray(ntk_by_inner_product(network, 11, 12))[inner + 11]
     apart = np.abs(inner) < 11
     assert apart.sum() > 1000
-    np.testing.assert_allclose(found[apart], gram[apart], rtol=1e-10)
+    np.testing.assert_allclose(found[apart], gram[apart], rtol=1e-10, atol=1e-15)
     np.testing.assert_allclose(found, gram, rtol=1e-7, atol=1e-8)
 
 
@@ -183,12 +183,12 @@ def temp_bytes(function, *arguments):
 @pytest.mark.parametrize("make", [recomputed, from_inner_products])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_product_made_anew_takes_a_few_rows_of_memory(make, dtype):
-    """At most four blocks of rows, however many samples: n² entries would be 60 times as much."""
+    """At most twelve blocks of rows, however many samples: n² entries would be 62 to 250."""
     for n in (1000, 4000):
         operator = make(NETWORK, on_D(n, 20).x.astype(dtype), 16)
         product = lambda operator, v: operator.product(v)
         block = 16 * n * dtype(0).itemsize
-        assert temp_bytes(product, operator, jnp.ones(n)) < 4 * block + 2**17
+        assert temp_bytes(product, operator, jnp.ones(n)) < 12 * block + 2**17
 
 
 def test_the_svm_of_a_float32_matrix_makes_no_second_one():
