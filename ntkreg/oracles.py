@@ -22,7 +22,9 @@ KINDS: dict[str, Kind] = {
     "multistart": "heuristic",
 }
 SIGNS = (1.0, -1.0)  # of output weights
-SEPARABLE = 1e-12  # what rounding of float64 inputs may feign, with some digits to spare
+# Margin of the rows at unit length up to which they count as not separable: what rounding of
+# float64 inputs may feign, with some digits to spare.
+SEPARABLE = 1e-12
 MAX_DIRECTIONS = 30  # that one call returns
 CCP_ROUNDS, CCP_SWEEPS = 100, 300
 STARTS_AT_ONCE = 100  # after which is looked whether enough have passed the floor

@@ -16,18 +16,15 @@ from ntkreg.balls import BITS, balls, is_balls, middle, precision, product, roun
 from ntkreg.cutting_planes import Concave, Cuts, Round, all_rays, rounds, solved
 from ntkreg.face_search import Faces, arranged, largest
 from ntkreg.kernel_machines import NotSeparable
+from ntkreg.oracles import SEPARABLE
 from ntkreg.proofs import Problem, outputs, proved
 from ntkreg.two_layer import fewest
 
-TIGHT, FREE, BEND = (
-    (1e-12, 1e-8, 1e-5),
-    1e-6,
-    1e-6,
-)  # errors of a cell's gradient, and relative ones of the weights, that do no harm
+TIGHT = (1e-12, 1e-8, 1e-5)  # errors of a cell's gradient that do no harm, tried in turn
+FREE, BEND = 1e-6, 1e-6  # relative errors of weights and of neurons that do none by themselves
 ROUNDS = 100
 CAREFUL = 24  # samples up to which rounding is done with care
 GENTLE = (1e-10, 1e-12, 1e-14, 1e-17, 1e-20)  # λ of the scaled problem
-SEPARABLE = 1e-12  # margin of the rows at unit length up to which they count as not separable
 
 
 class Scaled(NamedTuple):
@@ -297,16 +294,12 @@ def float_weights(
     dual[units.used] = rounded(factors * step.c)
     if tight is not None:
         c = middle(balls(step.c))
-        dual[units.used] = _cancelling(
-            units, c, dual[units.used], factors, tight, problem.is_margin
-        )
+        dual[units.used] = _cancelling(units, c, factors, tight, problem.is_margin)
     return dual
 
 
-def _cancelling(
-    units, c: np.ndarray, dual: np.ndarray, factors: np.ndarray, tight: float, scale_free: bool
-):
-    """Float64 numbers near `dual` = factors·c whose error cancels as c does.
+def _cancelling(units, c: np.ndarray, factors: np.ndarray, tight: float, scale_free: bool):
+    """Float64 numbers near factors·c whose error cancels as c does.
 
     Rounded one by one the errors do not cancel, and where c is of size 1/γ they raise M(c) = 1 by
     2⁻⁵³/γ. Here errors e of c are measured by Σ_active eᵢxᵢ of all cells, and hardly by anything
