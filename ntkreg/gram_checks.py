@@ -3,6 +3,7 @@
 Under a trace values cannot raise: there shapes alone are checked.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -53,21 +54,23 @@ def checked_gram(
         )
     if is_concrete(gram, labels):
         _check_labels(np.asarray(labels), signs)
-        _check_finite(gram)
-        if not isinstance(gram, GramOperator) and gram.sharding.is_fully_replicated:
-            _check_kernel(gram)
+        if isinstance(gram, GramOperator) or not gram.sharding.is_fully_replicated:
+            _check_products(as_operator(gram))
+        else:
+            _check_matrix(gram)
     return gram, labels.astype(entries.dtype)
 
 
 def _floating(name: str, values: ArrayLike) -> Array:
-    try:
-        array = jnp.asarray(values)
-    except TypeError:
-        raise ValueError(f"{name} must be an array of numbers, got {type(values)}") from None
-    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
-        raise ValueError(f"{name} must be real numbers, got {array.dtype}")
+    array = values if isinstance(values, jax.Array) else np.asarray(values)
     if jnp.issubdtype(array.dtype, jnp.integer):
-        return array.astype(float)
+        return jnp.asarray(array, float)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} must hold real numbers, got {array.dtype}")
+    return _at_least_single(jnp.asarray(array))
+
+
+def _at_least_single(array: Array) -> Array:
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
@@ -78,41 +81,49 @@ def _check_labels(labels: np.ndarray, signs: bool) -> None:
         raise ValueError(f"labels must be {wanted}, got {labels[bad][0]} at [{np.argmax(bad)}]")
 
 
-def _check_finite(gram: Array | GramOperator) -> None:
-    operator = as_operator(gram)
+def _check_products(operator: GramOperator) -> None:
     # The sum over a row tells of each entry, without an array of n × n truth values.
     if not bool(jnp.all(jnp.isfinite(operator.product(jnp.ones_like(operator.diagonal))))):
         raise ValueError("gram must be finite, it holds NaN or inf")
 
 
-def _check_kernel(gram: Array) -> None:
-    allowed = 4 * float(jnp.sqrt(jnp.finfo(gram.dtype).eps))
-    size, asymmetry, least = (float(value) for value in _worst_pairs(gram))
-    if asymmetry > allowed * size:
+def _check_matrix(gram: Array) -> None:
+    is_small = gram.shape[0] <= LARGEST_FACTORISED
+    is_finite, size, asymmetry, least, factorises = np.asarray(_measures(gram, is_small)).tolist()
+    allowed = _allowed(gram.dtype) * size
+    if not is_finite:
+        raise ValueError("gram must be finite, it holds NaN or inf")
+    if asymmetry > allowed:
         raise ValueError(f"gram must be symmetric, got Kᵢⱼ and Kⱼᵢ that differ by {asymmetry:.2g}")
-    if gram.shape[0] <= LARGEST_FACTORISED:
-        if bool(_factorises(gram, allowed * size if size else 1.0)):
-            return
+    if is_small and not factorises:
         least = float(jnp.linalg.eigvalsh(gram)[0])
-    if least < -allowed * size:
+    if least < -allowed:
         raise ValueError(f"gram must be positive semidefinite, got an eigenvalue of {least:.2g}")
 
 
-@jax.jit
-def _worst_pairs(gram: Array) -> tuple[Array, Array, Array]:
-    """max |Kᵢⱼ|, max |Kᵢⱼ − Kⱼᵢ|, and the least eigenvalue of one or two samples alone."""
-    diagonal = jnp.diagonal(gram)
-    mean = (diagonal[:, None] + diagonal) / 2
-    half = (diagonal[:, None] - diagonal) / 2
-    pairs = jnp.where(jnp.eye(gram.shape[0], dtype=bool), mean, mean - jnp.sqrt(half**2 + gram**2))
-    return jnp.max(jnp.abs(gram)), jnp.max(jnp.abs(gram - gram.T)), jnp.min(pairs)
+def _allowed(dtype: jnp.dtype) -> float:
+    return 4 * float(jnp.finfo(dtype).eps) ** 0.5
 
 
-@jax.jit
-def _factorises(gram: Array, shift: Array) -> Array:
-    """Whether K + shift · I is positive definite, as its Cholesky factor tells."""
-    shifted = gram + shift * jnp.eye(gram.shape[0], dtype=gram.dtype)
-    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(shifted)))
+@functools.partial(jax.jit, static_argnames="is_small")
+def _measures(gram: Array, is_small: bool) -> Array:
+    """Whether all is finite, max |Kᵢⱼ|, max |Kᵢⱼ − Kⱼᵢ|; of a large one the least eigenvalue of
+    one or two samples alone, of a small one whether it has a Cholesky factor, the allowance added.
+    """
+    diagonal, size = jnp.diagonal(gram), jnp.max(jnp.abs(gram))
+    is_finite = jnp.all(jnp.isfinite(gram))  # a largest of several numbers can pass over a NaN
+    asymmetry = jnp.max(jnp.abs(gram - gram.T))
+    if is_small:
+        shift = _allowed(gram.dtype) * size
+        shifted = gram + jnp.diag(jnp.full_like(diagonal, jnp.where(size > 0, shift, 1.0)))
+        factor, _ = jax.scipy.linalg.cho_factor(shifted, lower=True)
+        return jnp.stack(
+            [is_finite, size, asymmetry, 0.0 * size, jnp.all(jnp.isfinite(jnp.diagonal(factor)))]
+        )
+    mean, half = ((diagonal[:, None] + sign * diagonal) / 2 for sign in (1, -1))
+    pairs = mean - jnp.sqrt(half**2 + gram**2)
+    least = jnp.min(jnp.where(jnp.eye(gram.shape[0], dtype=bool), mean, pairs))
+    return jnp.stack([is_finite, size, asymmetry, least, jnp.ones_like(size)])
 
 
 def check_lams(lams: Float[Array | np.ndarray, " p"], falling: bool = False) -> None:

@@ -67,8 +67,10 @@ def hard_margin_svm(
     Primal: min ½‖f‖² with yᵢf(xᵢ) ≥ 1. Dual, with Q = yyᵀ∘K: the best margin is the minimum of
     √(pᵀQp) over the simplex. It is solved as min ½αᵀ(Q + c11ᵀ)α − 1ᵀα over α ≥ 0: with α = s·p
     and the best s this is pᵀQp + c on the simplex, so α/Σα is the same for every c > 0, and the
-    problem stays bounded where the data are not separable. Repeated samples and singular matrices
-    do no harm. Both bounds of the margin are computed from α, not taken from the solver.
+    problem stays bounded where the data are not separable. Repeated samples, singular matrices and
+    lengths of samples that are far apart do no harm: rows and columns are scaled by powers of two
+    to a diagonal of about 1. Both bounds of the margin are computed from α, not taken from the
+    solver.
 
     Args:
       gram: K(xᵢ, xⱼ), positive semidefinite, or its operator, which `active_set` alone can use.
@@ -81,10 +83,11 @@ def hard_margin_svm(
       max_iterations: 60 unless given.
 
     Raises:
-      NotSeparable: where the best margin is zero up to rounding (not under a trace: there the
-        margin is what tells).
-      ValueError: for shapes that do not match, labels other than ±1, entries that are not
-        finite, an unknown solver, an operator and `interior_point`.
+      NotSeparable: where the best margin is zero up to rounding: αᵀQα ≤ 3ε(Σ αᵢ√Kᵢᵢ)², the ε of
+        the entries (not under a trace: there the margin is what tells).
+      ValueError: for shapes that do not match, labels other than ±1, a matrix that is not finite,
+        symmetric and positive semidefinite (`gram_checks`), an unknown solver, an operator and
+        `interior_point`.
     """
     if solver not in ("auto", *SOLVERS):
         raise ValueError(f"solver must be auto or {' or '.join(SOLVERS)}, got {solver!r}")
@@ -192,10 +195,12 @@ def logistic_path(
 
     Newton's method with halved steps, each λ started from the one before. With w the second
     derivatives over n and S = √(w/2λ), a Newton step solves β = S(SKS + I)⁻¹S(f + y/σ(yf)), whose
-    matrix has no eigenvalue below 1 however small λ is.
+    matrix has no eigenvalue below 1 however small λ is. What float32 does not solve to 1000ε is
+    solved in float64 where JAX has it (not under a trace), and rounded. All is finite.
 
     Raises:
-      ValueError: for λ ≤ 0 or not finite, shapes that do not match, labels other than ±1.
+      ValueError: for λ ≤ 0 or not finite, shapes that do not match, labels other than ±1, a matrix
+        that is no kernel's (`gram_checks`).
     """
     gram, labels = checked_gram(gram, labels, signs=True)
     check_lams(lams)
@@ -224,20 +229,22 @@ def _logistic_path(gram, labels, lams):
     def newton(beta, lam):
         f = gram @ beta
         q = labels * f
-        weights = jax.nn.sigmoid(q) * jax.nn.sigmoid(-q) / n
+        right = jnp.maximum(jax.nn.sigmoid(q), jnp.finfo(gram.dtype).tiny)  # it is divided by
+        weights = right * jax.nn.sigmoid(-q) / n
         s = jnp.sqrt(weights / (2 * lam))
         matrix = s[:, None] * gram * s[None, :] + jnp.eye(n, dtype=gram.dtype)
-        target = f + labels / jax.nn.sigmoid(q)
+        target = f + labels / right
         step = s * _solved(matrix, s * target, 1.0) - beta
         step_f = gram @ step
         slope = step @ (gram @ (2 * lam * beta)) - step_f @ (labels * jax.nn.sigmoid(-q) / n)
 
         def too_long(size):
             new = value(beta + size * step, f + size * step_f, lam)
-            return (new > value(beta, f, lam) + 1e-4 * size * slope) & (size > 1e-6)
+            return ~(new <= value(beta, f, lam) + 1e-4 * size * slope) & (size > 1e-6)
 
         size = jax.lax.while_loop(too_long, lambda t: t / 2, jnp.ones((), gram.dtype))
-        return beta + size * step
+        moved = beta + size * step
+        return jnp.where(jnp.all(jnp.isfinite(moved)), moved, beta)
 
     tolerance = STATIONARY * jnp.finfo(gram.dtype).eps
 
@@ -269,7 +276,7 @@ def ridge(
 
     Raises:
       ValueError: for λ ≤ 0 or not finite (`min_norm_interpolant` is λ → 0), shapes that do not
-        match, values that are not finite.
+        match, values that are not finite, a matrix that is no kernel's (`gram_checks`).
       RuntimeError: where conjugate gradients do not get there (not under a trace).
     """
     gram, targets = checked_gram(gram, targets, by_products=True)
@@ -300,14 +307,13 @@ def _ridge(gram, targets, lams):
 
     def solve(lam):
         matrix = gram + n * lam * jnp.eye(n, dtype=gram.dtype)
-        factor = jnp.linalg.cholesky(matrix)
+        factor, _ = jax.scipy.linalg.cho_factor(matrix, lower=True)
         pivots = jnp.diagonal(factor) ** 2
         is_regular = jnp.min(pivots) > n * (lam + rounding)
-        is_sound = jnp.all(jnp.isfinite(factor)) & (is_regular | (n * lam >= ample))
+        is_sound = jnp.all(jnp.isfinite(pivots)) & (is_regular | (n * lam >= ample))
+        found = jax.scipy.linalg.cho_solve((factor, True), targets)
         return jax.lax.cond(
-            is_sound,
-            lambda: jax.scipy.linalg.cho_solve((factor, True), targets),
-            lambda: _by_eigenvalues(gram, targets, n * lam),
+            is_sound, lambda: found, lambda: _by_eigenvalues(gram, targets, n * lam)
         )
 
     return jax.lax.map(solve, lams)
@@ -324,17 +330,15 @@ def _by_eigenvalues(gram: Array, targets: Array, shift: Array | float) -> Array:
 
 def _solved(matrix: Array, target: Array, least: float) -> Array:
     """M⁻¹t, where no eigenvalue of M is below `least` but for rounding."""
-    factor = jnp.linalg.cholesky(matrix)
+    factor, _ = jax.scipy.linalg.cho_factor(matrix, lower=True)
+    found = jax.scipy.linalg.cho_solve((factor, True), target)
 
     def by_eigenvalues() -> Array:
         values, vectors = jnp.linalg.eigh(matrix)
         return vectors @ ((vectors.T @ target) / jnp.maximum(values, least))
 
-    return jax.lax.cond(
-        jnp.all(jnp.isfinite(factor)),
-        lambda: jax.scipy.linalg.cho_solve((factor, True), target),
-        by_eigenvalues,
-    )
+    is_sound = jnp.all(jnp.isfinite(jnp.diagonal(factor)))
+    return jax.lax.cond(is_sound, lambda: found, by_eigenvalues)
 
 
 def min_norm_interpolant(
@@ -348,7 +352,8 @@ def min_norm_interpolant(
     an operator Kβ = y is solved as in `ridge`: there has to be an f that fits.
 
     Raises:
-      ValueError: for shapes that do not match or values that are not finite.
+      ValueError: for shapes that do not match, values that are not finite, a matrix that is no
+        kernel's (`gram_checks`).
       RuntimeError: as in `ridge`.
     """
     gram, targets = checked_gram(gram, targets, by_products=True)
@@ -361,7 +366,8 @@ def min_norm_interpolant(
 def _min_norm(gram, targets):
     # Where the samples are independent whatever their lengths, there is an f that fits.
     inverse = power_of_two(-_half_exponents(jnp.diagonal(gram)), gram.dtype)
-    factor = jnp.linalg.cholesky(inverse[:, None] * gram * inverse)
+    scaled = inverse[:, None] * gram * inverse
+    factor, _ = jax.scipy.linalg.cho_factor(scaled, lower=True)
     least = jnp.min(jnp.diagonal(factor) ** 2)
     return jax.lax.cond(
         least > 4 * gram.shape[0] * jnp.finfo(gram.dtype).eps,  # so not where it is NaN

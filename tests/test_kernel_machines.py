@@ -139,6 +139,90 @@ def test_random_labels_of_low_rank_are_not_separable(seed):
         hard_margin_svm(*gaussian(40, 3, seed))
 
 
+COLLINEAR = np.array([0.1015625, 0.7001953125, -0.30029296875])
+
+
+def parallel(seed):
+    """Random points of which the second is an exact multiple of the first, with the other label."""
+    rng = np.random.default_rng(seed)
+    n, dim = (3, 10, 25)[seed % 3], (2, 4, 7)[seed // 3 % 3]
+    x = rng.normal(size=(n, dim)).astype(np.float32)
+    x[0] = np.round(x[0] * 2**12) / 2**12
+    x[1] = (1, 0.75, 3, 5)[seed % 4] * x[0]
+    labels = rng.choice([-1.0, 1.0], n)
+    labels[1] = -labels[0]
+    return x, labels
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_parallel_points_of_both_labels_are_never_separable(dtype):
+    """f(cx) = cf(x) for every f of the space."""
+    network = fully_connected(2, 1)
+    for seed in range(60):
+        x, labels = parallel(seed)
+        with pytest.raises(NotSeparable):
+            hard_margin_svm(ntk(network, jnp.asarray(x, dtype)), jnp.asarray(labels, dtype))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_point_and_three_times_it(dtype):
+    """Nothing separates them; least squares of f(3a) = 3f(a) to 1 and −1 is f(a) = −0.2."""
+    x = jnp.asarray(np.stack([COLLINEAR, 3 * COLLINEAR, [0.5, 0.25, 1]]), dtype)
+    gram, labels = ntk(fully_connected(2, 64), x), jnp.asarray([1, -1, 1], dtype)
+    with pytest.raises(NotSeparable):
+        hard_margin_svm(gram, labels)
+    outputs = gram @ min_norm_interpolant(gram, labels)
+    np.testing.assert_allclose(outputs, [-0.2, -0.6, 1], rtol=10 * jnp.finfo(dtype).eps)
+
+
+C = 1 - 2.0**-20  # exact in float32
+
+
+@pytest.mark.parametrize(
+    ("gram", "dtype", "margin", "within"),
+    [
+        ([[1, C], [C, 1]], jnp.float32, ((1 - C) / 2) ** 0.5, 1e-3),
+        (np.diag([1, 1e-16]), jnp.float64, 1e-8, 1e-6),
+        (np.diag([1e8, 1, 1e-8]), jnp.float64, 1e-4, 1e-6),
+        (np.diag([1e-30, 1e-36]), jnp.float32, 1e-18, 1e-3),
+    ],
+)
+def test_small_margins_are_not_taken_for_none(gram, dtype, margin, within):
+    """Of a diagonal matrix (Σ 1/Kᵢᵢ)^(−1/2); of two samples at the cosine c √((1 − c)/2)."""
+    labels = jnp.array([1, -1, 1], dtype)[: len(gram)]
+    found = hard_margin_svm(jnp.asarray(gram, dtype), labels)
+    np.testing.assert_allclose(found.margin, margin, rtol=within)
+    assert 0 <= found.relative_gap <= within and found.margin <= found.margin_upper
+
+
+@pytest.mark.parametrize("solver", ["interior_point", "active_set"])
+def test_a_long_sample_that_is_met_anyway_changes_nothing(solver):
+    """2^k times sample 0, with its label: its margin is 2^k times as large, f the same."""
+    gram, labels = gaussian(15)
+    lengths = np.append(np.ones(15), 2.0**20)
+    rows = np.append(np.arange(15), 0)
+    longer = np.outer(lengths, lengths) * np.asarray(gram)[np.ix_(rows, rows)]
+    found = hard_margin_svm(jnp.asarray(longer), labels[rows], solver)
+    np.testing.assert_allclose(found.margin, hard_margin_svm(gram, labels).margin, rtol=1e-9)
+
+
+def test_random_labels_of_many_points_in_space_are_not_separable():
+    """Above the size that is factorised at once: the better of each bound decides."""
+    rng = np.random.default_rng(0)
+    x, labels = jnp.asarray(rng.normal(size=(501, 3))), rng.choice([-1.0, 1.0], 501)
+    with pytest.raises(NotSeparable, match="separates the 501 samples"):
+        hard_margin_svm(x @ x.T, labels)
+
+
+def test_the_better_of_each_bound_is_kept():
+    of = lambda lower, upper: kernel_machines.HardMarginSVM(
+        jnp.array([lower]), *map(jnp.asarray, (lower, upper, 1 - lower / upper)), jnp.int32(1)
+    )
+    kept = kernel_machines._better_of_each(of(1.0, 4.0), of(0.5, 2.0))
+    assert (float(kept.margin), float(kept.margin_upper), float(kept.relative_gap)) == (1, 2, 0.5)
+    assert float(kept.coefficients[0]) == 1
+
+
 def test_a_zero_kernel_separates_nothing():
     with pytest.raises(NotSeparable):
         hard_margin_svm(jnp.zeros((2, 2)), jnp.array([1.0, -1.0]))
@@ -297,6 +381,72 @@ def test_min_norm_is_least_squares_where_nothing_fits():
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
 
 
+XS = np.linspace(-10 * np.pi, 10 * np.pi, 100)
+
+
+def on_a_line(dtype):
+    """Gram matrix of rank two, targets, and K between 1, 10, −20 and the points."""
+    network, x = fully_connected(2, 64), jnp.asarray(XS[:, None], dtype)
+    new = jnp.asarray([[1.0], [10.0], [-20.0]], dtype)
+    return ntk(network, x), jnp.asarray(np.sin(XS) + np.sin(2 * XS), dtype), ntk(network, new, x)
+
+
+def line_fit(lam):
+    """The fit of span{relu(x), relu(−x)}: ‖w · relu(x)‖² = w² since K(x, x) = x²."""
+    y = np.sin(XS) + np.sin(2 * XS)
+    slope = lambda z: z @ y / (z @ z + 100 * lam)
+    right, left = slope(np.maximum(XS, 0)), slope(np.maximum(-XS, 0))
+    return [right, 10 * right, 20 * left]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_least_norm_on_a_line_is_least_squares(dtype):
+    gram, targets, cross = on_a_line(dtype)
+    found = cross @ min_norm_interpolant(gram, targets)
+    np.testing.assert_allclose(found, [-0.00412, -0.0412, 0.0824], rtol=1e-3)
+    np.testing.assert_allclose(found, line_fit(0), rtol=1e-4 if dtype == jnp.float32 else 1e-10)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_ridge_on_a_line_is_right_however_small_lambda_is(dtype):
+    gram, targets, cross = on_a_line(dtype)
+    lams = [1e-1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-12, 1e-20, 1e-35]
+    for lam, beta in zip(lams, ridge(gram, targets, jnp.asarray(lams, dtype)), strict=True):
+        within = 1e-3 if dtype == jnp.float32 else 1e-6
+        np.testing.assert_allclose(cross @ beta, line_fit(lam), rtol=within)
+
+
+def test_min_norm_of_samples_of_any_length_interpolates():
+    gram = jnp.diag(jnp.array([1.0, 1e-20, 1e20]))
+    np.testing.assert_allclose(min_norm_interpolant(gram, jnp.ones(3)), [1, 1e20, 1e-20])
+
+
+IRIS = np.array(
+    [
+        [5.1, 3.5, 1.4, 0.2],
+        [4.9, 3.0, 1.4, 0.2],
+        [7.0, 3.2, 4.7, 1.4],
+        [6.4, 3.2, 4.5, 1.5],
+        [6.3, 3.3, 6.0, 2.5],
+        [5.1, 3.5, 1.4, 0.2],
+    ]
+)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_logistic_path_of_one_sample_with_both_labels(dtype):
+    """There f tends to 0, where stationarity gives |β| = 1/(4nλ) of both."""
+    gram = jnp.asarray(IRIS @ IRIS.T, dtype)
+    labels, lams = jnp.asarray([1, 1, -1, -1, 1, -1], dtype), np.array([1e-2, 1e-6, 1e-10])
+    path = logistic_path(gram, labels, jnp.asarray(lams, dtype))
+    assert path.coefficients.dtype == dtype
+    assert (path.gradient_norm < 1e-5).all()
+    limit = 1 / (4 * 6 * lams[-1])
+    np.testing.assert_allclose(path.coefficients[-1, [0, 5]], [limit, -limit], rtol=1e-3)
+    traced = jax.jit(logistic_path)(gram, labels, jnp.asarray(lams, dtype))
+    assert np.isfinite(traced.coefficients).all()
+
+
 EYE, SIGNS = jnp.eye(3), jnp.array([1.0, -1.0, 1.0])
 ALL = {
     "svm": hard_margin_svm,
@@ -315,11 +465,44 @@ ALL = {
         (EYE, SIGNS[:2], r"gram.*\(2, 2\).*got \(3, 3\)"),
         (EYE[:2], SIGNS, r"gram.*\(3, 3\).*got \(2, 3\)"),
         (EYE, SIGNS.at[1].set(jnp.nan), r"labels.*nan at \[1\]"),
+        (EYE, SIGNS[:, None], r"labels must be of shape \(n,\), got \(3, 1\)"),
+        (EYE[:0, :0], SIGNS[:0], r"gram must have shape \(0, 0\) for 0 labels"),
+        (EYE * 1j, SIGNS, "gram must hold real numbers, got complex"),
+        (EYE, ["a", "b", "c"], "labels must hold real numbers, got <U1"),
+        (EYE.at[0, 1].set(1e-3), SIGNS, "gram must be symmetric, got .* differ by 0.001"),
+        (-EYE, SIGNS, "gram must be positive semidefinite, got an eigenvalue of -1$"),
+        ([[1, 2], [2, 1]], [1, 1], "positive semidefinite, got an eigenvalue of -1$"),
+        (jnp.eye(600).at[3, 4].set(2.0).at[4, 3].set(2.0), np.ones(600), "an eigenvalue of -1$"),
+        (jnp.eye(600).at[3, 3].set(-2.0), np.ones(600), "an eigenvalue of -2$"),
+        (jnp.eye(600).at[3, 4].set(jnp.nan), np.ones(600), "gram must be finite"),
+        (jnp.eye(600).at[3, 4].set(0.1), np.ones(600), "gram must be symmetric.*0.1"),
     ],
 )
 def test_every_machine_names_bad_data(machine, gram, labels, said):
     with pytest.raises(ValueError, match=said):
         ALL[machine](gram, labels)
+
+
+def first_array(result):
+    return np.asarray(jax.tree.leaves(result)[0])
+
+
+@pytest.mark.parametrize("machine", ALL)
+def test_integers_and_half_precision_are_computed_in_floats(machine):
+    gram, labels = np.array([[2, 1, 0], [1, 2, 1], [0, 1, 2]]), np.array([1, -1, 1])
+    wanted = first_array(ALL[machine](jnp.asarray(gram, float), jnp.asarray(labels, float)))
+    np.testing.assert_allclose(first_array(ALL[machine](gram, labels)), wanted, rtol=1e-12)
+    for dtype in (jnp.float16, jnp.bfloat16):
+        found = first_array(ALL[machine](jnp.asarray(gram, dtype), labels))
+        np.testing.assert_allclose(found, wanted, rtol=1e-3)
+
+
+@pytest.mark.parametrize("machine", ALL)
+def test_rounding_of_a_kernel_is_no_fault_of_a_gram_matrix(machine):
+    """√ε, as kernels of convolutional networks have between a point and itself."""
+    gram, labels = on_D()
+    noisy = gram + 1e-8 * jax.random.normal(jax.random.key(0), gram.shape)
+    assert np.isfinite(first_array(ALL[machine](noisy, labels))).all()
 
 
 @pytest.mark.parametrize("machine", ["svm", "logistic"])

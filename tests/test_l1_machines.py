@@ -8,6 +8,7 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ntkreg import l1_machines
 from ntkreg.certificates import max_margin
 from ntkreg.data import Dataset, noisy_xor
 from ntkreg.kernel_machines import NotSeparable
@@ -167,6 +168,27 @@ def test_l2_margin_tends_to_the_kernels_with_uniform_neurons(problem):
     np.testing.assert_allclose(l2_margin(x, y, neurons), l2_margin(x, y), rtol=0.02)
 
 
+@pytest.mark.parametrize(
+    "lengths", [[1, 1e-10], [1e-10, 1], [1e8, 1, 1e-8], [1e-200, 1e-190], [1e100, 1]]
+)
+def test_margins_of_samples_of_any_length(lengths):
+    """Each with a feature of its own: 1/Σ(1/φᵢ)."""
+    signs = np.array([1.0, -1.0, 1.0])[: len(lengths)]
+    found = l1_svm(np.diag(lengths), signs)
+    expected = 1 / sum(1 / np.array(lengths))
+    np.testing.assert_allclose([found.lower, found.upper], expected, rtol=1e-6)
+    assert found.lower <= found.upper
+
+
+def test_a_short_sample_beside_long_ones_that_share_its_features():
+    """Rows times positive numbers: more margin for the long ones does not lessen the least."""
+    neurons, x, y = random_labels(num_neurons=60, n=8)
+    features = relu_dictionary(neurons, x)
+    lengths = 10.0 ** np.array([-7, 0, 3, 0, 0, 0, 0, 0])
+    found = l1_svm(lengths[:, None] * features, y)
+    assert 0 < found.lower <= found.upper <= found.lower * (1 + 1e-6)
+
+
 def test_nothing_separates_one_sample_with_both_labels():
     neurons, x, y = on_D()
     x, y = np.vstack([x, x[:1]]), np.append(y, -y[0])
@@ -226,6 +248,24 @@ def test_a_solver_that_gives_up_is_asked_for_less(monkeypatch):
     assert l1_svm(features, y).lower == pytest.approx(known.lower, rel=1e-6)
     first, second = (call["primal_feasibility_tolerance"] for call in calls[:2])
     assert first < second
+
+
+def test_a_solver_that_gives_up_on_a_second_scaling_leaves_the_first(monkeypatch):
+    neurons, x, y = on_D()
+    features = relu_dictionary(neurons, x)
+    known = l1_svm(features, y)
+    solve, asked = l1_machines._scaled_solution, []
+
+    def scaled_solution(*args):
+        asked.append(args)
+        if len(asked) > 1:
+            raise Unsolved("given up")
+        return solve(*args)
+
+    monkeypatch.setattr(l1_machines, "_scaled_solution", scaled_solution)
+    monkeypatch.setattr(l1_machines, "CLOSED", -1.0)
+    found = l1_svm(features, y)
+    assert len(asked) == 3 and found.lower == known.lower
 
 
 def test_a_solver_that_gives_up_for_good_is_told_and_ends_no_certificate(monkeypatch):
