@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-MAX_RANK = 4
+MAX_RANK = 4  # to which faces are listed, however many
+MAX_FACES = 5_000  # to which they are at any rank
 
 
 def row_space(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -37,6 +38,21 @@ def num_patterns(num_points: int, rank: int) -> int:
     return 2 * sum(math.comb(num_points - 1, k) for k in range(rank))
 
 
+def num_faces(num_points: int, rank: int) -> int:
+    """The number of faces of all dimensions of n hyperplanes through 0 in general position.
+
+    k of them meet in a flat, which the n − k others cut into cells of its own.
+    """
+    return sum(
+        math.comb(num_points, k) * num_patterns(num_points - k, rank - k) for k in range(rank)
+    )
+
+
+def can_list(num_points: int, rank: int) -> bool:
+    """Whether `faces` lists them: to rank 4, and beyond it where there are at most MAX_FACES."""
+    return rank <= MAX_RANK or num_faces(num_points, rank) <= MAX_FACES
+
+
 def faces(x: np.ndarray) -> list[np.ndarray]:
     """All sign vectors of (uᵀx₁, …, uᵀxₙ) over u ≠ 0 in the row space, by the face's dimension.
 
@@ -44,20 +60,20 @@ def faces(x: np.ndarray) -> list[np.ndarray]:
     row of zeros counts as 0.
 
     Raises:
-      ValueError: for a rank above 4, where there are too many to list.
+      ValueError: for a rank above 4, unless the samples are few (`can_list`).
     """
     points = _independent_columns(_integers(x))
     if points is None:
         raise ValueError(
-            f"data of rank at most {MAX_RANK} can be enumerated, got a higher one: n = {len(x)} "
-            f"would have at least {num_patterns(len(x), MAX_RANK + 1):,} activation patterns in "
-            "general position; use the oracle branch_and_bound or multistart"
+            f"data of rank at most {MAX_RANK}, or of at most {MAX_FACES:,} faces, can be "
+            f"enumerated, got more: n = {len(x)} would have {num_faces(len(x), MAX_RANK + 1):,} "
+            f"faces at rank {MAX_RANK + 1}; use the oracle branch_and_bound or multistart"
         )
-    return _faces(points) if points.shape[1] else []
+    return _faces(points, {}) if points.shape[1] else []
 
 
 def exact_rank(x: np.ndarray) -> int | None:
-    """The rank of x as exact numbers where it is at most 4, else None."""
+    """The rank of x as exact numbers where its faces can be listed, else None."""
     points = _independent_columns(_integers(x))
     return None if points is None else points.shape[1]
 
@@ -87,11 +103,11 @@ def _signs(values: np.ndarray) -> np.ndarray:
 
 
 def _independent_columns(rows: np.ndarray) -> np.ndarray | None:
-    """As many columns as the rank, which any linear map keeps apart; None above MAX_RANK."""
-    left = rows
+    """As many columns as the rank, which tell all rows apart; None where faces are too many."""
+    left, count = rows, len({max(tuple(row), tuple(-row)) for row in rows if row.any()})
     chosen: list[int] = []
     while (left != 0).any():
-        if len(chosen) == MAX_RANK:
+        if not can_list(count, len(chosen) + 1):
             return None
         pivot = np.argmax((left != 0).any(axis=1))
         column = int(np.argmax(left[pivot] != 0))
@@ -100,11 +116,12 @@ def _independent_columns(rows: np.ndarray) -> np.ndarray | None:
     return rows[:, chosen]
 
 
-def _faces(rows: np.ndarray) -> list[np.ndarray]:
+def _faces(rows: np.ndarray, known: dict[bytes, list[np.ndarray]]) -> list[np.ndarray]:
     """`faces` of integer rows whose columns are independent.
 
     A cell has a facet, on the hyperplane of some row; and every cell of the arrangement that the
-    others cut out of that hyperplane is a facet of two cells, one on either side.
+    others cut out of that hyperplane is a facet of two cells, one on either side. `known` has what
+    was found in flats before, by the rows that are zero on them: hyperplanes meet in any order.
     """
     rank = rows.shape[1]
     if rank == 1:
@@ -123,7 +140,10 @@ def _faces(rows: np.ndarray) -> list[np.ndarray]:
         parallel = (rows != 0).any(axis=1) & ~(inside != 0).any(axis=1)
         side = np.where(parallel, sign * _signs(rows[:, pivot]), 0).astype(np.int8)
         left &= ~parallel
-        below = _faces(inside)
+        flat = (inside != 0).any(axis=1).tobytes()
+        if flat not in known:
+            known[flat] = _faces(inside, known)
+        below = known[flat]
         for dimension, signs in enumerate(below):
             found[dimension].append(signs)
         found[-1] += [below[-1] + side, below[-1] - side]

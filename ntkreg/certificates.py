@@ -8,11 +8,11 @@ where it is balanced) and M(c) = max over ‖u‖ ≤ 1 of |Σ cᵢ relu(uᵀx�
 - margin: γ* = ½ max{min yᵢf(xᵢ) : V ≤ 1} ≤ ½ M(αy) for all weights α ≥ 0 with Σα = 1;
 - minimum: F* = min{mean ℓᵢ(f(xᵢ)) + 2λV} ≥ mean −ℓᵢ*(−bᵢ) for all b with M(b/n) ≤ 2λ.
 
-To rank 4 both are found by cutting planes over all faces (`refinement`). Beyond it by column
-generation: the best network over known units (`cone_programs`) and its dual weights; then units
-that an oracle finds to be worth more under these than any known one; until the bounds meet. The
-interior-point method's weights lie amid the optimal ones, not at a corner, which keeps them from
-jumping where there are many.
+To rank 4, and of few samples beyond it, both are found by cutting planes over all faces
+(`refinement`); else by column generation: the best network over known units (`cone_programs`) and
+its dual weights; then units that an oracle finds to be worth more under these than any known one;
+until the bounds meet. The interior-point method's weights lie amid the optimal ones, not at a
+corner, which keeps them from jumping where there are many.
 
 Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's margin); Bach (JMLR
 2017) for the variation norm and column generation; Pilanci and Ergen (ICML 2020) for the programme.
@@ -78,13 +78,15 @@ def max_margin(
 ) -> Certificate:
     """The max normalized margin of two-layer ReLU networks of any width, and a network that has it.
 
-    To rank 4 the gap closes to 1e-9, whatever the rows' lengths, as long as float64 can hold
-    the network and the weights: the margin of the rows at unit length should be above 1e-12.
+    To rank 4, and beyond it with up to 5,000 faces (9 samples at rank 5), the gap closes to 1e-9
+    whatever the rows' lengths, as long as float64 can hold the network and the weights: the margin
+    of the rows at unit length should be above 1e-12.
 
     Args:
       data: x of shape (n, d), y of −1 and +1; one sample or one class will do.
       params: of a trained two-layer network: `lower` is at least its margin.
-      oracle: a name of `oracles.KINDS`; "auto" is enumerate to rank 4, else branch_and_bound.
+      oracle: a name of `oracles.KINDS`; "auto" is enumerate where faces can be listed, else
+        branch_and_bound.
       tolerance: relative gap at which it ends; 1e-9 for enumerate and 1e-7 else, unless given.
       max_rounds: of column generation; with fewer than it needs the gap is wider.
       **options: of `oracles.make_oracle`.
@@ -92,7 +94,7 @@ def max_margin(
     Raises:
       NotSeparable: for data that no network separates (a ValueError, too): the margin of the rows
         at unit length is proved to be at most 1e-12, or what branch and bound may miss.
-      ValueError: for bad data, params or options, or `enumerate` above rank 4.
+      ValueError: for bad data, params or options, or `enumerate` of too many faces.
     """
     problem, name, tolerance = _posed(data, None, "logistic", None, oracle, tolerance, max_rounds)
     if not problem.x.any(axis=1).all():  # f = 0 on a row of zeros
@@ -153,16 +155,16 @@ def global_minimum(
       loss: "logistic" or "squared" ((f − y)², no factor ½).
       output_sign: +1 or −1 for the minimum over networks whose output weights all have that sign,
         in which a noiseless flow that starts there is trapped; None for all networks.
-      limit: the certificate of the max margin, where it is known already. Beyond rank 4 and below
-        λ = 1e-9 the search starts at its network, whose direction the minimizer tends to, and its
-        weights bound the minimum too; there it is computed if it is not given.
+      limit: the certificate of the max margin, where it is known already. Without enumeration and
+        below λ = 1e-9 the search starts at its network, whose direction the minimizer tends to, and
+        its weights bound the minimum too; there it is computed if it is not given.
       params, oracle, tolerance, max_rounds, **options: as in `max_margin`.
 
     Raises:
       NotSeparable: where only a margin of the unit rows below 1e-12 would lower F at so small
-        a λ, which float64 cannot hold; beyond rank 4, below λ = 1e-9 without `limit`, for data
+        a λ, which float64 cannot hold; without enumeration, below λ = 1e-9 and no `limit`, for data
         that no network separates.
-      ValueError: for bad data, params or options, λ out of range, or `enumerate` above rank 4.
+      ValueError: for bad data, params or options, λ out of range, or `enumerate` of too many faces.
     """
     if not LEAST_LAM <= lam < np.inf:
         raise ValueError(f"lam must be finite and at least {LEAST_LAM}, got {lam}")
@@ -300,7 +302,7 @@ def certificate(
       oracle: of `oracles.KINDS`, what `largest` is of.
       tolerance: the gap up to which all activation patterns make it "exact".
       largest: a bound of |Σ cᵢ relu(uᵀxᵢ)| for the problem's weights c of `dual` that this oracle
-        proved in the row space of x. To rank 4 it is proved anew.
+        proved in the row space of x. Of faces that can be listed it is proved anew.
 
     Raises:
       CrossingBounds: for a proved lower bound above the upper one.
@@ -355,7 +357,10 @@ def _posed(
 
 
 def oracle_for(name: str, x: np.ndarray) -> str:
-    """What "auto" stands for on samples x: enumerate up to (exact or numerical) rank 4."""
+    """What "auto" stands for on samples x.
+
+    It is enumerate where the faces can be listed, of the rows or of their numerical row space.
+    """
     if name != "auto":
         return name
     if exact_rank(x) is not None:

@@ -26,6 +26,7 @@ REACH = 1e14  # of Σ|a|: beyond it no margin is told from zero
 PEAKS = 40  # taken of one sign in a round
 IDLE = 50  # steps without a gain after which the method has met its limits in float64
 STALLS = 3  # rounds without a gain after which float64 has no more to give
+UNUSED = 1e-9  # share of the objective below which a cut is dropped
 NEARLY_TIGHT = 0.99  # values from which a cut is kept that has no multiplier
 
 
@@ -91,11 +92,10 @@ def all_rays(known: Faces, signs: Sequence[int], exact: bool) -> Cuts:
     those are left out whose rays it cannot find.
     """
     faces = np.flatnonzero(known.codimension[known.flat] == known.normals.shape[1])
-    along = known.signs[faces] @ known.x
     if exact:
-        units = exact_units(known, along, faces)
+        units = exact_units(known, product(known.signs[faces], balls(known.x)), faces)
     else:
-        units = float_units(known, along, faces)
+        units = float_units(known, known.signs[faces] @ known.x, faces)
         found = np.isfinite(units).all(axis=1)
         units, faces = units[found], faces[found]
     many = len(signs)
@@ -140,8 +140,8 @@ def rounds(
         above = [(sign, peaks(known, sign * c, 1.0)) for sign in signs]
         violation = max(peak.upper for _, peak in above) - 1.0
         tight = rounded(features.dot(a)) > NEARLY_TIGHT
-        unused = rounded(masses / masses.sum()) < 1e-9
-        kept = np.flatnonzero(~unused | tight)
+        used = _shares(concave, features, a, masses) >= UNUSED
+        kept = np.flatnonzero(tight | used | (stalled > 0))  # what comes back was dropped too early
         cuts = cuts.chosen(kept)
         yield Round(c, cuts, masses[kept], violation, reached)
         worst = max(violation, reached)
@@ -156,6 +156,17 @@ def rounds(
         cuts = Cuts(*(np.concatenate(parts) for parts in zip(cuts, *new, strict=True)))
         following = 0.1 * min(accuracy, violation) if violation > 0 else 0.01 * accuracy
         accuracy = max(following, 1e-40 if exact else 1e-12)
+
+
+def _shares(concave: Concave, features, a, masses) -> np.ndarray:
+    """What the objective would miss without each cut, relative to it: the larger of two orders."""
+    shares = rounded(masses / masses.sum())
+    if is_linear(concave, a):
+        return shares
+    bend = concave.curvature(a)
+    scale = abs(concave.slope(a) * a).sum() + (bend * a * a).sum()
+    missed = product((masses[:, None] * features) ** 2, 1 / (bend * scale))
+    return np.maximum(shares, rounded(missed))
 
 
 def _simplex(features: np.ndarray, slope: np.ndarray):
@@ -180,11 +191,11 @@ def _simplex(features: np.ndarray, slope: np.ndarray):
 
 def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH):
     """(a, masses, their relative error) of the known cuts: the interior-point method's best."""
-    exact, n = is_balls(a), len(a)
+    exact, n, linear = is_balls(a), len(a), is_linear(concave, a)
     signed = concave.target is not None
     convert = balls if exact else rounded
     g = features
-    if is_linear(concave, a):  # and may be unbounded
+    if linear:  # and may be unbounded
         bounds = np.array([[1.0], [-1.0]])[: 1 if signed else 2] / reach
         g = np.concatenate([g, convert(np.tile(bounds, n))])
     count = len(g) + (n if signed else 0)
@@ -193,11 +204,14 @@ def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH)
     m, z = mu / slack, (mu / a if signed else 0 * a)
     best, idle = (np.inf, a, m), 0
     for _ in range(4 * NEWTON_STEPS if exact else NEWTON_STEPS):
-        slope = concave.slope(a)
+        slope, bend = concave.slope(a), concave.curvature(a)
         rest = product(g.T, m) - slope - z
         mu = (m.dot(slack) + z.dot(a)) / count
-        scale = abs(slope * a).sum() + (concave.curvature(a) * a * a).sum()
-        off = max(float(mu * count / scale), float(abs(rest * a).sum() / scale))
+        scale = abs(slope * a).sum() + (bend * a * a).sum()
+        # By as much as neurons of masses m miss the slopes, the objective misses its optimum: in
+        # the first order, and in the second, which is what counts where a is next to nothing.
+        missed = [abs(rest * a).sum()] + ([] if linear else [(rest * rest / bend).sum()])
+        off = max(float(part / scale) for part in (mu * count, *missed))
         if not np.isfinite(off):
             break
         idle = 0 if off < best[0] else idle + 1
@@ -207,7 +221,7 @@ def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH)
             break
         weights = m / slack
         matrix = product(g.T, weights[:, None] * g)
-        matrix[np.diag_indices(n)] += concave.curvature(a) + (z / a if signed else 0)
+        matrix[np.diag_indices(n)] += bend + (z / a if signed else 0)
         matrix = middle(matrix)
 
         def moved(to_slack, to_a, right, matrix=matrix, weights=weights, a=a, z=z):

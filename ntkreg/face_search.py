@@ -59,7 +59,7 @@ def arranged(x: np.ndarray) -> Faces:
     """The faces of rows x of norm about 1.
 
     Raises:
-      ValueError: for a rank above 4.
+      ValueError: where there are too many faces (`arrangements.can_list`).
     """
     listed = faces(x)
     rank, used = len(listed), x.any(axis=1)

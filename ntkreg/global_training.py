@@ -50,7 +50,7 @@ def train_to_global(
       data: x of shape (n, d); y of −1 and +1, or real for the squared loss.
       lam: λ > 0.
       key: draws the first network, of `width` neurons, unless `params` has one.
-      oracle: of `oracles.KINDS`; "auto" is enumerate to rank 4, else branch_and_bound.
+      oracle: of `oracles.KINDS`; "auto" as in `certificates.max_margin`.
       max_insertions: after which it ends, whatever the gap; the certificate says it.
       num_steps, finish_steps: of Adam and L-BFGS after every insertion.
       learning_rate: of Adam; larger ones leap out of what a new neuron gains.

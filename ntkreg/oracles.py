@@ -1,8 +1,8 @@
 """Oracles: the maximum over the unit ball of h(u) = Σ cᵢ relu(uᵀxᵢ), which every dual bound needs.
 
-One interface, three ways: `enumerate` lists all activation patterns (rank ≤ 4), `branch_and_bound`
-certifies an interval and can be stopped anywhere, `multistart` is a local search that proves
-nothing.
+One interface, three ways: `enumerate` lists all activation patterns (to rank 4, and of few samples
+beyond it), `branch_and_bound` certifies an interval and can be stopped anywhere, `multistart` is a
+local search that proves nothing.
 """
 
 import functools
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ntkreg import branch_and_bound, face_search, sphere_search
-from ntkreg.arrangements import MAX_RANK, row_exponents
+from ntkreg.arrangements import can_list, row_exponents
 from ntkreg.face_search import Faces
 
 Kind = Literal["exact", "certified", "heuristic"]
@@ -131,7 +131,7 @@ def make_oracle(
       seed: of these starts.
 
     Raises:
-      ValueError: for an unknown name, or `enumerate` with a rank above 4.
+      ValueError: for an unknown name, or `enumerate` with too many faces (`arrangements.can_list`).
     """
     if name not in KINDS:
         raise ValueError(f"oracle must be one of {', '.join(KINDS)}, got {name!r}")
@@ -155,10 +155,10 @@ def check_options(*, max_nodes: int = 1, num_starts: int = 1, seed: int = 0) -> 
 
 
 def oracle_name(name: str, x: np.ndarray) -> str:
-    """What "auto" stands for on samples x in their row space: enumerate to rank 4."""
+    """What "auto" stands for on samples x in their row space: enumerate where faces are few."""
     if name != "auto":
         return name
-    return "enumerate" if x.shape[1] <= MAX_RANK else "branch_and_bound"
+    return "enumerate" if can_list(*x.shape) else "branch_and_bound"
 
 
 def least_separable(name: str, x: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Certificates at rank ≤ 4 to the last digits: cutting planes in balls, rounded to float64.
+"""Certificates from all faces to the last digits: cutting planes in balls, rounded to float64.
 
 Rows, labels and λ are first divided by powers of two, so that the problem solved has rows of length
 about 1 however long those of the data are; powers of two come out again without error. What is
@@ -58,7 +58,7 @@ def scaled(problem: Problem) -> Scaled:
     """The problem's rows in units of their own.
 
     Raises:
-      ValueError: for a rank above 4.
+      ValueError: where there are too many faces (`arrangements.can_list`).
     """
     exponents = np.frexp(np.abs(problem.x).max(axis=1))[1]
     used = np.any(problem.x, axis=1)
@@ -117,7 +117,7 @@ def bound_of_weights(problem: Problem, units: Scaled, dual: np.ndarray) -> flint
 def solved_exactly(
     problem: Problem, tolerance: float, max_rounds: int = ROUNDS, given: Params | None = None
 ) -> Refined:
-    """The certificate of a problem of rank ≤ 4.
+    """The certificate of a problem whose faces can be listed.
 
     Args:
       given: a network that the one returned is at least as good as.
