@@ -140,7 +140,7 @@ def rounds(
         above = [(sign, peaks(known, sign * c, 1.0)) for sign in signs]
         violation = max(peak.upper for _, peak in above) - 1.0
         tight = rounded(features.dot(a)) > NEARLY_TIGHT
-        used = _shares(concave, features, a, masses) >= UNUSED
+        used = ~(_shares(concave, features, a, masses) < UNUSED)  # NaN where all masses are 0
         kept = np.flatnonzero(tight | used | (stalled > 0))  # what comes back was dropped too early
         cuts = cuts.chosen(kept)
         yield Round(c, cuts, masses[kept], violation, reached)

@@ -8,7 +8,7 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.arrangements import faces, num_patterns, row_space
+from ntkreg.arrangements import faces, num_faces, num_patterns, row_space
 
 
 def cell_signs(x):
@@ -158,13 +158,32 @@ def test_rank_does_not_depend_on_the_scale(scale):
 
 
 def test_too_large_a_rank_is_told_with_what_to_do():
-    said = r"rank at most 4.*higher.*n = 12.*1,124.*branch_and_bound or multistart"
-    assert num_patterns(12, 5) == 1124
+    said = r"rank at most 4.*got more: n = 12.*16,370 faces at rank 5.*branch_and_bound or multis"
+    assert num_faces(12, 5) == 16_370
     with pytest.raises(ValueError, match=said):
         faces(gaussian(12, 5))
 
 
-@given(st.integers(0, 1000), st.integers(2, 4))
+@pytest.mark.parametrize(("num_points", "rank"), [(5, 3), (6, 4), (6, 5), (7, 5), (6, 6)])
+def test_faces_of_any_dimension_are_counted_in_general_position(num_points, rank):
+    found = faces(gaussian(num_points, rank))
+    assert sum(map(len, found)) == num_faces(num_points, rank)
+    assert len(found[-1]) == num_patterns(num_points, rank)
+
+
+def test_independent_rows_have_every_sign_vector():
+    found = faces(gaussian(6, 6))
+    every = {signs for signs in itertools.product((-1, 0, 1), repeat=6) if any(signs)}
+    assert {tuple(row) for row in np.concatenate(found).tolist()} == every
+
+
+def test_parallel_rows_count_once_where_faces_are_counted():
+    x = gaussian(6, 5)
+    found = faces(np.concatenate([x, -4 * x, x]))
+    assert sum(map(len, found)) == num_faces(6, 5)
+
+
+@given(st.integers(0, 1000), st.integers(2, 5))
 def test_faces_obey_euler(seed, rank):
     """Σ (−1)^dimension over the faces of a sphere of dimension k is 1 + (−1)^k."""
     x = np.random.default_rng(seed).integers(-2, 3, size=(7, rank)).astype(float)
