@@ -74,7 +74,7 @@ class Round(NamedTuple):
     Attributes:
       c: the weights, which satisfy the known cuts.
       cuts, masses: the cuts that bind, and their multipliers.
-      violation: M(c) − 1, an upper bound.
+      violation: M(c) − 1 where it is positive, as far as the arithmetic can tell.
       accuracy: to which the known cuts were solved.
     """
 
@@ -138,7 +138,7 @@ def rounds(
         a, masses, reached = found
         c = a if target is None else a * target
         above = [(sign, peaks(known, sign * c, 1.0)) for sign in signs]
-        violation = max(peak.upper for _, peak in above) - 1.0
+        violation = max(float(value) for _, peak in above for value in (1.0, *peak.values[:1])) - 1
         tight = rounded(features.dot(a)) > NEARLY_TIGHT
         used = ~(_shares(concave, features, a, masses) < UNUSED)  # NaN where all masses are 0
         kept = np.flatnonzero(tight | used | (stalled > 0))  # what comes back was dropped too early
@@ -175,9 +175,9 @@ def _simplex(features: np.ndarray, slope: np.ndarray):
     Its corners have all the digits of float64 where the interior-point method's equations do not.
     """
     found = scipy.optimize.linprog(
-        np.ones(len(features)),
-        A_ub=-features.T,
-        b_ub=-slope,
+        -slope,
+        A_ub=features,
+        b_ub=np.ones(len(features)),
         method="highs-ds",
         options=dict.fromkeys(
             ("primal_feasibility_tolerance", "dual_feasibility_tolerance"), 1e-10
@@ -185,8 +185,9 @@ def _simplex(features: np.ndarray, slope: np.ndarray):
     )
     if found.x is None:
         return None
-    a, masses = np.maximum(-found.ineqlin.marginals, 0.0), np.maximum(found.x, 0.0)
-    return a, masses, 1e-10
+    a, masses = np.maximum(found.x, 0.0), np.maximum(-found.ineqlin.marginals, 0.0)
+    missed = 1 - min(features.T @ masses / slope)
+    return a, masses, max(1e-10, float(missed), float(abs(1 - slope @ a / masses.sum())))
 
 
 def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH):

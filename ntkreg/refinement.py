@@ -12,7 +12,7 @@ import flint
 import numpy as np
 
 from ntkreg._types import Params
-from ntkreg.balls import BITS, balls, is_balls, middle, precision, product, rounded
+from ntkreg.balls import BITS, above, balls, is_balls, middle, precision, product, rounded
 from ntkreg.cutting_planes import Concave, Cuts, Round, all_rays, rounds, solved
 from ntkreg.face_search import Faces, arranged, largest
 from ntkreg.kernel_machines import NotSeparable
@@ -23,6 +23,7 @@ from ntkreg.two_layer import fewest
 TIGHT = (1e-12, 1e-8, 1e-5)  # errors of a cell's gradient that do no harm, tried in turn
 FREE, BEND = 1e-6, 1e-6  # relative errors of weights and of neurons that do none by themselves
 ROUNDS = 100
+EXACT = 100  # samples up to which what float64 leaves open is solved in balls, in minutes at most
 CAREFUL = 24  # samples up to which rounding is done with care
 GENTLE = (1e-10, 1e-12, 1e-14, 1e-17, 1e-20)  # λ of the scaled problem
 
@@ -213,17 +214,19 @@ def _steps(problem: Problem, units: Scaled, tolerance: float, budget: Iterator[i
         for _, step in zip(
             budget, rounds(units.known, plain, problem.signs, None, tolerance / 4), strict=False
         ):
-            _check_separable(problem, step)
+            _check_separable(problem, units, step)
             start = min((start or step, step), key=_error)
     assert start is not None  # a budget has one round at least
     yield start
+    if len(problem.y) > EXACT:
+        return
     start = start if _error(start) < 1e-3 else None
     if start is not None:
         worth = rounded(start.masses / start.masses.sum())
         start = start._replace(cuts=start.cuts.chosen(np.flatnonzero(worth > 1e-3 * _error(start))))
     steps = rounds(units.known, concave(problem, units, True), problem.signs, start, tolerance)
     for _, step in zip(budget, steps, strict=False):
-        _check_separable(problem, step)
+        _check_separable(problem, units, step)
         yield step
         if _error(step) < tolerance / 100:
             break
@@ -261,9 +264,10 @@ def not_separable(margin: float) -> NotSeparable:
     )
 
 
-def _check_separable(problem: Problem, step: Round) -> None:
-    if problem.is_margin:
-        margin = 0.5 * (1 + step.violation) / float(abs(step.c).sum())
+def _check_separable(problem: Problem, units: Scaled, step: Round) -> None:
+    if problem.is_margin and 0.5 * (1 + step.violation) <= SEPARABLE * float(abs(step.c).sum()):
+        c = balls(step.c)
+        margin = above(largest(units.known, c, problem.signs) / (2 * abs(c).sum()))
         if margin <= SEPARABLE:
             raise not_separable(margin)
 
