@@ -121,10 +121,9 @@ def rounds(
     exact, target = is_balls(concave.top), concave.target
     convert = balls if exact else rounded
     centre = np.minimum(convert(np.full(len(known.x), 1e-3)), concave.top / 2)
-    cuts = all_rays(known, signs, exact) if start is None else start.cuts
+    given = None if start is None else _in_balls(known, start.cuts) if exact else start.cuts
+    cuts = given if given and len(given.sign) else all_rays(known, signs, exact)
     accuracy = 1e-2 if start is None else max(1e-20, min(1e-2, start.accuracy))
-    if exact and start is not None:
-        cuts = _in_balls(known, cuts)
     least, stalled = np.inf, 0
     while stalled < (4 * STALLS if exact else STALLS):
         features = cuts.features(known) * (1 if target is None else target)

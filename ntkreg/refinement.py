@@ -163,7 +163,7 @@ def _solved_gently(problem: Problem, units: Scaled, tolerance: float, found: Ref
             found = _rounded_with_care(problem, units, step, last, gentle, found, tolerance)
         if _closed(found, tolerance):
             return found
-    if problem.loss == "logistic" and found.lower < 1e-3 * found.upper:
+    if problem.loss == "logistic" and not _closed(found, 1e-7):
         _check_apart(problem, units)
     return found
 
