@@ -74,7 +74,7 @@ class Round(NamedTuple):
     Attributes:
       c: the weights, which satisfy the known cuts.
       cuts, masses: the cuts that bind, and their multipliers.
-      violation: M(c) − 1 where it is positive, as far as the arithmetic can tell.
+      violation: M(c) − 1, an upper bound.
       accuracy: to which the known cuts were solved.
     """
 
@@ -116,7 +116,8 @@ def rounds(
 ) -> Iterator[Round]:
     """Rounds from `start` or from all rays; in float64, or in balls where `concave` is in balls.
 
-    In float64 it ends where rounding gains no more; in balls whoever asks ends it.
+    In float64 it ends where rounding gains no more (at once where it cannot find any ray); in balls
+    whoever asks ends it.
     """
     exact, target = is_balls(concave.top), concave.target
     convert = balls if exact else rounded
@@ -125,7 +126,7 @@ def rounds(
     cuts = given if given and len(given.sign) else all_rays(known, signs, exact)
     accuracy = 1e-2 if start is None else max(1e-20, min(1e-2, start.accuracy))
     least, stalled = np.inf, 0
-    while stalled < (4 * STALLS if exact else STALLS):
+    while len(cuts.sign) and stalled < (4 * STALLS if exact else STALLS):
         features = cuts.features(known) * (1 if target is None else target)
         # Not from the weights before: near the boundary the method makes small steps.
         tightest = max(0.5, float(max(features.dot(centre))))
@@ -137,13 +138,14 @@ def rounds(
         a, masses, reached = found
         c = a if target is None else a * target
         above = [(sign, peaks(known, sign * c, 1.0)) for sign in signs]
-        violation = max(float(value) for _, peak in above for value in (1.0, *peak.values[:1])) - 1
+        violation = max(peak.upper for _, peak in above) - 1
+        excess = max(float(value) for _, peak in above for value in (1.0, *peak.values[:1])) - 1
         tight = rounded(features.dot(a)) > NEARLY_TIGHT
         used = ~(_shares(concave, features, a, masses) < UNUSED)  # NaN where all masses are 0
         kept = np.flatnonzero(tight | used | (stalled > 0))  # what comes back was dropped too early
         cuts = cuts.chosen(kept)
         yield Round(c, cuts, masses[kept], violation, reached)
-        worst = max(violation, reached)
+        worst = max(excess, reached)
         if not exact and (worst <= tolerance or not np.isfinite(worst)):
             return
         least, stalled = (worst, 0) if worst < 0.9 * least else (least, stalled + 1)
@@ -153,7 +155,7 @@ def rounds(
             for sign, peak in above if len(peak.units)
         ]  # fmt: skip
         cuts = Cuts(*(np.concatenate(parts) for parts in zip(cuts, *new, strict=True)))
-        following = 0.1 * min(accuracy, violation) if violation > 0 else 0.01 * accuracy
+        following = 0.1 * min(accuracy, excess) if excess > 0 else 0.01 * accuracy
         accuracy = max(following, 1e-40 if exact else 1e-12)
 
 

@@ -23,6 +23,7 @@ from ntkreg.two_layer import fewest
 TIGHT = (1e-12, 1e-8, 1e-5)  # errors of a cell's gradient that do no harm, tried in turn
 FREE, BEND = 1e-6, 1e-6  # relative errors of weights and of neurons that do none by themselves
 ROUNDS = 100
+NEARLY = 1e-2  # by which errors may differ of rounds of which the later is the better
 EXACT = 100  # samples up to which what float64 leaves open is solved in balls, in minutes at most
 CAREFUL = 24  # samples up to which rounding is done with care
 GENTLE = (1e-10, 1e-12, 1e-14, 1e-17, 1e-20)  # λ of the scaled problem
@@ -215,12 +216,13 @@ def _steps(problem: Problem, units: Scaled, tolerance: float, budget: Iterator[i
             budget, rounds(units.known, plain, problem.signs, None, tolerance / 4), strict=False
         ):
             _check_separable(problem, units, step)
-            start = min((start or step, step), key=_error)
-    assert start is not None  # a budget has one round at least
-    yield start
-    if len(problem.y) > EXACT:
-        return
-    start = start if _error(start) < 1e-3 else None
+            if start is None or _error(step) <= (1 + NEARLY) * _error(start):
+                start = step
+    if start is not None:
+        yield start
+        if len(problem.y) > EXACT:
+            return
+    start = start if start is not None and _error(start) < 1e-3 else None
     if start is not None:
         worth = rounded(start.masses / start.masses.sum())
         start = start._replace(cuts=start.cuts.chosen(np.flatnonzero(worth > 1e-3 * _error(start))))
