@@ -33,7 +33,8 @@ from ntkreg.data import Dataset, check_dataset
 from ntkreg.level_method import least_maximum
 from ntkreg.oracles import SIGNS, of_signs
 from ntkreg.proofs import CrossingBounds, Problem, proved
-from ntkreg.refinement import bound_of_weights, not_separable, scaled, solved_exactly
+from ntkreg.refinement import not_separable, solved_exactly
+from ntkreg.scaled_problems import bound_of_weights, scaled
 from ntkreg.two_layer import Units
 
 LEAST_LAM = 1e-300  # F is about λ log(1/λ)/γ*: beyond it would leave the range of float64

@@ -1,6 +1,6 @@
 """Dual weights against all neurons: cutting planes, each round by an interior-point method.
 
-In units in which nothing is long or short (`refinement`) every problem of certificates is
+In units in which nothing is long or short (`scaled_problems`) every problem of certificates is
 
     max Σ ψᵢ(aᵢ)  with  |Σ aᵢtᵢ relu(uᵀxᵢ)| ≤ 1 for all ‖u‖ ≤ 1,  ψ concave,
 
@@ -26,7 +26,7 @@ REACH = 1e14  # of Σ|a|: beyond it no margin is told from zero
 PEAKS = 40  # taken of one sign in a round
 IDLE = 50  # steps without a gain after which the method has met its limits in float64
 STALLS = 3  # rounds without a gain after which float64 has no more to give
-UNUSED = 1e-9  # share of the objective below which a cut is dropped
+UNUSED = 1e-9  # share of what a cut does below which it is dropped
 NEARLY_TIGHT = 0.99  # values from which a cut is kept that has no multiplier
 
 
@@ -104,6 +104,12 @@ def all_rays(known: Faces, signs: Sequence[int], exact: bool) -> Cuts:
     )
 
 
+def interior(features: np.ndarray) -> np.ndarray:
+    """Equal weights well inside all cuts, in balls."""
+    equal = balls(np.full(features.shape[1], 1e-3))
+    return equal * (0.5 / max(0.5, float(max(features.dot(equal)))))
+
+
 def _in_balls(known: Faces, cuts: Cuts) -> Cuts:
     """Cuts found in float64, projected to their faces, without those that rounding put outside."""
     units = exact_units(known, cuts.units, cuts.faces)
@@ -160,14 +166,17 @@ def rounds(
 
 
 def _shares(concave: Concave, features, a, masses) -> np.ndarray:
-    """What the objective would miss without each cut, relative to it: the larger of two orders."""
-    shares = rounded(masses / masses.sum())
+    """What would be missed without each cut: of some sample's slope, or of the objective.
+
+    Of a share of the masses it cannot be told: where they cancel, little of them counts.
+    """
+    effects = masses[:, None] * features
     if is_linear(concave, a):
-        return shares
+        return rounded(abs(effects) / concave.slope(a)).max(axis=1)
     bend = concave.curvature(a)
     scale = abs(concave.slope(a) * a).sum() + (bend * a * a).sum()
-    missed = product((masses[:, None] * features) ** 2, 1 / (bend * scale))
-    return np.maximum(shares, rounded(missed))
+    missed = product(effects**2, 1 / (bend * scale))
+    return np.maximum(rounded(masses / masses.sum()), rounded(missed))
 
 
 def _simplex(features: np.ndarray, slope: np.ndarray):

@@ -48,6 +48,8 @@ ROOMS = (
     "conjugates",
     "proofs",
     "cutting_planes",
+    "scaled_problems",
+    "float_rounding",
     "refinement",
     "column_generation",
     "level_method",
