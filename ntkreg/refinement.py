@@ -22,6 +22,7 @@ from ntkreg.scaled_problems import Scaled, bound_of_weights, concave, power, sca
 ROUNDS = 100
 NEARLY = 1e-2  # by which errors may differ of rounds of which the later is the better
 EXACT = 100  # samples up to which what float64 leaves open is solved in balls, in minutes at most
+IDLE = 1e-8  # share of the masses below which a neuron may go
 CAREFUL = 24  # samples up to which rounding is done with care
 GENTLE = (1e-10, 1e-12, 1e-14, 1e-17, 1e-20)  # λ of the scaled problem
 
@@ -60,13 +61,24 @@ def solved_exactly(
             primal = float_network(problem, units, step, False)
             found = _judged(problem, units, primal, float_weights(problem, units, step), found)
             if _closed(found, tolerance):
-                return found
+                return _without_idle_neurons(problem, units, found, tolerance)
         if len(problem.y) > CAREFUL or next(budget, None) is None:
             return found
         found = _rounded_with_care(problem, units, step, step, problem, found, tolerance)
     if problem.is_margin or _closed(found, tolerance):
         return found
     return _solved_gently(problem, units, tolerance, found)
+
+
+def _without_idle_neurons(problem: Problem, units: Scaled, found: Refined, tolerance: float):
+    """`found` without the neurons that a solver left next to nothing of, if it stays closed."""
+    first, last = found.primal
+    masses = np.linalg.norm(first, axis=0) * np.abs(last[:, 0])
+    kept = masses >= IDLE * masses.sum()
+    if kept.all():
+        return found
+    fewer = _judged(problem, units, (first[:, kept], last[kept]), found.dual, None)
+    return fewer if _closed(fewer, tolerance) else found
 
 
 def _solved_gently(problem: Problem, units: Scaled, tolerance: float, found: Refined) -> Refined:

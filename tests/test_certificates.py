@@ -13,6 +13,7 @@ from test_closed_forms import orthonormal, population
 from ntkreg.certificates import dual_bound, global_minimum, max_margin, polish
 from ntkreg.closed_forms import orthonormal_margin
 from ntkreg.data import Dataset, noisy_xor
+from ntkreg.kernel_machines import NotSeparable
 from ntkreg.l1_machines import circle, l1_svm, relu_dictionary
 from ntkreg.margins import normalized_margin
 from ntkreg.networks import fully_connected
@@ -725,6 +726,44 @@ def test_certificates_of_badly_scaled_data(name):
     found = max_margin(data) if lam is None else global_minimum(data, lam, **options)
     assert found.kind == "exact"
     assert found.lower <= known * (1 + 1e-10) and found.upper >= known * (1 - 1e-10)
+
+
+def test_rows_that_rounding_turned_keep_equal_samples_apart_from_no_margin():
+    """All rows are parallel but for their last bits, and two are equal with opposite labels."""
+    rows = np.array([[2.0, 3.0], [2.0, 3.0], [-1.0, -1.5], [3.0, 4.5]])
+    with pytest.raises(NotSeparable):
+        max_margin(dataset(191.41489237643475 * rows, [1.0, -1.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_samples_nearly_on_top_of_each_other_are_fitted_apart(seed):
+    """What fits them is next to nothing of the weights, and all of the objective."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-3, 4, size=(4, 2)) @ rng.integers(-3, 4, size=(2, 3)).astype(float)
+    x = np.concatenate([x, x[:2] + 1e-8 * rng.normal(size=(2, 3))])
+    y = 1e6 * rng.normal(size=len(x))
+    assert global_minimum(dataset(x, y), 1e-8, loss="squared", output_sign=1).gap <= 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_samples_are_exact_beyond_rank_four_whatever_their_lengths(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(6, 5)) * 10.0 ** rng.uniform(-4, 4, (6, 1)), rng.choice([-1.0, 1.0], 6)
+    data = dataset(x, y)
+    for found in (max_margin(data), global_minimum(data, 1e-3)):
+        assert found.kind == "exact" and found.gap <= 1e-9
+
+
+def test_two_hundred_samples_of_rank_two_are_exact():
+    found = max_margin(random_labels(1, 200, 2))
+    assert found.kind == "exact" and found.gap <= 1e-9
+
+
+@pytest.mark.parametrize("n", [16, 32])
+def test_a_minimizer_has_no_neurons_that_do_nothing(n):
+    first, last = global_minimum(random_labels(n, n, 3), 1e-3).primal
+    masses = np.linalg.norm(first, axis=0) * np.abs(last[:, 0])
+    assert masses.min() > 1e-8 * masses.sum()
 
 
 NAN_X, NO_ROWS = dataset(GOOD.x.at[1, 2].set(jnp.nan), GOOD.y), dataset(np.zeros((0, 3)), [])
