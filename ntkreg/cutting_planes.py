@@ -154,6 +154,8 @@ def rounds(
         worst = max(excess, reached)
         if not exact and (worst <= tolerance or not np.isfinite(worst)):
             return
+        if exact and excess <= 0 and reached > accuracy:  # nothing would be different the next time
+            return
         least, stalled = (worst, 0) if worst < 0.9 * least else (least, stalled + 1)
         new = [
             Cuts(peak.units[:PEAKS], np.full(len(peak.units[:PEAKS]), sign),

@@ -8,6 +8,7 @@ error; those that this leaves in doubt are computed again in ball arithmetic.
 
 from typing import NamedTuple
 
+import flint
 import numpy as np
 
 from ntkreg.arrangements import faces
@@ -86,13 +87,30 @@ def peaks(known: Faces, c: np.ndarray, floor: float = 0.0, exact: bool = False) 
       exact: whether faces that float64 leaves in doubt are computed again in balls; they always
         are where c is made of balls.
     """
+    c, size = _sized(c)
+    found = _sized_peaks(known, c, floor / size, exact or is_balls(c))
+    return found._replace(values=found.values * size, upper=above(found.upper * flint.arb(size)))
+
+
+def _sized(c: np.ndarray) -> tuple[np.ndarray, float | flint.arb]:
+    """(c/2ᵏ with a largest entry of about 1, 2ᵏ): weights of any size, without overflow."""
+    if is_balls(c):
+        top = max(abs(value) for value in c)
+        size = flint.arb(2) ** int(float(top.log() / flint.arb(2).log())) if top > 0 else 1.0
+    else:
+        size = float(np.ldexp(1.0, np.frexp(np.abs(c).max())[1]))
+    return c / size, size
+
+
+def _sized_peaks(known: Faces, c: np.ndarray, floor, exact: bool) -> Peaks:
     units, norms, errors, inside = _projected(known, rounded(c))
+    if exact:
+        chosen = ~(norms + errors <= float(floor)) & ~(inside < -errors)
+        return _exact_peaks(known, balls(c), floor, chosen)
     values = np.where(inside > errors, norms, 0.0)
     least = max(floor, float((values - errors).max(initial=0.0)))
-    doubtful = (norms + errors > least) & ~(inside < -errors)
+    doubtful = ~(norms + errors <= least) & ~(inside < -errors)
     upper = max(least, float((norms + errors)[doubtful].max(initial=0.0)))
-    if exact or is_balls(c):
-        return _exact_peaks(known, balls(c), floor, (norms + errors > floor) & ~(inside < -errors))
     kept = np.flatnonzero((norms > floor) & (inside >= -errors))
     kept = kept[np.argsort(-norms[kept])]
     return Peaks(units[kept] / norms[kept, None], norms[kept], kept, upper)
@@ -106,7 +124,8 @@ def _projected(known: Faces, c: np.ndarray):
     norms = np.linalg.norm(projections, axis=1)
     total = float(np.abs(c) @ np.linalg.norm(x, axis=1))
     lengths = np.linalg.norm(gradients, axis=1)
-    errors = 8 * sum(x.shape) * EPS * (total + known.condition[known.flat] * lengths)
+    with np.errstate(invalid="ignore"):  # NaN: no bound, like infinity
+        errors = 8 * sum(x.shape) * EPS * (total + known.condition[known.flat] * lengths)
     signed = np.where(signs == 0, np.inf, signs * (projections @ x.T))
     return projections, norms, 2 * errors, signed.min(axis=1)
 
@@ -188,10 +207,12 @@ def exact_units(known: Faces, units: np.ndarray, where: np.ndarray) -> np.ndarra
 
 def largest(known: Faces, c: np.ndarray, signs=(1, -1)) -> float:
     """A proved bound of |Σ cᵢ relu(uᵀxᵢ)| over the unit ball, tight to rounding."""
+    c, size = _sized(c)
     bounds = []
     for sign in signs:
         _, norms, errors, inside = _projected(known, rounded(sign * c))
         least = max(0.0, float(np.where(inside > errors, norms - errors, 0.0).max(initial=0.0)))
-        chosen = (norms + errors > least) & ~(inside < -errors)
+        # Not `norms + errors > least`: what is NaN has to be looked at.
+        chosen = ~(norms + errors <= least) & ~(inside < -errors)
         bounds.append(_exact_peaks(known, balls(sign * c), least, chosen).upper)
-    return max(bounds)
+    return above(max(bounds) * flint.arb(size))

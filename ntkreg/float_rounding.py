@@ -9,7 +9,7 @@ import flint
 import numpy as np
 
 from ntkreg._types import Params
-from ntkreg.balls import balls, is_balls, middle, product, rounded
+from ntkreg.balls import balls, is_balls, middle, product, rounded, solve
 from ntkreg.cutting_planes import Concave, Cuts, Round, all_rays, interior, solved
 from ntkreg.face_search import Faces
 from ntkreg.proofs import Problem, outputs
@@ -21,9 +21,16 @@ FREE, BEND = 1e-6, 1e-6  # relative errors of weights and of neurons that do non
 
 
 def float_weights(
-    problem: Problem, units: Scaled, step: Round, tight: float | None = None
+    problem: Problem,
+    units: Scaled,
+    step: Round,
+    tight: float | None = None,
+    vanishing: bool = False,
 ) -> np.ndarray:
-    """The problem's dual in float64, with errors that cancel up to `tight` where that is given."""
+    """The problem's dual in float64, with errors that cancel up to `tight` where that is given.
+
+    `vanishing` lets the weights themselves cancel up to it, not their errors: those of the least λ.
+    """
     y = problem.y
     if problem.is_margin:
         factors = units.shrink * balls(y[units.used])
@@ -35,11 +42,11 @@ def float_weights(
     dual[units.used] = rounded(factors * step.c)
     if tight is not None:
         c = middle(balls(step.c))
-        dual[units.used] = _cancelling(units, c, factors, tight, problem.is_margin)
+        dual[units.used] = _cancelling(units, c, factors, tight, vanishing, problem.is_margin)
     return dual
 
 
-def _cancelling(units, c: np.ndarray, factors: np.ndarray, tight: float, scale_free: bool):
+def _cancelling(units, c: np.ndarray, factors, tight: float, vanishing: bool, scale_free: bool):
     """Float64 numbers near factors·c whose error cancels as c does.
 
     Rounded one by one the errors do not cancel, and where c is of size 1/γ they raise M(c) = 1 by
@@ -49,7 +56,10 @@ def _cancelling(units, c: np.ndarray, factors: np.ndarray, tight: float, scale_f
     x, count = balls(units.known.x), len(c)
     active = (units.known.signs[units.known.flat == _cell_flat(units.known)] > 0).astype(float)
     norm = (active.T @ active) * product(x, x.T) / tight**2
-    norm[np.diag_indices(count)] += 1 / (np.maximum(abs(c), max(abs(c)) * 1e-40) * FREE) ** 2
+    free = 1 / (np.maximum(abs(c), max(abs(c)) * 1e-40) * FREE) ** 2
+    norm[np.diag_indices(count)] += free
+    if vanishing:  # the nearest weights that cancel
+        c = solve(norm, free * c)
     grid = np.spacing(np.abs(rounded(c * factors)))
     if scale_free:  # of an error that is a multiple of c nothing counts
         large = rounded(abs(c)) > 1e-3 * float(max(abs(c)))

@@ -125,7 +125,7 @@ def _rounded_with_care(
     """The better of `found` and a round whose rounding to float64 cancels as its terms do."""
     primal = float_network(primal_problem, units, primal_step, True)
     for tight in TIGHT:
-        dual = float_weights(problem, units, dual_step, tight)
+        dual = float_weights(problem, units, dual_step, tight, primal_problem is not problem)
         found = _judged(problem, units, primal, dual, found)
         if _closed(found, tolerance):
             break

@@ -745,6 +745,18 @@ def test_samples_nearly_on_top_of_each_other_are_fitted_apart(seed):
     assert global_minimum(dataset(x, y), 1e-8, loss="squared", output_sign=1).gap <= 1e-9
 
 
+def test_weights_of_many_digits_cancel_where_no_network_separates():
+    """F* tends to the least loss, of the samples on either side of 0; here by one number each."""
+    x = np.array([403.82, -261.7, -198.61, -481.84, -100.2, 410.8, -261.7, 16.92])
+    y = np.array([1.0, 1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
+    least = 0.0
+    for side in (x > 0, x < 0):
+        loss = lambda slope, side=side: np.logaddexp(0, -y[side] * slope * abs(x[side])).sum()
+        least += scipy.optimize.minimize_scalar(loss, (-1e-2, 1e-2), tol=1e-12).fun / len(x)
+    found = global_minimum(dataset(x[:, None], y), 1e-60)
+    assert found.gap <= 1e-8 and found.upper == pytest.approx(least, rel=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_few_samples_are_exact_beyond_rank_four_whatever_their_lengths(seed):
     rng = np.random.default_rng(seed)

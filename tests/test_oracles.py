@@ -1,5 +1,6 @@
 """The maximum of Σ cᵢ relu(uᵀxᵢ) on the ball: three oracles against each other and brute force."""
 
+import flint
 import jax
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntkreg import branch_and_bound, sphere_search
+from ntkreg.balls import balls, precision
 from ntkreg.data import noisy_xor
+from ntkreg.face_search import arranged, largest, peaks
 from ntkreg.oracles import KINDS, make_oracle
 
 BOUNDED = ("enumerate", "branch_and_bound")
@@ -279,3 +282,17 @@ def test_an_unknown_name_is_told_with_the_known_ones():
 def test_enumeration_of_too_large_a_rank_is_refused():
     with pytest.raises(ValueError, match=r"rank at most 4.*got more"):
         make_oracle("enumerate", np.random.default_rng(0).normal(size=(12, 5)))
+
+
+@pytest.mark.parametrize("exponent", [-900, 900])
+def test_weights_of_any_size_are_bounded_alike(exponent):
+    """Their squares are beyond float64."""
+    rng = np.random.default_rng(0)
+    known, c = arranged(rng.normal(size=(6, 2))), rng.normal(size=6)
+    bound, size = largest(known, c), 2.0**exponent
+    assert largest(known, c * size) == bound * size
+    with precision():
+        far = balls(c) * flint.arb(2) ** 3000
+        assert (
+            peaks(known, far).values[0] / flint.arb(2) ** 3000 == peaks(known, balls(c)).values[0]
+        )
