@@ -288,7 +288,7 @@ def test_enumeration_of_too_large_a_rank_is_refused():
 def test_weights_of_any_size_are_bounded_alike(exponent):
     """Their squares are beyond float64."""
     rng = np.random.default_rng(0)
-    known, c = arranged(rng.normal(size=(6, 2))), rng.normal(size=6)
+    known, c = arranged(rng.normal(size=(6, 2))), np.abs(rng.normal(size=6))
     bound, size = largest(known, c), 2.0**exponent
     assert largest(known, c * size) == bound * size
     with precision():
