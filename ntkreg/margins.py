@@ -19,10 +19,16 @@ def margins(network: Network, params: Params, data: Dataset) -> Float[Array, " n
 def margin_pairs(
     network: Network, params: Params, data: Dataset
 ) -> Float[Array, " n"] | Float[Array, "n m"]:
-    """yᵢ f(Θ; xᵢ); with k outputs f_y − f_j for each of the k − 1 classes j ≠ yᵢ."""
+    """yᵢ f(Θ; xᵢ); with k outputs f_y − f_j for each of the k − 1 classes j ≠ yᵢ.
+
+    Raises:
+      ValueError: for classes of a dtype that is not an integer's.
+    """
     outputs = network.apply(params, data.x)
     if outputs.ndim == 1:
         return data.y * outputs
+    if not jnp.issubdtype(data.y.dtype, jnp.integer):
+        raise ValueError(f"data.y must be classes of an integer dtype, got {data.y.dtype}")
     own = jnp.take_along_axis(outputs, data.y[:, None], axis=-1)
     return own - _of_others(outputs, data)
 
@@ -37,9 +43,15 @@ def _of_others(outputs: Float[Array, "n k"], data: Dataset) -> Float[Array, "n m
 def normalized_margin(network: Network, params: Params, data: Dataset) -> Float[Array, ""]:
     """γ = minᵢ qᵢ / ‖Θ‖₂^order: the smallest margin at unit norm, negative where one is wrong.
 
-    Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4; Lyu and Li (ICLR 2020).
+    0 of the zero network. Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4; Lyu and Li (ICLR
+    2020).
     """
-    return jnp.min(margins(network, params, data)) / optax.tree.norm(params) ** network.order
+    return _at_unit_norm(jnp.min(margins(network, params, data)), network, params)
+
+
+def _at_unit_norm(output: Float[Array, ""], network: Network, params: Params) -> Float[Array, ""]:
+    size = optax.tree.norm(params) ** network.order
+    return output / jnp.where(size > 0, size, 1.0)
 
 
 def dual_weights(
@@ -77,7 +89,7 @@ def dual_weighted_margin(
     Source: derived here; see `path_law`.
     """
     alpha, pairs = dual_weights(loss, network, params, data), margin_pairs(network, params, data)
-    return jnp.sum(alpha * pairs) / optax.tree.norm(params) ** network.order
+    return _at_unit_norm(jnp.sum(alpha * pairs), network, params)
 
 
 def activation_patterns(
