@@ -61,7 +61,7 @@ def below(value) -> float:
 
 def above(value) -> float:
     """A float64 number that is proved to be at least `value`."""
-    return -below(-flint.arb(value))
+    return 0.0 - below(-flint.arb(value))  # not −0
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:

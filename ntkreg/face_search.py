@@ -6,7 +6,7 @@ that lies in its own face is the maximum. Projections are computed in float64, w
 error; those that this leaves in doubt are computed again in ball arithmetic.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flint
 import numpy as np
@@ -144,8 +144,9 @@ def _exact_peaks(known: Faces, c: np.ndarray, floor: float, chosen: np.ndarray) 
             inner = known.signs[face] * x.dot(u)
             if any(z < 0 for z in inner):
                 continue
-            norm = np.sqrt(u.dot(u))
-            bounds.append(above(norm))
+            square = u.dot(u)
+            bounds.append(above(square.abs_upper().sqrt()))  # a ball around 0 has no root
+            norm = square.sqrt()
             if norm > floor:
                 units.append(middle(u / norm))
                 values.append(norm.mid())
@@ -153,8 +154,13 @@ def _exact_peaks(known: Faces, c: np.ndarray, floor: float, chosen: np.ndarray) 
         order = np.argsort([-float(v) for v in values], kind="stable")
         return Peaks(
             balls(np.zeros((0, x.shape[1]))) if not units else np.array(units, object)[order],
-            np.array(values, object)[order], np.array(where, int)[order], max(bounds),
+            np.array(values, object)[order], np.array(where, int)[order], _worst(bounds),
         )  # fmt: skip
+
+
+def _worst(bounds: list) -> Any:
+    """The largest; infinity where one is NaN, of which nothing is known."""
+    return max(bounds) if all(bound == bound for bound in bounds) else np.inf
 
 
 def _projection(cx: np.ndarray, signs: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -215,4 +221,4 @@ def largest(known: Faces, c: np.ndarray, signs=(1, -1)) -> float:
         # Not `norms + errors > least`: what is NaN has to be looked at.
         chosen = ~(norms + errors <= least) & ~(inside < -errors)
         bounds.append(_exact_peaks(known, balls(sign * c), least, chosen).upper)
-    return above(max(bounds) * flint.arb(size))
+    return above(_worst(bounds) * flint.arb(size))

@@ -42,12 +42,18 @@ def float_weights(
     dual[units.used] = rounded(factors * step.c)
     if tight is not None:
         c = middle(balls(step.c))
-        dual[units.used] = _cancelling(units, c, factors, tight, vanishing, problem.is_margin)
+        count = 1 if problem.is_margin else len(y)
+        odd = count // (count & -count)  # so that b/n, too, cancels without rounding
+        dual[units.used] = _cancelling(
+            units, c, factors, tight, odd, vanishing, scale_free=problem.is_margin
+        )
     return dual
 
 
-def _cancelling(units, c: np.ndarray, factors, tight: float, vanishing: bool, scale_free: bool):
-    """Float64 numbers near factors·c whose error cancels as c does.
+def _cancelling(
+    units, c: np.ndarray, factors, tight: float, multiple: int, vanishing: bool, scale_free: bool
+):
+    """Float64 numbers near factors·c whose error cancels as c does, in steps of `multiple` bits.
 
     Rounded one by one the errors do not cancel, and where c is of size 1/γ they raise M(c) = 1 by
     2⁻⁵³/γ. Here errors e of c are measured by Σ_active eᵢxᵢ of all cells, and hardly by anything
@@ -60,7 +66,7 @@ def _cancelling(units, c: np.ndarray, factors, tight: float, vanishing: bool, sc
     norm[np.diag_indices(count)] += free
     if vanishing:  # the nearest weights that cancel
         c = solve(norm, free * c)
-    grid = np.spacing(np.abs(rounded(c * factors)))
+    grid = multiple * np.spacing(np.abs(rounded(c * factors)))
     if scale_free:  # of an error that is a multiple of c nothing counts
         large = rounded(abs(c)) > 1e-3 * float(max(abs(c)))
         mean = np.where(large, 1 / c, 0 * c) / int(large.sum())

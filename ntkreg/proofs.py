@@ -95,7 +95,7 @@ def _margin(problem: Problem, primal: Params) -> flint.arb:
 
 def _margin_bound(alpha: np.ndarray, largest) -> flint.arb:
     total = balls(alpha).sum()
-    if (alpha < 0).any() or not total > 0:
+    if (alpha < 0).any() or not total > 0 or not flint.arb(largest) >= 0:
         return flint.arb("inf")
     return flint.arb(largest) / (2 * total)
 
@@ -111,6 +111,9 @@ def _minimum_bound(problem: Problem, dual: np.ndarray, largest: flint.arb) -> fl
     The value is concave in the size, so that it is proved at all sizes between them: at that of
     the true maximum too, of which `largest` is an upper bound.
     """
+    largest = largest.upper()
+    if not largest >= 0:  # NaN
+        return -np.inf
     most = 2 * flint.arb(problem.lam) / largest if largest > 0 else flint.arb(1)
     size = (most if most < 1 else flint.arb(1)).lower()
     larger = size * (1 + flint.arb(2) ** -50)

@@ -89,5 +89,7 @@ _ball_log1p = np.frompyfunc(lambda ball: ball.log1p(), 1, 1)
 def bound_of_weights(problem: Problem, units: Scaled, dual: np.ndarray) -> flint.arb:
     """A proved bound of |Σ cᵢ relu(uᵀxᵢ)| for the problem's `weights` of `dual`."""
     with precision():
-        c = problem.weights(dual)[units.used] / units.shrink
-        return flint.arb(largest(units.known, c, problem.signs)) * power(units.exponent)
+        # The mean is divided at the end: terms that cancel exactly are to stay exact.
+        whole = problem.weights(dual) if problem.is_margin else balls(dual)
+        bound = flint.arb(largest(units.known, whole[units.used] / units.shrink, problem.signs))
+        return bound * power(units.exponent) / (1 if problem.is_margin else len(dual))

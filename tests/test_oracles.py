@@ -296,3 +296,10 @@ def test_weights_of_any_size_are_bounded_alike(exponent):
         assert (
             peaks(known, far).values[0] / flint.arb(2) ** 3000 == peaks(known, balls(c)).values[0]
         )
+
+
+def test_weights_that_cancel_to_a_ball_around_zero_are_bounded():
+    with precision():
+        c = balls(np.array([1.0, 1.0, -2.0])) / 3
+        c[2] += flint.arb(2) ** -520  # less than the radius, and yet the maximum
+        assert 2.0**-520 <= largest(arranged(np.ones((3, 1))), c) <= 2.0**-500
