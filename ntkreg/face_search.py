@@ -79,16 +79,14 @@ def arranged(x: np.ndarray) -> Faces:
     return Faces(x, signs, flat.ravel(), normals, codimension, vanishing, condition)
 
 
-def peaks(known: Faces, c: np.ndarray, floor: float = 0.0, exact: bool = False) -> Peaks:
+def peaks(known: Faces, c: np.ndarray, floor: float = 0.0) -> Peaks:
     """The peaks of h that are above `floor`, and a bound of its maximum (at least `floor`).
 
     Args:
-      c: float64 or balls.
-      exact: whether faces that float64 leaves in doubt are computed again in balls; they always
-        are where c is made of balls.
+      c: float64, or balls: then faces that float64 leaves in doubt are computed again in balls.
     """
     c, size = _sized(c)
-    found = _sized_peaks(known, c, floor / size, exact or is_balls(c))
+    found = _sized_peaks(known, c, floor / size)
     return found._replace(values=found.values * size, upper=above(found.upper * flint.arb(size)))
 
 
@@ -102,15 +100,15 @@ def _sized(c: np.ndarray) -> tuple[np.ndarray, float | flint.arb]:
     return c / size, size
 
 
-def _sized_peaks(known: Faces, c: np.ndarray, floor, exact: bool) -> Peaks:
+def _sized_peaks(known: Faces, c: np.ndarray, floor) -> Peaks:
     units, norms, errors, inside = _projected(known, rounded(c))
-    if exact:
+    if is_balls(c):
         chosen = ~(norms + errors <= float(floor)) & ~(inside < -errors)
-        return _exact_peaks(known, balls(c), floor, chosen)
+        return _exact_peaks(known, c, floor, chosen)
     values = np.where(inside > errors, norms, 0.0)
     least = max(floor, float((values - errors).max(initial=0.0)))
     doubtful = ~(norms + errors <= least) & ~(inside < -errors)
-    upper = max(least, float((norms + errors)[doubtful].max(initial=0.0)))
+    upper = _worst([least, float((norms + errors)[doubtful].max(initial=0.0))])
     kept = np.flatnonzero((norms > floor) & (inside >= -errors))
     kept = kept[np.argsort(-norms[kept])]
     return Peaks(units[kept] / norms[kept, None], norms[kept], kept, upper)
