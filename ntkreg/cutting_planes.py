@@ -267,6 +267,5 @@ def _reach(concave, signed: bool, a, step, slack, ds, m, dm, z, dz) -> float:
 
 def _length(value: np.ndarray, step: np.ndarray) -> float:
     """The largest t ≤ 1 with value + t·step ≥ 0, a little less where it is below 1."""
-    ratios = np.nan_to_num(rounded(-step / value), nan=0.0)
-    most = float(ratios.max(initial=0.0))
-    return 1.0 if most <= 1.0 else (1 - 1e-12) / most
+    most = float(np.fmax.reduce(rounded(-step / value), initial=0.0))  # passes over 0/0
+    return 1.0 if most < 1.0 else (1 - 1e-12) / most  # 1.0 may be a little more, rounded

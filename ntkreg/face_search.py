@@ -75,7 +75,8 @@ def arranged(x: np.ndarray) -> Faces:
         if size:
             _, sizes, basis = np.linalg.svd(x[rows], full_matrices=False)
             normals[flat_index, :size] = basis[:size]
-            condition[flat_index] = 2 * np.sqrt(len(rows)) / sizes[size - 1]
+            smallest = abs(sizes[size - 1])  # LAPACK may find −0
+            condition[flat_index] = 2 * np.sqrt(len(rows)) / smallest if smallest else np.inf
     return Faces(x, signs, flat.ravel(), normals, codimension, vanishing, condition)
 
 

@@ -18,6 +18,7 @@ from ntkreg.two_layer import fewest
 
 TIGHT = (1e-12, 1e-8, 1e-5)  # errors of a cell's gradient that do no harm, tried in turn
 FREE, BEND = 1e-6, 1e-6  # relative errors of weights and of neurons that do none by themselves
+NOTHING = 1e-12  # share of the objective that may go
 
 
 def float_weights(
@@ -30,6 +31,7 @@ def float_weights(
     """The problem's dual in float64, with errors that cancel up to `tight` where that is given.
 
     `vanishing` lets the weights themselves cancel up to it, not their errors: those of the least λ.
+    Then weights of which the objective has next to nothing are 0.
     """
     y = problem.y
     if problem.is_margin:
@@ -44,14 +46,24 @@ def float_weights(
         c = middle(balls(step.c))
         count = 1 if problem.is_margin else len(y)
         odd = count // (count & -count)  # so that b/n, too, cancels without rounding
-        dual[units.used] = _cancelling(
-            units, c, factors, tight, odd, vanishing, scale_free=problem.is_margin
+        kept = _worth(problem, units, c) if vanishing else np.arange(len(c))
+        dual[np.flatnonzero(units.used)] = 0.0
+        dual[np.flatnonzero(units.used)[kept]] = _cancelling(
+            units, kept, c[kept], factors[kept], tight, odd, vanishing, problem.is_margin
         )
     return dual
 
 
+def _worth(problem: Problem, units: Scaled, c: np.ndarray) -> np.ndarray:
+    """The weights that have more than a share of NOTHING in the dual objective."""
+    goal = concave(problem, units, True)
+    a = c if goal.target is None else c * goal.target
+    parts = abs(goal.slope(a) * a)
+    return np.flatnonzero(parts > NOTHING * max(parts))
+
+
 def _cancelling(
-    units, c: np.ndarray, factors, tight: float, multiple: int, vanishing: bool, scale_free: bool
+    units, kept, c: np.ndarray, factors, tight: float, multiple: int, vanishing: bool, scale_free
 ):
     """Float64 numbers near factors·c whose error cancels as c does, in steps of `multiple` bits.
 
@@ -59,8 +71,9 @@ def _cancelling(
     2⁻⁵³/γ. Here errors e of c are measured by Σ_active eᵢxᵢ of all cells, and hardly by anything
     else.
     """
-    x, count = balls(units.known.x), len(c)
-    active = (units.known.signs[units.known.flat == _cell_flat(units.known)] > 0).astype(float)
+    x, count = balls(units.known.x[kept]), len(c)
+    cells = units.known.signs[units.known.flat == _cell_flat(units.known)]
+    active = (cells[:, kept] > 0).astype(float)
     norm = (active.T @ active) * product(x, x.T) / tight**2
     free = 1 / (np.maximum(abs(c), max(abs(c)) * 1e-40) * FREE) ** 2
     norm[np.diag_indices(count)] += free

@@ -3,6 +3,7 @@
 Each round's weights and network are rounded to float64 and judged by what these arrays prove.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ NEARLY = 1e-2  # by which errors may differ of rounds of which the later is the 
 EXACT = 100  # samples up to which what float64 leaves open is solved in balls, in minutes at most
 IDLE = 1e-8  # share of the masses below which a neuron may go
 CAREFUL = 24  # samples up to which rounding is done with care
-GENTLE = (1e-10, 1e-12, 1e-14, 1e-17, 1e-20)  # λ of the scaled problem
+GENTLE = (1e-14, 1e-18, 1e-23, 1e-32)  # λ of the scaled problem
 
 
 class Refined(NamedTuple):
@@ -50,6 +51,8 @@ def solved_exactly(
     """
     units, nothing = scaled(problem), np.zeros(len(problem.y))
     found: Any = None
+    # Once, after float64: of the smallest λ balls take long.
+    gentle = iter([not problem.is_margin and len(problem.y) <= CAREFUL])
     with precision(_bits(problem, units)):
         if given is not None:
             found = _judged(problem, units, given, nothing + problem.is_margin, None)
@@ -60,14 +63,16 @@ def solved_exactly(
         for step in _steps(problem, units, tolerance, budget):
             primal = float_network(problem, units, step, False)
             found = _judged(problem, units, primal, float_weights(problem, units, step), found)
+            if not _closed(found, tolerance) and next(gentle, None):
+                found = _solved_gently(problem, units, tolerance, found)
             if _closed(found, tolerance):
                 return _without_idle_neurons(problem, units, found, tolerance)
         if len(problem.y) > CAREFUL or next(budget, None) is None:
             return found
         found = _rounded_with_care(problem, units, step, step, problem, found, tolerance)
-    if problem.is_margin or _closed(found, tolerance):
-        return found
-    return _solved_gently(problem, units, tolerance, found)
+    if problem.loss == "logistic" and not problem.is_margin and not _closed(found, 1e-7):
+        _check_apart(problem, units)
+    return found
 
 
 def _without_idle_neurons(problem: Problem, units: Scaled, found: Refined, tolerance: float):
@@ -89,14 +94,13 @@ def _solved_gently(problem: Problem, units: Scaled, tolerance: float, found: Ref
     """
     for lam in GENTLE:
         gentle = problem._replace(lam=lam * power(units.exponent + units.label_exponent))
-        with precision(max(_bits(gentle, units), _bits(problem, units))):
+        with precision(_bits(gentle, units)):
             *_, last = _steps(gentle, units, tolerance, iter(range(ROUNDS)))
+        with precision(max(_bits(gentle, units), _bits(problem, units))):
             step = last._replace(c=last.c * (flint.arb(gentle.lam) / flint.arb(problem.lam)))
             found = _rounded_with_care(problem, units, step, last, gentle, found, tolerance)
         if _closed(found, tolerance):
-            return found
-    if problem.loss == "logistic" and not _closed(found, 1e-7):
-        _check_apart(problem, units)
+            break
     return found
 
 
@@ -124,8 +128,9 @@ def _rounded_with_care(
 ) -> Refined:
     """The better of `found` and a round whose rounding to float64 cancels as its terms do."""
     primal = float_network(primal_problem, units, primal_step, True)
-    for tight in TIGHT:
-        dual = float_weights(problem, units, dual_step, tight, primal_problem is not problem)
+    vanishing = [True] if primal_problem is not problem else [False, not problem.is_margin]
+    for vanishes, tight in itertools.product(vanishing, TIGHT):
+        dual = float_weights(problem, units, dual_step, tight, vanishes)
         found = _judged(problem, units, primal, dual, found)
         if _closed(found, tolerance):
             break
@@ -180,7 +185,7 @@ def _bits(problem: Problem, units: Scaled) -> int:
 
 
 def _closed(found: Refined, tolerance: float) -> bool:
-    return found.upper - found.lower <= tolerance * abs(found.upper)
+    return found.upper < np.inf and found.upper - found.lower <= tolerance * abs(found.upper)
 
 
 def not_separable(margin: float) -> NotSeparable:

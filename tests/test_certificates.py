@@ -657,6 +657,41 @@ def test_the_minimum_exists_where_no_network_separates(lam):
     assert least.upper == pytest.approx(known, rel=1e-9)
 
 
+@pytest.mark.parametrize("lam", [1e-30, 1e-190])
+def test_samples_beside_an_inseparable_pair_cost_nothing_as_lambda_goes_to_zero(lam):
+    """All else is fitted, and of x and 2x with opposite labels the best is one number t = f(x)."""
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(6, 2))
+    y = np.sign(x[:, 0])
+    value = lambda t: (np.logaddexp(0, -t) + np.logaddexp(0, 2 * t)) / 7
+    known = scipy.optimize.minimize_scalar(value, (-2, 2), tol=1e-12).fun
+    found = global_minimum(dataset(np.r_[x, 2 * x[:1]], np.r_[y, -y[:1]]), lam)
+    assert found.kind == "exact" and found.upper == pytest.approx(known, rel=1e-9)
+
+
+def test_the_squared_minimum_on_a_line_whatever_the_lengths():
+    """Σ (y − w|x|)²/n + 2λ|w| on either side of 0: w = (S − nλ sgn S)/Σx², S = Σ y|x|, or 0."""
+    x = np.array(
+        [-2.88e6, 3.45e-6, -1.05e6, 8.16e9, 1.99e-3, 3.78e-2, 2.91e3, 4.4e-5, 392.0, -471.0]
+    )
+    y = np.array([-2.74, 0.171, 0.722, 1.07, 2.37, 1.57, -0.299, -2.02, -2.59, -0.985])
+    lam, least = 1e6, np.mean(y**2)
+    for side in (x > 0, x < 0):
+        gain = max(0.0, abs(y[side] @ abs(x[side])) - len(x) * lam)
+        least -= gain**2 / (x[side] @ x[side]) / len(x)
+    found = global_minimum(dataset(x[:, None], y), lam, loss="squared")
+    assert found.kind == "exact" and found.upper == pytest.approx(least, rel=1e-9)
+
+
+def test_rows_that_only_float64_takes_for_parallel_are_not_separable_either():
+    """Their singular value is 0 in float64 (of either sign), though their exact rank is 2."""
+    a, b = np.array([134641190948.75954, 263670341747.29718]), 11160396797.850445
+    c = np.array([-8141336253.17957, -15943329801.445837])
+    x = [[*a, 0], [*c, -0.0], [0, 0, -b], [*-a, -0.0], [*a, b], [*c, -0.0]]
+    with pytest.raises(NotSeparable):
+        max_margin(dataset(x, [1, 1, 1, -1, 1, -1]))
+
+
 def test_a_separation_by_the_last_bits_is_no_margin():
     third = np.array([1.0, 1.0 / 3.0])
     data = dataset([third, 3.0 * third], [1, -1])  # 3·fl(1/3) rounds to 1
