@@ -18,13 +18,15 @@ from ntkreg.float_rounding import TIGHT, float_network, float_weights
 from ntkreg.kernel_machines import NotSeparable
 from ntkreg.oracles import SEPARABLE
 from ntkreg.proofs import Problem, proved
-from ntkreg.scaled_problems import Scaled, bound_of_weights, concave, power, scaled
+from ntkreg.scaled_problems import Scaled, bits, bound_of_weights, concave, power, scaled
 
 ROUNDS = 100
 NEARLY = 1e-2  # by which errors may differ of rounds of which the later is the better
 EXACT = 100  # samples up to which what float64 leaves open is solved in balls, in minutes at most
 IDLE = 1e-8  # share of the masses below which a neuron may go
 CAREFUL = 24  # samples up to which rounding is done with care
+DIGITS = 5  # times those of λ: weights that cancel, squared twice in Newton's equations
+MANY_BITS = 1000  # beyond which a gentle λ is tried before balls
 GENTLE = (1e-14, 1e-18, 1e-23, 1e-32)  # λ of the scaled problem
 
 
@@ -51,32 +53,51 @@ def solved_exactly(
     """
     units, nothing = scaled(problem), np.zeros(len(problem.y))
     found: Any = None
-    # Once, after float64: of the smallest λ balls take long.
-    gentle = iter([not problem.is_margin and len(problem.y) <= CAREFUL])
-    with precision(_bits(problem, units)):
-        if given is not None:
-            found = _judged(problem, units, given, nothing + problem.is_margin, None)
-        if not problem.is_margin:
-            zero = np.zeros((problem.x.shape[1], 1)), np.zeros((1, 1))
-            found = _judged(problem, units, zero, nothing, found)
-        budget = iter(range(max_rounds))
-        for step in _steps(problem, units, tolerance, budget):
-            primal = float_network(problem, units, step, False)
-            found = _judged(problem, units, primal, float_weights(problem, units, step), found)
-            if not _closed(found, tolerance) and next(gentle, None):
-                found = _solved_gently(problem, units, tolerance, found)
+    if given is not None:
+        found = _judged(problem, units, given, nothing + problem.is_margin, None)
+    if not problem.is_margin:
+        zero = np.zeros((problem.x.shape[1], 1)), np.zeros((1, 1))
+        found = _judged(problem, units, zero, nothing, found)
+    budget = iter(range(max_rounds))
+    start = _solved_in_floats(problem, units, tolerance, budget)
+    if start is not None:
+        found = _judged_round(problem, units, start, found)
+    done = lambda: _closed(found, tolerance) or next(budget, None) is None
+    if len(problem.y) > EXACT or done():
+        return _without_idle_neurons(problem, units, found, tolerance)
+    may_be_gentle = not problem.is_margin and len(problem.y) <= CAREFUL
+    balls_are_long = bits(problem, units, DIGITS) > MANY_BITS
+    if may_be_gentle and balls_are_long:
+        found = _solved_gently(problem, units, tolerance, found)
+    if not done():
+        found = _solved_in_balls(problem, units, tolerance, budget, start, found)
+    if not done():
+        if may_be_gentle and not balls_are_long:
+            found = _solved_gently(problem, units, tolerance, found)
+        if problem.loss == "logistic" and not problem.is_margin and not _closed(found, 1e-7):
+            _check_apart(problem, units)
+    return _without_idle_neurons(problem, units, found, tolerance)
+
+
+def _solved_in_balls(
+    problem: Problem, units: Scaled, tolerance: float, budget: Iterator[int], start, found: Any
+) -> Any:
+    """The better of `found` and what rounds in balls give, rounded with care at the end."""
+    with precision(bits(problem, units, DIGITS)):
+        step = start
+        for step in _ball_steps(problem, units, tolerance, budget, start):
+            found = _judged_round(problem, units, step, found)
             if _closed(found, tolerance):
-                return _without_idle_neurons(problem, units, found, tolerance)
-        if len(problem.y) > CAREFUL or next(budget, None) is None:
+                return found
+        if step is None or len(problem.y) > CAREFUL or next(budget, None) is None:
             return found
-        found = _rounded_with_care(problem, units, step, step, problem, found, tolerance)
-    if problem.loss == "logistic" and not problem.is_margin and not _closed(found, 1e-7):
-        _check_apart(problem, units)
-    return found
+        return _rounded_with_care(problem, units, step, step, problem, found, tolerance)
 
 
 def _without_idle_neurons(problem: Problem, units: Scaled, found: Refined, tolerance: float):
     """`found` without the neurons that a solver left next to nothing of, if it stays closed."""
+    if not _closed(found, tolerance):
+        return found
     first, last = found.primal
     masses = np.linalg.norm(first, axis=0) * np.abs(last[:, 0])
     kept = masses >= IDLE * masses.sum()
@@ -94,9 +115,11 @@ def _solved_gently(problem: Problem, units: Scaled, tolerance: float, found: Ref
     """
     for lam in GENTLE:
         gentle = problem._replace(lam=lam * power(units.exponent + units.label_exponent))
-        with precision(_bits(gentle, units)):
-            *_, last = _steps(gentle, units, tolerance, iter(range(ROUNDS)))
-        with precision(max(_bits(gentle, units), _bits(problem, units))):
+        budget = iter(range(ROUNDS))
+        start = _solved_in_floats(gentle, units, tolerance, budget)
+        with precision(bits(gentle, units, DIGITS)):
+            *_, last = start, *_ball_steps(gentle, units, tolerance, budget, start)
+        with precision(bits(problem, units, DIGITS)):
             step = last._replace(c=last.c * (flint.arb(gentle.lam) / flint.arb(problem.lam)))
             found = _rounded_with_care(problem, units, step, last, gentle, found, tolerance)
         if _closed(found, tolerance):
@@ -137,21 +160,26 @@ def _rounded_with_care(
     return found
 
 
-def _steps(problem: Problem, units: Scaled, tolerance: float, budget: Iterator[int]):
-    """Rounds of the problem, the last of float64 first, then in balls until they converge."""
-    start: Round | None = None
+def _solved_in_floats(
+    problem: Problem, units: Scaled, tolerance: float, budget: Iterator[int]
+) -> Round | None:
+    """The best round in float64; None where it finds nothing."""
+    best: Round | None = None
     with np.errstate(all="ignore"):
-        plain = concave(problem, units, False)
-        for _, step in zip(
-            budget, rounds(units.known, plain, problem.signs, None, tolerance / 4), strict=False
-        ):
+        steps = rounds(
+            units.known, concave(problem, units, False), problem.signs, None, tolerance / 4
+        )
+        for _, step in zip(budget, steps, strict=False):
             _check_separable(problem, units, step)
-            if start is None or _error(step) <= (1 + NEARLY) * _error(start):
-                start = step
-    if start is not None:
-        yield start
-        if len(problem.y) > EXACT:
-            return
+            if best is None or _error(step) <= (1 + NEARLY) * _error(best):
+                best = step
+    return best
+
+
+def _ball_steps(
+    problem: Problem, units: Scaled, tolerance: float, budget: Iterator[int], start: Round | None
+) -> Iterator[Round]:
+    """Rounds in balls until they converge, from one in float64 where that is near."""
     start = start if start is not None and _error(start) < 1e-3 else None
     if start is not None:
         worth = rounded(start.masses / start.masses.sum())
@@ -169,6 +197,11 @@ def _error(step: Round) -> float:
     return worst if np.isfinite(worst) else np.inf
 
 
+def _judged_round(problem: Problem, units: Scaled, step: Round, found: Refined | None) -> Refined:
+    primal = float_network(problem, units, step, False)
+    return _judged(problem, units, primal, float_weights(problem, units, step), found)
+
+
 def _judged(problem: Problem, units: Scaled, primal: Params, dual, found: Refined | None):
     """The better of `found` and what these arrays prove, on either side."""
     bound = bound_of_weights(problem, units, dual)
@@ -176,15 +209,9 @@ def _judged(problem: Problem, units: Scaled, primal: Params, dual, found: Refine
     return _better(problem, found, Refined(primal, dual, lower, upper))
 
 
-def _bits(problem: Problem, units: Scaled) -> int:
-    """Enough for weights of size 1/λ that cancel to 1, squared twice in Newton's equations."""
-    if problem.is_margin:
-        return BITS
-    lam = flint.arb(problem.lam) / power(units.exponent + units.label_exponent)
-    return BITS + 5 * max(0, int(float((1 / lam).log() / flint.arb(2).log())))
-
-
-def _closed(found: Refined, tolerance: float) -> bool:
+def _closed(found: Refined | None, tolerance: float) -> bool:
+    if found is None:
+        return False
     return found.upper < np.inf and found.upper - found.lower <= tolerance * abs(found.upper)
 
 
