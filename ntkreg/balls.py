@@ -53,7 +53,12 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def below(value) -> float:
-    """The largest float64 number, or the one under it, that is proved to be at most `value`."""
+    """The largest float64 number, or the one under it, that is proved to be at most `value`.
+
+    −∞ where that is NaN, of which nothing is known.
+    """
+    if flint.arb(value).is_nan():
+        return -np.inf
     lowest = flint.arb(value).lower()
     found = float(lowest)
     return found if flint.arb(found) <= lowest else float(np.nextafter(found, -np.inf))

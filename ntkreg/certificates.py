@@ -150,7 +150,8 @@ def global_minimum(
     """The minimum of F_λ = mean loss + λ‖Θ‖² over two-layer ReLU networks of any width.
 
     The gap closes as in `max_margin`, but for λ below some 1e-15 of the data's scale where no
-    network separates: there the weights must cancel exactly, and float64 may not hold any that do.
+    network separates: there weights must cancel exactly, and networks may have to tell samples
+    apart by their last bits; float64 may hold none that do.
 
     Args:
       data: x of shape (n, d); y of −1 and +1, or real for the squared loss. One sample or one class

@@ -13,7 +13,7 @@ import flint
 import numpy as np
 
 from ntkreg._types import Params
-from ntkreg.balls import above, balls, below, precision, product
+from ntkreg.balls import BITS, above, balls, below, precision, product
 from ntkreg.conjugates import DUALS
 
 
@@ -48,6 +48,17 @@ class CrossingBounds(AssertionError):
     """A lower bound above an upper one: a fault of this package, never of the data."""
 
 
+def bits(problem: Problem, times: int = 1) -> int:
+    """Enough for weights and networks of size 1/λ that cancel to 1, so many times over."""
+    if problem.is_margin:
+        return BITS
+    with precision():
+        size = flint.arb(float(np.abs(problem.x).max())) / flint.arb(problem.lam)
+        if problem.loss == "squared":
+            size *= max(1.0, float(np.abs(problem.y).max()))
+        return BITS + (times * int(float(size.log() / flint.arb(2).log())) if size > 1 else 0)
+
+
 def proved(
     problem: Problem, primal: Params, dual: np.ndarray, largest: float | flint.arb
 ) -> tuple[float, float]:
@@ -62,7 +73,7 @@ def proved(
       dual: α ≥ 0, or b.
       largest: M, an upper bound that is proved itself (or taken for one).
     """
-    with precision():
+    with precision(bits(problem)):
         if problem.is_margin:
             return below(_margin(problem, primal)), above(_margin_bound(dual, largest))
         lower = _minimum_bound(problem, dual, flint.arb(largest))

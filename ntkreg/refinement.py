@@ -17,8 +17,8 @@ from ntkreg.face_search import largest
 from ntkreg.float_rounding import TIGHT, float_network, float_weights
 from ntkreg.kernel_machines import NotSeparable
 from ntkreg.oracles import SEPARABLE
-from ntkreg.proofs import Problem, proved
-from ntkreg.scaled_problems import Scaled, bits, bound_of_weights, concave, power, scaled
+from ntkreg.proofs import Problem, bits, proved
+from ntkreg.scaled_problems import Scaled, bound_of_weights, concave, power, scaled
 
 ROUNDS = 100
 NEARLY = 1e-2  # by which errors may differ of rounds of which the later is the better
@@ -66,7 +66,7 @@ def solved_exactly(
     if len(problem.y) > EXACT or done():
         return _without_idle_neurons(problem, units, found, tolerance)
     may_be_gentle = not problem.is_margin and len(problem.y) <= CAREFUL
-    balls_are_long = bits(problem, units, DIGITS) > MANY_BITS
+    balls_are_long = bits(problem, DIGITS) > MANY_BITS
     if may_be_gentle and balls_are_long:
         found = _solved_gently(problem, units, tolerance, found)
     if not done():
@@ -83,7 +83,7 @@ def _solved_in_balls(
     problem: Problem, units: Scaled, tolerance: float, budget: Iterator[int], start, found: Any
 ) -> Any:
     """The better of `found` and what rounds in balls give, rounded with care at the end."""
-    with precision(bits(problem, units, DIGITS)):
+    with precision(bits(problem, DIGITS)):
         step = start
         for step in _ball_steps(problem, units, tolerance, budget, start):
             found = _judged_round(problem, units, step, found)
@@ -117,9 +117,9 @@ def _solved_gently(problem: Problem, units: Scaled, tolerance: float, found: Ref
         gentle = problem._replace(lam=lam * power(units.exponent + units.label_exponent))
         budget = iter(range(ROUNDS))
         start = _solved_in_floats(gentle, units, tolerance, budget)
-        with precision(bits(gentle, units, DIGITS)):
+        with precision(bits(gentle, DIGITS)):
             *_, last = start, *_ball_steps(gentle, units, tolerance, budget, start)
-        with precision(bits(problem, units, DIGITS)):
+        with precision(bits(problem, DIGITS)):
             step = last._replace(c=last.c * (flint.arb(gentle.lam) / flint.arb(problem.lam)))
             found = _rounded_with_care(problem, units, step, last, gentle, found, tolerance)
         if _closed(found, tolerance):
@@ -139,7 +139,8 @@ def _check_apart(problem: Problem, units: Scaled) -> None:
         features = cuts.features(units.known) * y
         a, _, _ = solved(objective, features, interior(features), 1e-3, 1e150)
         size = float(a.sum())
-    if 1 / SEPARABLE < size < 1e100:
+        lam = float(flint.arb(problem.lam) / power(units.exponent))
+    if 1 / SEPARABLE < size < min(1e100, 1 / lam):  # beyond it F gains nothing by the margin
         raise NotSeparable(
             f"data must be separable by more than their last bits where lam is {problem.lam}, got "
             f"a margin of the rows at unit length of {0.5 / size:.1e}, below {SEPARABLE}"

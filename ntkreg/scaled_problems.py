@@ -9,10 +9,10 @@ from typing import NamedTuple
 import flint
 import numpy as np
 
-from ntkreg.balls import BITS, balls, precision, rounded
+from ntkreg.balls import balls, precision, rounded
 from ntkreg.cutting_planes import Concave
 from ntkreg.face_search import Faces, arranged, largest
-from ntkreg.proofs import Problem
+from ntkreg.proofs import Problem, bits
 
 
 class Scaled(NamedTuple):
@@ -86,18 +86,9 @@ def concave(problem: Problem, units: Scaled, exact: bool) -> Concave:
 _ball_log1p = np.frompyfunc(lambda ball: ball.log1p(), 1, 1)
 
 
-def bits(problem: Problem, units: Scaled, times: int) -> int:
-    """Enough for weights of size 1/λ that cancel to 1, so many times over."""
-    if problem.is_margin:
-        return BITS
-    with precision():
-        lam = flint.arb(problem.lam) / power(units.exponent + units.label_exponent)
-        return BITS + times * max(0, int(float((1 / lam).log() / flint.arb(2).log())))
-
-
 def bound_of_weights(problem: Problem, units: Scaled, dual: np.ndarray) -> flint.arb:
     """A proved bound of |Σ cᵢ relu(uᵀxᵢ)| for the problem's `weights` of `dual`."""
-    with precision(bits(problem, units, 1)):
+    with precision(bits(problem)):
         # The mean is divided at the end: terms that cancel exactly are to stay exact.
         whole = problem.weights(dual) if problem.is_margin else balls(dual)
         bound = flint.arb(largest(units.known, whole[units.used] / units.shrink, problem.signs))

@@ -3,6 +3,7 @@
 import functools
 import math
 
+import flint
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import scipy.optimize
 from test_closed_forms import orthonormal, population
 
+from ntkreg.balls import above, below
 from ntkreg.certificates import dual_bound, global_minimum, max_margin, polish
 from ntkreg.closed_forms import orthonormal_margin
 from ntkreg.data import Dataset, noisy_xor
@@ -690,6 +692,24 @@ def test_rows_that_only_float64_takes_for_parallel_are_not_separable_either():
     x = [[*a, 0], [*c, -0.0], [0, 0, -b], [*-a, -0.0], [*a, b], [*c, -0.0]]
     with pytest.raises(NotSeparable):
         max_margin(dataset(x, [1, 1, 1, -1, 1, -1]))
+
+
+def test_bounds_have_the_digits_that_a_tiny_lambda_asks_for():
+    """Two rows of one direction and opposite labels, one 4e7 times longer: log 2 for the other."""
+    x = [
+        [-7.229343589056525, -1.2048905981760876, -1.2048905981760876, -3.6146717945282627],
+        [-67.4105132405745, -67.4105132405745, 0.0, 0.0],
+        [-2518148.0609810418, 0.0, -2518148.0609810418, 0.0],
+        [-0.06848859178780997, 0.0, -0.06848859178780997, 0.0],
+        [-0.1752817265084812, -0.7887677692881654, -0.438204316271203, 0.7887677692881654],
+    ]
+    found = global_minimum(dataset(x, [1, 1, 1, -1, -1]), 1e-195)
+    assert found.upper == pytest.approx(np.log(2) / 5, rel=1e-5) and found.lower <= found.upper
+
+
+def test_of_nan_nothing_is_known():
+    nothing = flint.arb("nan")
+    assert below(nothing) == -np.inf and above(nothing) == np.inf
 
 
 def test_a_separation_by_the_last_bits_is_no_margin():
