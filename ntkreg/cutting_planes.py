@@ -235,6 +235,8 @@ def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH)
         weights = m / slack
         matrix = product(g.T, weights[:, None] * g)
         matrix[np.diag_indices(n)] += bend + (z / a if signed else 0)
+        if linear and not signed:  # equal samples leave their difference free
+            matrix[np.diag_indices(n)] += 1e-40 * max(np.diag(matrix))
         matrix = middle(matrix)
 
         def moved(to_slack, to_a, right, matrix=matrix, weights=weights, a=a, z=z):

@@ -712,6 +712,16 @@ def test_of_nan_nothing_is_known():
     assert below(nothing) == -np.inf and above(nothing) == np.inf
 
 
+def test_every_sample_twice_changes_no_minimum():
+    """Rows of lengths 1e14 to 1e-2, whose outputs must be right to the last digits."""
+    x = [[1.4e14, 1.4e14], [0.0, -0.0874], [7e11, -1.4e12], [0.31, 0.155], [-1.47e6, 1.47e6]]
+    y = [497.17, 474.15, 571.35, -801.47, -426.04]
+    once = global_minimum(dataset(x, y), 2.18, loss="squared")
+    twice = global_minimum(dataset(x + x, y + y), 2.18, loss="squared")
+    assert once.gap <= 1e-9 and twice.gap <= 1e-9
+    assert twice.upper == pytest.approx(once.upper, rel=1e-9)
+
+
 def test_a_separation_by_the_last_bits_is_no_margin():
     third = np.array([1.0, 1.0 / 3.0])
     data = dataset([third, 3.0 * third], [1, -1])  # 3·fl(1/3) rounds to 1
