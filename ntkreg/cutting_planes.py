@@ -21,6 +21,7 @@ from ntkreg.balls import balls, is_balls, middle, product, rounded, solve
 from ntkreg.face_search import Faces, exact_units, float_units, peaks
 
 NEWTON_STEPS = 100
+CIRCLES = 10  # steps without a gain after which steps stay near the centre
 TO_BOUNDARY = 0.995  # of the way that a step may go
 REACH = 1e14  # of Σ|a|: beyond it no margin is told from zero
 PEAKS = 40  # taken of one sign in a round
@@ -248,8 +249,11 @@ def solved(concave: Concave, features, a, accuracy: float, reach: float = REACH)
         size = _reach(concave, signed, a, step, slack, ds, m, dm, z, dz)
         ahead = (m + size * dm).dot(slack + size * ds) + (z + size * dz).dot(a + size * step)
         centre = (ahead / (mu * count)) ** 3 * mu
-        to_slack = (centre - m * slack - ds * dm) / slack
-        to_a = (centre - a * z - step * dz) / a if signed else 0 * a
+        bent = 1.0
+        if idle >= CIRCLES:  # as where the second order of steps that are cut short misleads
+            centre, bent = 0.3 * mu, 0.0
+        to_slack = (centre - m * slack - bent * ds * dm) / slack
+        to_a = (centre - a * z - bent * step * dz) / a if signed else 0 * a
         step, ds, dm, dz = moved(to_slack, to_a, to_a - rest - product(g.T, to_slack))
         if not np.isfinite(rounded(step)).all():
             break
