@@ -56,9 +56,16 @@ class Spelled(str):
 
 
 def modules() -> list[str]:
-    """The names of all public modules, packages before what they hold."""
-    found = pkgutil.walk_packages(ntkreg.__path__, f"{ROOT}.")
-    return [ROOT, *(module.name for module in found if "._" not in module.name)]
+    """The names of all public modules, packages before what they hold.
+
+    What a package hands on is on its own page: its modules have none.
+    """
+    found = [module.name for module in pkgutil.walk_packages(ntkreg.__path__, f"{ROOT}.")]
+    hands_on = lambda name: name != ROOT and hasattr(importlib.import_module(name), "__all__")
+    return [
+        ROOT,
+        *(name for name in found if "._" not in name and not hands_on(name.rpartition(".")[0])),
+    ]
 
 
 def definitions() -> tuple[str, list[Definition]]:
@@ -135,7 +142,8 @@ def configure() -> None:
 def specs(names: list[str]) -> list[str]:
     """The root, and the rooms that `__all__` leaves out: pdoc finds the rest from there."""
     found = extract.walk_specs([ROOT])
-    return [ROOT, *(name for name in names if name.count(".") == 1 and name not in found)]
+    rooms = [name for name in names if name.count(".") == 1 and name not in found]
+    return [ROOT, *rooms, rf"!{ROOT}\..*\._.*"]
 
 
 def build(folder: Path) -> None:

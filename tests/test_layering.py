@@ -10,6 +10,7 @@ from ntkreg import sources
 ROOMS = (
     "_types",
     "_compat",
+    "sweep",
     "draws",
     "data",
     "image_data",
@@ -86,7 +87,7 @@ def imported_rooms(source: str, file: Path) -> set[str]:
 
 
 def above(name: str) -> set[str]:
-    inside = {"experiments"} if name == "experiments" else set()
+    inside = {name} & {"experiments", "sweep"}
     return set(ROOMS[: ROOMS.index(name)]) | inside
 
 

@@ -1,0 +1,177 @@
+"""Batches of points: called, or compiled, every shape once in each process."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from ntkreg.sweep.grids import Point
+
+FLUSH_SECONDS = 5.0  # of work that a kill can cost where points are run one at a time
+MOST_PROGRAMS = 512  # kept; the oldest go
+FAILED = "failed"  # the column that says why a point has no results, or bad ones
+Row = dict[str, np.ndarray]
+
+
+class Work(NamedTuple):
+    """What is done at every point.
+
+    Attributes:
+      run: the function of one point.
+      traced: the axes that are traced -> their dtypes; the others are Python values.
+      is_host: whether `run` is called as it is.
+      identity: equal for functions that do the same.
+      settings: whether JAX has 64 bits, and the precision of its matrix products.
+    """
+
+    run: Callable[..., Mapping[str, Any]]
+    traced: dict[str, np.dtype]
+    is_host: bool
+    identity: str
+    settings: tuple
+
+
+class Done(NamedTuple):
+    """The results of a batch's first points, and the seconds that each program took to compile."""
+
+    rows: list[Row]
+    compile_seconds: list[float]
+
+
+def run_batch(work: Work, points: Sequence[Point], size: int) -> Done:
+    """The first points, at least one: all of them, or what is finished after FLUSH_SECONDS.
+
+    Args:
+      points: of one shape.
+      size: how many are vmapped together; 0 for one at a time.
+    """
+    end, done = time.monotonic() + FLUSH_SECONDS, Done([], [])
+    x64, precision = work.settings
+    with jax.enable_x64(x64), jax.default_matmul_precision(precision):
+        while len(done.rows) < len(points) and (not done.rows or time.monotonic() < end):
+            left = points[len(done.rows) :]
+            more = _called(work.run, left[0]) if work.is_host else _computed(work, left, size)
+            done = Done(done.rows + more.rows, done.compile_seconds + more.compile_seconds)
+    return done
+
+
+def _called(run: Callable, point: Point) -> Done:
+    try:
+        row = _marked({name: np.asarray(value) for name, value in run(**point).items()})
+    except Exception as error:
+        row = {FAILED: np.asarray(f"{type(error).__name__}: {error}")}
+    return Done([row], [])
+
+
+def _computed(work: Work, points: Sequence[Point], size: int) -> Done:
+    """The results of the first `size` points, of fewer where memory runs out."""
+    try:
+        # The last is repeated to fill the batch: one program, whatever is left.
+        filled = [points[min(i, len(points) - 1)] for i in range(size or 1)]
+        program, seconds = compiled(work, filled[0], size)
+        found = jax.device_get(program.call(**_arguments(work, filled, size)))
+    except jax.errors.JaxRuntimeError as error:
+        if size <= jax.local_device_count() or "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return _computed(work, points, size // 2)
+    rows = [
+        _marked(
+            {name: np.asarray(found[name][i] if size else found[name]) for name in program.names}
+        )
+        for i in range(min(size or 1, len(points)))
+    ]
+    return Done(rows, [seconds] if seconds else [])
+
+
+def _marked(row: Row) -> Row:
+    floats = [a for a in row.values() if np.issubdtype(a.dtype, np.inexact)]
+    reason = "" if all(np.isfinite(a).all() for a in floats) else "not finite"
+    return {**row, FAILED: np.asarray(reason)}
+
+
+def _arguments(work: Work, points: Sequence[Point], size: int) -> dict[str, np.ndarray]:
+    arrays = {
+        name: np.asarray([point[name] for point in points], dtype)
+        for name, dtype in work.traced.items()
+    }
+    return arrays if size else {name: array[0] for name, array in arrays.items()}
+
+
+class Program(NamedTuple):
+    """A compiled program, and the names of its results in the order in which `run` gives them."""
+
+    call: Callable
+    names: list[str]
+
+
+def compiled(work: Work, point: Point, size: int) -> tuple[Program, float]:
+    """(the program of a point's shape, seconds that it took to compile: 0 where it was there).
+
+    Threads that ask for it while one compiles it wait.
+    """
+    shape = (work.identity, work.settings, repr(shape_of(work, point)), size)
+    with _alone(shape):
+        if shape in _programs:
+            return _programs[shape], 0.0
+        begun = time.perf_counter()
+        while len(_programs) >= MOST_PROGRAMS:
+            _programs.pop(next(iter(_programs)))
+        names, program = lowered(work, point, size)
+        _programs[shape] = Program(program.compile(), names)
+        return _programs[shape], time.perf_counter() - begun
+
+
+def shape_of(work: Work, point: Point) -> tuple:
+    """The point's static values, by name: points that share them share a program."""
+    return tuple((name, value) for name, value in point.items() if name not in work.traced)
+
+
+def lowered(work: Work, point: Point, size: int) -> tuple[list[str], jax.stages.Lowered]:
+    """`jax.jit(run)` of one point, or `jax.jit(jax.vmap(run))` of `size` of them on all devices.
+
+    Returns:
+      The names of the results in their own order, which JAX does not keep, and the program.
+
+    Raises:
+      ValueError: where `run` does not return a dict of arrays.
+    """
+    static = dict(shape_of(work, point))
+    names: list[str] = []
+
+    def of_point(**traced):
+        found = work.run(**static, **traced)
+        if not isinstance(found, Mapping):
+            raise ValueError(f"run must return a dict of arrays, got {type(found).__name__}")
+        names[:] = found
+        return found
+
+    across = None
+    if size and jax.local_device_count() > 1:
+        mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("batch",))
+        across = NamedSharding(mesh, PartitionSpec("batch"))
+    batched = jax.vmap(lambda point: of_point(**point))
+    function = (lambda **points: batched(points)) if size else of_point
+    shapes = {
+        name: jax.ShapeDtypeStruct((size,) if size else (), dtype, sharding=across)
+        for name, dtype in work.traced.items()
+    }
+    program = jax.jit(function, out_shardings=across).lower(**shapes)
+    return names, program
+
+
+_programs: dict[tuple, Program] = {}
+_locks: dict[tuple, threading.Lock] = {}
+_guard = threading.Lock()
+
+
+@contextlib.contextmanager
+def _alone(shape: tuple) -> Iterator[None]:
+    with _guard:
+        lock = _locks.setdefault(shape, threading.Lock())
+    with lock:
+        yield

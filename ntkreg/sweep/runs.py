@@ -1,0 +1,208 @@
+"""A function at many points: compiled or called, in parallel, kept in a folder, resumed."""
+
+import concurrent.futures
+import contextlib
+import math
+import os
+import pathlib
+import sys
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import pandas
+
+from ntkreg.sweep import fingerprint, grids, provenance, store
+from ntkreg.sweep.grids import Point
+from ntkreg.sweep.programs import FAILED, Row, Work, run_batch, shape_of
+from ntkreg.sweep.progress import Progress
+
+PIECES = 4  # into which a shape's points are cut for every core, so that all cores end together
+POLL_SECONDS = 0.005
+SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision")
+
+
+class Executor(Protocol):
+    """Whatever has `submit` as `concurrent.futures`: threads, processes, dask, submitit, MPI."""
+
+    def submit(self, function: Callable, /, *args) -> Any:
+        """A future, with `done` and `result`."""
+
+
+def sweep(
+    run: Callable[..., Mapping[str, Any]],
+    points: Sequence[Mapping[str, Any]] | pandas.DataFrame,
+    folder: str | os.PathLike | None = None,
+    *,
+    static_argnames: str | Collection[str] = (),
+    batch_size: int | None = None,
+    host: bool = False,
+    executor: Executor | None = None,
+) -> pandas.DataFrame:
+    """The results of `run` at every point, as a table with a row for each.
+
+    >>> table = sweep(lambda x, power: {"y": x**power}, grid(x=[2.0, 3.0], power=[1, 2]))
+    >>> table["y"].tolist()
+    [2.0, 4.0, 3.0, 9.0]
+
+    With a folder every finished batch is kept there, and the same call goes on where the last one
+    ended; on a CPU to the same bits. At its end the folder has summary.csv (numbers and words),
+    arrays.npz and run.json (where they come from). Under `jax.distributed` each process computes
+    its share of the batches, and all give the whole table; they need a folder that all can see.
+
+    Args:
+      run: one keyword an axis -> a dict of scalars and arrays. It is pure, and compiled:
+        `jax.jit(run)` on a CPU, a point at a time on as many threads as there are cores;
+        `jax.jit(jax.vmap(run))` on an accelerator, spread over all its devices.
+      points: of `grid`, or any list of dicts, or a table.
+      folder: where results are kept; by default in memory alone.
+      static_argnames: axes that `run` gets as Python values, with a program for each combination
+        (sizes, depth). What is no number is static by itself.
+      batch_size: how many points are vmapped together, spread over the devices. By default one at a
+        time on a CPU, and elsewhere all of a shape. Halved where memory runs out.
+      host: `run` is called as it is, with Python values, on the same threads.
+      executor: where batches run; by default threads of this process. Who hands one over closes it.
+
+    Returns:
+      The axes, the results, and `failed`: "", or "not finite" where a float is not, or the error of
+      a host run. The last line on stderr says how many points failed.
+
+    Raises:
+      ValueError: for bad points, names or sizes; a `run` that does not return a dict of arrays, or
+        reads what cannot be compared; a folder that cannot be written.
+      Refused: (a ValueError) for a folder that holds another run.
+      OSError: where the disk is full; what is there stays whole.
+    """
+    begun, points = time.time(), grids.checked(points)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if folder is None and jax.process_count() > 1:
+        raise ValueError("folder must be given where several processes share a sweep, got None")
+    path = None if folder is None else pathlib.Path(folder)
+    traced = {} if host else grids.traced_dtypes(points, static_argnames)
+    parts, identity = _identity(run, keep=path is not None)
+    settings = tuple(getattr(jax.config, name) for name in SETTINGS)
+    work = Work(run, traced, host, identity, settings)
+    rows = store.open_folder(path, _known(work, parts, points)) if path else {}
+    compile_seconds = _run(work, points, rows, path, batch_size, executor)
+    while path and len(rows) < len(points):  # the other processes are at work
+        time.sleep(1.0)
+        rows = store.read_batches(path)
+    table = pandas.DataFrame(
+        [{**point, **_scalars(rows[number])} for number, point in enumerate(points)]
+    )
+    if path and jax.process_index() == 0:
+        known = {
+            "seconds": round(time.time() - begun, 1),
+            "programs": len(compile_seconds),
+            "compile_seconds": round(sum(compile_seconds), 1),
+        }
+        store.write_table(path, table, {**known, **provenance.provenance()})
+    _say_failures(table)
+    return table
+
+
+def _identity(run: Callable, keep: bool) -> tuple[dict[str, str], str]:
+    """(the parts of what `run` does, a hash of them); where nothing is kept, any unique one."""
+    try:
+        parts = fingerprint.fingerprint(run)
+    except ValueError:
+        if keep:
+            raise
+        return {}, uuid.uuid4().hex
+    return parts, fingerprint.hashed(repr(sorted(parts.items())))
+
+
+def _known(work: Work, parts: dict[str, str], points: Sequence[Point]) -> dict[str, Any]:
+    """What the results in a folder depend on."""
+    return {
+        "points": f"{len(points)} points {fingerprint.hashed(repr(points))}",
+        "static": [name for name in points[0] if name not in work.traced],
+        "host": work.is_host,
+        "x64": work.settings[0],
+        "matmul_precision": work.settings[1],
+        "device": jax.devices()[0].device_kind,
+        "versions": provenance.versions(),
+        "function": parts,
+    }
+
+
+class _Batch(NamedTuple):
+    numbers: list[int]
+    size: int
+
+
+def _batches(work: Work, points: Sequence[Point], rows, batch_size: int | None) -> list[_Batch]:
+    """The points that are not finished, in batches of one shape, with how many are vmapped."""
+    shapes: dict[str, list[int]] = {}
+    for number, point in enumerate(points):
+        if number not in rows:
+            shapes.setdefault(repr(shape_of(work, point)), []).append(number)
+    devices, cores = jax.local_device_count(), os.cpu_count() or 1
+    one_by_one = work.is_host or (batch_size is None and jax.default_backend() == "cpu")
+    found = []
+    for numbers in shapes.values():
+        wanted = len(numbers) if batch_size is None else batch_size
+        size = 0 if one_by_one else devices * math.ceil(wanted / devices)
+        count = size or math.ceil(len(numbers) / (PIECES * cores))
+        found += [_Batch(numbers[i : i + count], size) for i in range(0, len(numbers), count)]
+    return found[jax.process_index() :: jax.process_count()]
+
+
+def _run(work: Work, points, rows: dict[int, Row], path, batch_size, executor) -> list[float]:
+    """Runs what is missing in `rows`, and puts it there; seconds that programs took to compile."""
+    waiting, compile_seconds = _batches(work, points, rows, batch_size), []
+    with _pool(executor) as pool, Progress(len(points), len(rows)) as progress:
+        submit = lambda batch: pool.submit(
+            run_batch, work, [points[number] for number in batch.numbers], batch.size
+        )
+        pending = {submit(batch): batch for batch in waiting}
+        try:
+            while pending:
+                ready = [future for future in pending if future.done()]
+                for future in ready:
+                    done, batch = future.result(), pending.pop(future)
+                    count = len(done.rows)
+                    finished, left = batch.numbers[:count], batch.numbers[count:]
+                    if path:
+                        store.write_batch(path, finished, done.rows)
+                    rows.update(zip(finished, done.rows, strict=True))
+                    compile_seconds += done.compile_seconds
+                    progress.add(count)
+                    if left:
+                        rest = batch._replace(numbers=left)
+                        pending[submit(rest)] = rest
+                if not ready:
+                    time.sleep(POLL_SECONDS)
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            raise
+    return compile_seconds
+
+
+@contextlib.contextmanager
+def _pool(executor: Executor | None) -> Iterator[Executor]:
+    """The executor, or threads: XLA leaves cores idle at one small run, so that each runs one."""
+    if executor is not None:
+        yield executor
+        return
+    threads = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        yield pool
+
+
+def _scalars(row: Row) -> Row:
+    return {name: value.item() if value.ndim == 0 else value for name, value in row.items()}
+
+
+def _say_failures(table: pandas.DataFrame) -> None:
+    failed = table[table[FAILED] != ""]
+    for reason, rows in failed.groupby(FAILED):
+        numbers = ", ".join(map(str, rows.index[:5])) + (", …" if len(rows) > 5 else "")
+        print(
+            f"{len(rows)} of {len(table)} points failed, rows {numbers}: {reason}",
+            file=sys.stderr,
+        )
