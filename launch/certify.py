@@ -9,24 +9,7 @@ Writes summary.csv (one row per sample), run.json, figure.png and figure.pdf to
 results/certify/PRESET. The same command goes on where an interrupted one ended.
 """
 
-from ntkreg.experiments import certify, command
-from ntkreg.experiments.certify_claims import claim
-from ntkreg.experiments.certify_figure import figure
-from ntkreg.records import Record
-
-
-def summary(record: Record) -> str:
-    """Bounds by problem: of the first seed, and the largest gap over seeds."""
-    lines = ["problem: trained ≤ polished ≤ lower … upper of seed 0; largest gap of all seeds"]
-    for names, rows in certify.table(record).groupby(list(certify.AXIS), sort=False):
-        first = rows.iloc[0]
-        lines.append(
-            f"  {':'.join(map(str, names)):<32} {first.trained_margin:.6f} ≤ "
-            f"{first.polished_margin:.6f} ≤ {first.lower:.6f} … {first.upper:.6f}  "
-            f"{rows.gap.max():.1e} {'/'.join(sorted(set(rows.kind)))}"
-        )
-    return "\n".join(lines)
-
+from ntkreg.experiments import _experiment, certify
 
 if __name__ == "__main__":
-    command.main("certify", certify, figure, summary, lambda record: [claim(record)])
+    _experiment.main(certify.EXPERIMENT)

@@ -36,3 +36,14 @@ def smoke_record(smoke_results):
         return experiment.run(config, smoke_results / name / "smoke" / "record")
 
     return record
+
+
+@pytest.fixture(scope="session")
+def smoke_table(smoke_results):
+    """The table of an experiment at the smoke preset, by name: computed once for all workers."""
+
+    def table(name):
+        experiment = importlib.import_module(f"ntkreg.experiments.{name}").EXPERIMENT
+        return experiment.sweep(experiment.preset("smoke"), smoke_results / name / "smoke")
+
+    return table

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ntkreg.claims import Claim
 from ntkreg.experiments import (
     approximate_claims,
-    certify_claims,
+    certify,
     finite_width_claims,
     lambda_path_claims,
     lazy_training_claims,
@@ -119,7 +119,7 @@ MARGINS = (
         "The max margin γ*, which the theorem leaves abstract",
         (FIRST,),
         ("certificates.max_margin", "certificates.dual_bound"),
-        (certify_claims.CLAIM,),
+        (certify.CLAIM,),
     ),
     Entry(
         "β-approximate minimizers: a margin of at least γ*/(10β^(a/r)) at small λ",

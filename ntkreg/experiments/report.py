@@ -11,7 +11,7 @@ from ntkreg.claims import Claim
 from ntkreg.experiments import (
     approximate_claims,
     benchmark_claims,
-    certify_claims,
+    certify,
     finite_width_claims,
     lambda_path_claims,
     lazy_training_claims,
@@ -30,7 +30,7 @@ from ntkreg.experiments import (
 
 EXPERIMENTS = {
     "separation": (separation_claims.CLAIM,),
-    "certify": (certify_claims.CLAIM,),
+    "certify": (certify.CLAIM,),
     "transition": (transition_claims.CLAIM,),
     "lambda_path": (*lambda_path_claims.CLAIMS, *path_law_claims.CLAIMS),
     "line": line_claims.CLAIMS,

@@ -1,0 +1,178 @@
+"""An experiment as a command: flags made from its Config, its sweep, and what the table shows.
+
+uv run launch/NAME.py --preset=smoke
+uv run launch/NAME.py --redraw       # judges and draws the results that are there, runs nothing
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import matplotlib.figure
+import pandas
+from absl import app, flags, logging
+
+from ntkreg.claims import Claim
+from ntkreg.experiments import style
+from ntkreg.sweep import Refused, grids, load, store, sweep
+
+
+class Experiment(NamedTuple):
+    """What makes an experiment. Claims, figure and summary read the table on disk alone.
+
+    Attributes:
+      name: of its launcher, and of its folder in results/.
+      config: a frozen dataclass of numbers, words and tuples of these.
+      presets: name -> the fields in which it differs from the defaults.
+      points: config -> the points of the sweep.
+      run: (config, **point) -> results, as `sweep` takes them.
+      claims: (table, config) -> the claims that it tests.
+      figure: (table, config) -> its picture.
+      summary: (table, config) -> the lines that a person wants to see at the end.
+      static: the axes that are Python values.
+      host: whether `run` is called as it is.
+    """
+
+    name: str
+    config: type
+    presets: dict[str, dict[str, Any]]
+    points: Callable[[Any], list[grids.Point]]
+    run: Callable[..., dict[str, Any]]
+    claims: Callable[[pandas.DataFrame, Any], list[Claim]]
+    figure: Callable[[pandas.DataFrame, Any], matplotlib.figure.Figure]
+    summary: Callable[[pandas.DataFrame, Any], str]
+    static: tuple[str, ...] = ()
+    host: bool = False
+
+    def preset(self, name: str) -> Any:
+        """The Config of that name.
+
+        Raises:
+          ValueError: for an unknown name.
+        """
+        if name not in self.presets:
+            raise ValueError(f"preset must be one of {', '.join(self.presets)}, got {name!r}")
+        return self.config(**self.presets[name])
+
+    def sweep(self, config: Any, folder: pathlib.Path | None = None) -> pandas.DataFrame:
+        """The table of a Config, resumed where its folder was begun."""
+        run = functools.partial(self.run, config)
+        table = sweep(run, self.points(config), folder, static_argnames=self.static, host=self.host)
+        return table if folder is None else load(folder)
+
+
+def main(experiment: Experiment) -> None:
+    """The command of an experiment."""
+    logging.set_verbosity(logging.WARNING)  # JAX reports every backend that it does not find
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    # The sweeps' workers are threads already: a program handed to one more only waits for it.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    where = f"results/{experiment.name}/PRESET"
+    flags.DEFINE_enum("preset", "laptop", list(experiment.presets), "Sizes.")
+    flags.DEFINE_bool("dry_run", False, "Say how much there is to do; run and write nothing.")
+    flags.DEFINE_bool("redraw", False, "Judge and draw the results that are there; run nothing.")
+    flags.DEFINE_string("out", None, f"Folder of the results [{where}].")
+    for field in dataclasses.fields(experiment.config):
+        kind = _kind(field.default).__name__
+        flags.DEFINE_string(field.name, None, f"{kind} of Config; lists as a,b,c.")
+    app.run(functools.partial(_run, experiment))
+
+
+def _run(experiment: Experiment, argv: list[str]) -> None:
+    given = flags.FLAGS
+    folder = pathlib.Path(given.out or f"results/{experiment.name}/{given.preset}")
+    try:
+        if argv[1:]:
+            raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
+        config = _restored(experiment, folder) if given.redraw else _config(experiment)
+        points = experiment.points(config)
+    except ValueError as error:
+        _refuse(experiment, error)
+    print(f"{len(points)} points; results go to {folder}")
+    if given.dry_run:
+        return
+    begun = time.time()
+    try:
+        if not given.redraw:
+            experiment.sweep(config, folder)
+            _add(folder, preset=given.preset, config=dataclasses.asdict(config))
+        show(experiment, config, folder)
+    except (Refused, OSError) as error:  # others are bugs: their traceback is wanted
+        _refuse(experiment, error)
+    except KeyboardInterrupt:
+        again = " ".join(["uv run", *sys.argv])
+        print(f"\nstopped; what is finished is kept. To go on: {again}", file=sys.stderr)
+        sys.exit(130)
+    print(f"{time.time() - begun:.0f} s; {folder}/figure.png")
+
+
+def show(experiment: Experiment, config: Any, folder: pathlib.Path) -> None:
+    """Judges and draws the table in `folder`, and prints what a person wants to see."""
+    table = load(folder)
+    claims = experiment.claims(table, config)
+    _add(folder, claims=[dataclasses.asdict(claim) for claim in claims])
+    figure = experiment.figure(table, config)
+    for kind in style.FORMATS:
+        with store.written_atomically(folder / f"figure.{kind}") as file:
+            style.save(figure, file, kind)
+    print(experiment.summary(table, config))
+    for claim in claims:
+        print(f"{claim.statement}:\n  predicted {claim.predicted}")
+        print(f"  measured  {claim.measured}\n  {claim.interval}\n  {claim.status.upper()}")
+
+
+def _add(folder: pathlib.Path, **entries: Any) -> None:
+    """Puts entries into run.json."""
+    path = folder / store.RUN
+    known = json.loads(path.read_text()) | entries
+    first = [name for name in ("preset", "config", "claims") if name in known]
+    ordered = {name: known[name] for name in [*first, *known]}
+    store.write_text(path, json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+
+
+def _refuse(experiment: Experiment, error: Exception) -> None:
+    print(f"{experiment.name}: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _restored(experiment: Experiment, folder: pathlib.Path) -> Any:
+    """The Config of the results in `folder`; JSON has lists for its tuples."""
+    path = folder / store.RUN
+    if not path.is_file():
+        raise ValueError(f"out must hold results to draw again, got {folder} without {store.RUN}")
+    found = json.loads(path.read_text())["config"]
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+    return experiment.config(**fields)
+
+
+def _config(experiment: Experiment) -> Any:
+    preset = experiment.preset(flags.FLAGS.preset)
+    given = {
+        field.name: _parsed(field.name, flags.FLAGS[field.name].value, field.default)
+        for field in dataclasses.fields(preset)
+        if flags.FLAGS[field.name].value is not None
+    }
+    return dataclasses.replace(preset, **given)
+
+
+def _kind(default: Any) -> type:
+    return type(default[0]) if isinstance(default, tuple) else type(default)
+
+
+def _parsed(name: str, text: Any, default: Any) -> Any:
+    try:
+        values = tuple(_kind(default)(part) for part in text.split(",") if part)
+    except ValueError:
+        raise ValueError(f"--{name} must hold {_kind(default).__name__}, got {text}") from None
+    if isinstance(default, tuple):
+        return values
+    if len(values) != 1:
+        raise ValueError(f"--{name} must be one {_kind(default).__name__}, got {text!r}")
+    return values[0]
