@@ -93,6 +93,8 @@ def _run(experiment: Experiment, argv: list[str]) -> None:
             raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
         config = _restored(experiment, folder) if given.redraw else _config(experiment)
         points = experiment.points(config)
+        if not (given.dry_run or given.redraw):
+            store.check_writable(folder)
     except ValueError as error:
         _refuse(experiment, error)
     print(f"{len(points)} points; results go to {folder}")
