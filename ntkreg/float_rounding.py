@@ -155,6 +155,7 @@ def _at_most_n(x: np.ndarray, vectors: np.ndarray, signs: np.ndarray):
         return vectors, signs
     plain = rounded(vectors)
     lengths = np.linalg.norm(plain, axis=1)
+    vectors, signs, plain, lengths = (a[lengths > 0] for a in (vectors, signs, plain, lengths))
     features = np.maximum(x @ (plain / lengths[:, None]).T, 0.0) * signs
     kept = fewest(features, lengths)
     return vectors[kept > 0] * balls(kept / lengths)[kept > 0, None], signs[kept > 0]
