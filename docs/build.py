@@ -24,6 +24,7 @@ from ntkreg import _types
 DOCS = Path(__file__).parent
 ROOT = ntkreg.__name__
 OUTPUT = DOCS / "html"
+FOLDERS = [p.name for p in pkgutil.iter_modules(ntkreg.__path__) if p.ispkg]
 ALIASES = (
     "Params",
     "PRNGKey",
@@ -56,16 +57,9 @@ class Spelled(str):
 
 
 def modules() -> list[str]:
-    """The names of all public modules, packages before what they hold.
-
-    What a package hands on is on its own page: its modules have none.
-    """
+    """The names of all public modules, packages before what they hold."""
     found = [module.name for module in pkgutil.walk_packages(ntkreg.__path__, f"{ROOT}.")]
-    hands_on = lambda name: name != ROOT and hasattr(importlib.import_module(name), "__all__")
-    return [
-        ROOT,
-        *(name for name in found if "._" not in name and not hands_on(name.rpartition(".")[0])),
-    ]
+    return [ROOT, *(name for name in found if "._" not in name)]
 
 
 def definitions() -> tuple[str, list[Definition]]:
@@ -109,7 +103,7 @@ def marked_up(docstring: str) -> str:
 
 
 def _in_full(name: str) -> str:
-    for package in (ROOT, f"{ROOT}.experiments"):
+    for package in (ROOT, *(f"{ROOT}.{folder}" for folder in FOLDERS)):
         if f"{package}.{name.split('.')[0]}" in sys.modules:
             return f"{package}.{name}"
     return name
@@ -140,10 +134,12 @@ def configure() -> None:
 
 
 def specs(names: list[str]) -> list[str]:
-    """The root, and the rooms that `__all__` leaves out: pdoc finds the rest from there."""
-    found = extract.walk_specs([ROOT])
-    rooms = [name for name in names if name.count(".") == 1 and name not in found]
-    return [ROOT, *rooms, rf"!{ROOT}\..*\._.*"]
+    """The root and what pdoc does not find from there: modules that their `__all__` leaves out."""
+    given = [ROOT]
+    for name in names:
+        if name not in extract.walk_specs(given):
+            given.append(name)
+    return [*given, rf"!{ROOT}\..*\._.*"]
 
 
 def build(folder: Path) -> None:

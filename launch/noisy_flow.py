@@ -10,12 +10,12 @@ the particles of a small problem are trapped, escape and find the optimum, to
 results/noisy_flow/PRESET. The same command goes on where an interrupted one ended.
 """
 
-from ntkreg import flows
 from ntkreg.experiments import command, noisy_flow
 from ntkreg.experiments.noisy_flow_animation import animate
 from ntkreg.experiments.noisy_flow_claims import SET, claims, table
 from ntkreg.experiments.noisy_flow_figure import figure
 from ntkreg.records import Record
+from ntkreg.training import flows
 
 
 def summary(record: Record) -> str:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from ntkreg._types import Array, Float, Params
-from ntkreg.networks import Network, fully_connected
+from ntkreg.networks.network import Network, fully_connected
 
 Backend = Literal["auto", "pallas", "xla"]
 

@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from ntkreg import certificates
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import approximate
 from ntkreg.experiments.approximate import Config, table, worst_margin
 from ntkreg.experiments.approximate_claims import claim, judged

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from ntkreg import arc_cosine
 from ntkreg._compat import neural_tangents
-from ntkreg.kernels import nngp, ntk
-from ntkreg.networks import ACTIVATIONS, LEAK, fully_connected
+from ntkreg.kernels.tangent import nngp, ntk
+from ntkreg.networks import arc_cosine
+from ntkreg.networks.network import ACTIVATIONS, LEAK, fully_connected
 
 DEPTHS = range(2, 9)
 SLOPES = {"relu": 0.0, "leaky_relu": LEAK, "identity": 1.0}

@@ -11,7 +11,7 @@ from ntkreg.experiments import benchmark, benchmark_claims, contenders, kernel_c
 from ntkreg.experiments.benchmark import Config
 from ntkreg.experiments.benchmark_figure import figure
 from ntkreg.experiments.contenders import Work
-from ntkreg.kernel_machines import hard_margin_svm
+from ntkreg.kernels.kernel_machines import hard_margin_svm
 
 WORK = Work(num_samples=30, width=8, num_lams=3, num_steps=20, dim=6)
 

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg import two_layer
-from ntkreg.bounds import (
+from ntkreg.certificates import two_layer
+from ntkreg.certificates.certified import global_minimum, max_margin
+from ntkreg.data.dataset import random_labels
+from ntkreg.theory.bounds import (
     generalization_bound,
     kernel_bound,
     least_margin,
     theorem_margin,
     two_layer_bound,
 )
-from ntkreg.certificates import global_minimum, max_margin
-from ntkreg.data import random_labels
 
 KEYS = [(0, 10, 2), (3, 10, 3), (4, 15, 2)]  # (seed, n, rank)
 

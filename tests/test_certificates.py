@@ -11,16 +11,16 @@ import pytest
 import scipy.optimize
 from test_closed_forms import orthonormal, population
 
-from ntkreg.balls import above, below
-from ntkreg.certificates import dual_bound, global_minimum, max_margin, polish
-from ntkreg.closed_forms import orthonormal_margin
-from ntkreg.data import Dataset, noisy_xor
-from ntkreg.kernel_machines import NotSeparable
-from ntkreg.l1_machines import circle, l1_svm, relu_dictionary
-from ntkreg.margins import normalized_margin
-from ntkreg.networks import fully_connected
-from ntkreg.objectives import get_loss, log_objective, objective
-from ntkreg.trainers import train
+from ntkreg.certificates.balls import above, below
+from ntkreg.certificates.certified import dual_bound, global_minimum, max_margin, polish
+from ntkreg.data.dataset import Dataset, noisy_xor
+from ntkreg.kernels.kernel_machines import NotSeparable
+from ntkreg.kernels.l1_machines import circle, l1_svm, relu_dictionary
+from ntkreg.networks.network import fully_connected
+from ntkreg.theory.closed_forms import orthonormal_margin
+from ntkreg.training.margins import normalized_margin
+from ntkreg.training.objectives import get_loss, log_objective, objective
+from ntkreg.training.trainers import train
 
 
 def dataset(x, y):

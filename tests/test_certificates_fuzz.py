@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkreg.certificates import Certificate, global_minimum, max_margin
-from ntkreg.data import Dataset
-from ntkreg.kernel_machines import NotSeparable
+from ntkreg.certificates.certified import Certificate, global_minimum, max_margin
+from ntkreg.data.dataset import Dataset
+from ntkreg.kernels.kernel_machines import NotSeparable
 
 seeds = st.integers(0, 10**6)
 KINDS = ("gauss", "grid", "low rank", "repeated", "opposite", "parallel", "near", "rows", "columns")

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkreg.closed_forms import (
+from ntkreg.data.dataset import Dataset, noisy_xor
+from ntkreg.kernels.kernel_machines import hard_margin_svm
+from ntkreg.networks.network import fully_connected
+from ntkreg.theory.closed_forms import (
     linear_margin,
     orthonormal_classes_margin,
     orthonormal_margin,
@@ -21,11 +24,8 @@ from ntkreg.closed_forms import (
     population_margin,
     population_network,
 )
-from ntkreg.data import Dataset, noisy_xor
-from ntkreg.kernel_machines import hard_margin_svm
-from ntkreg.margins import margin_pairs, margins, normalized_margin
-from ntkreg.networks import fully_connected
-from ntkreg.trainers import train
+from ntkreg.training.margins import margin_pairs, margins, normalized_margin
+from ntkreg.training.trainers import train
 
 DEPTHS = range(2, 7)
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from ntkreg.conjugates import DUALS, dual_minimum
-from ntkreg.objectives import get_loss
+from ntkreg.certificates.conjugates import DUALS, dual_minimum
+from ntkreg.training.objectives import get_loss
 
 NAMES = list(DUALS)
 

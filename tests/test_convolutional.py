@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ntkreg import kernels
-from ntkreg.convolutional import convolutional, patches
-from ntkreg.networks import check_homogeneous
+from ntkreg.networks.convolution import convolutional, patches
+from ntkreg.networks.network import check_homogeneous
 
 SHAPE = (3, 4, 2)
 X = jax.random.normal(jax.random.key(0), (4, 24))

@@ -9,7 +9,7 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.data import (
+from ntkreg.data.dataset import (
     Dataset,
     check_dataset,
     digits,

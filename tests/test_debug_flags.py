@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from ntkreg import flows, margins, objectives, paths, trainers
-from ntkreg.data import Dataset, noisy_xor
-from ntkreg.networks import fully_connected
+from ntkreg.data.dataset import Dataset, noisy_xor
+from ntkreg.networks.network import fully_connected
+from ntkreg.training import flows, margins, objectives, paths, trainers
 
 KEY = jax.random.key(0)
 SIGNS = noisy_xor(KEY, 12, 4)

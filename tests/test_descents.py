@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from ntkreg import data, fully_connected, kernels, trainers
+from ntkreg import data, fully_connected, kernels
 from ntkreg.experiments import descents
-from ntkreg.kernel_regime import relative_change
-from ntkreg.margins import margins
+from ntkreg.training import trainers
+from ntkreg.training.kernel_regime import relative_change
+from ntkreg.training.margins import margins
 
 DIM, WIDTH = 5, 24
 TRAIN, TEST = data.noisy_xor(jax.random.key(0), 20, DIM), data.noisy_xor(jax.random.key(1), 50, DIM)

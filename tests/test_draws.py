@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ntkreg import draws
+from ntkreg.data import draws
 
 KEY = jax.random.key(5)
 

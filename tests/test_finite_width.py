@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from ntkreg import certificates
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments.finite_width import Config, cells
 from ntkreg.experiments.finite_width_claims import (
     COLUMNS,

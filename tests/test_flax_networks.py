@@ -13,7 +13,7 @@ import pytest
 from flax import linen, nnx
 
 from ntkreg import networks
-from ntkreg.flax_networks import from_flax
+from ntkreg.networks.flax_modules import from_flax
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (5, 4))

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from ntkreg import certificates, data, flows, mean_field, networks, trainers
-from ntkreg.flows import Flow
-from ntkreg.mean_field import RELU, Model
+from ntkreg import certificates, data, networks
+from ntkreg.training import flows, mean_field, trainers
+from ntkreg.training.flows import Flow
+from ntkreg.training.mean_field import RELU, Model
 
 SAMPLES = data.random_labels(jax.random.key(0), num_samples=8, dim=2)
 LAM = 0.02

@@ -11,11 +11,12 @@ import numpy as np
 import optax
 import pytest
 
-from ntkreg import fused, trainers
-from ntkreg.data import Dataset
+from ntkreg import fused
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments.scaling import step_traffic
-from ntkreg.networks import check_homogeneous, fully_connected
-from ntkreg.objectives import get_loss, log_objective
+from ntkreg.networks.network import check_homogeneous, fully_connected
+from ntkreg.training import trainers
+from ntkreg.training.objectives import get_loss, log_objective
 
 TRITON, XLA = ("pallas", True), ("xla",)
 WAYS = [(XLA, jnp.float32), (XLA, jnp.float64), (TRITON, jnp.float32)]

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkreg import kernel_machines, kernels
-from ntkreg.convolutional import convolutional
-from ntkreg.data import noisy_xor
-from ntkreg.gram_operators import (
+from ntkreg import kernels
+from ntkreg.data.dataset import noisy_xor
+from ntkreg.kernels import kernel_machines
+from ntkreg.kernels.gram_operators import (
     as_operator,
     from_inner_products,
     from_matrix,
@@ -21,8 +21,9 @@ from ntkreg.gram_operators import (
     recomputed,
     solve_shifted,
 )
-from ntkreg.kernel_machines import hard_margin_svm, min_norm_interpolant, ridge
-from ntkreg.networks import fully_connected
+from ntkreg.kernels.kernel_machines import hard_margin_svm, min_norm_interpolant, ridge
+from ntkreg.networks.convolution import convolutional
+from ntkreg.networks.network import fully_connected
 
 NETWORK = fully_connected(2, 1)
 
@@ -213,10 +214,10 @@ SPREAD = """
     import jax, jax.numpy as jnp, numpy as np, pytest
     jax.config.update("jax_enable_x64", True)
     from ntkreg import kernels
-    from ntkreg.data import noisy_xor
-    from ntkreg.gram_operators import from_matrix
-    from ntkreg.kernel_machines import hard_margin_svm, ridge
-    from ntkreg.networks import fully_connected
+    from ntkreg.data.dataset import noisy_xor
+    from ntkreg.kernels.gram_operators import from_matrix
+    from ntkreg.kernels.kernel_machines import hard_margin_svm, ridge
+    from ntkreg.networks.network import fully_connected
     devices = jax.devices()
     assert len(devices) == 4
     network = fully_connected(2, 1)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from ntkreg.data import check_dataset
-from ntkreg.image_data import images
+from ntkreg.data.dataset import check_dataset
+from ntkreg.data.image_data import images
 
 RNG = np.random.default_rng(0)
 MNIST = {"x": RNG.integers(0, 256, (6, 28, 28), np.uint8), "y": np.arange(6, dtype=np.uint8)}

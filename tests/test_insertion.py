@@ -5,13 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkreg import certificates, data, insertion, objectives
-from ntkreg.data import Dataset
-from ntkreg.global_training import train_to_global
-from ntkreg.insertion import Insertion
-from ntkreg.networks import fully_connected
-from ntkreg.paths import Path
-from ntkreg.trainers import Trainer
+from ntkreg import certificates, data
+from ntkreg.certificates import insertion
+from ntkreg.certificates.global_training import train_to_global
+from ntkreg.certificates.insertion import Insertion
+from ntkreg.data.dataset import Dataset
+from ntkreg.networks.network import fully_connected
+from ntkreg.training import objectives
+from ntkreg.training.paths import Path
+from ntkreg.training.trainers import Trainer
 
 LAM = 0.02
 SAMPLES = data.random_labels(jax.random.key(3), num_samples=8, dim=3)

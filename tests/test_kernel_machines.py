@@ -12,17 +12,17 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkreg import kernel_machines
-from ntkreg.data import noisy_xor
-from ntkreg.kernel_machines import (
+from ntkreg.data.dataset import noisy_xor
+from ntkreg.kernels import kernel_machines
+from ntkreg.kernels.kernel_machines import (
     NotSeparable,
     hard_margin_svm,
     logistic_path,
     min_norm_interpolant,
     ridge,
 )
-from ntkreg.kernels import ntk
-from ntkreg.networks import fully_connected
+from ntkreg.kernels.tangent import ntk
+from ntkreg.networks.network import fully_connected
 
 
 def on_D(n=40, dim=6):

@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from ntkreg import data, fully_connected, kernels, objectives, trainers
-from ntkreg.kernel_machines import min_norm_interpolant
-from ntkreg.kernel_regime import (
+from ntkreg import data, fully_connected, kernels
+from ntkreg.kernels.kernel_machines import min_norm_interpolant
+from ntkreg.networks.network import check_homogeneous
+from ntkreg.training import objectives, trainers
+from ntkreg.training.kernel_regime import (
     FromStart,
     centred,
     kernel_descent,
@@ -16,7 +18,6 @@ from ntkreg.kernel_regime import (
     linearised,
     relative_change,
 )
-from ntkreg.networks import check_homogeneous
 
 TRAIN = data.noisy_xor(jax.random.key(0), 16, 6)
 TEST = data.noisy_xor(jax.random.key(1), 8, 6)

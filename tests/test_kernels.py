@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.data import noisy_xor
-from ntkreg.kernels import empirical_ntk, nngp, ntk
-from ntkreg.networks import fully_connected
+from ntkreg.data.dataset import noisy_xor
+from ntkreg.kernels.tangent import empirical_ntk, nngp, ntk
+from ntkreg.networks.network import fully_connected
 
 X1 = jax.random.normal(jax.random.key(0), (7, 4))
 X2 = jax.random.normal(jax.random.key(1), (5, 4))

@@ -8,14 +8,14 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkreg import l1_machines
-from ntkreg.certificates import max_margin
-from ntkreg.data import Dataset, noisy_xor
-from ntkreg.kernel_machines import NotSeparable
-from ntkreg.l1_machines import Unsolved, circle, l1_svm, l2_margin, relu_dictionary
-from ntkreg.margins import normalized_margin
-from ntkreg.networks import fully_connected
-from ntkreg.trainers import train
+from ntkreg.certificates.certified import max_margin
+from ntkreg.data.dataset import Dataset, noisy_xor
+from ntkreg.kernels import l1_machines
+from ntkreg.kernels.kernel_machines import NotSeparable
+from ntkreg.kernels.l1_machines import Unsolved, circle, l1_svm, l2_margin, relu_dictionary
+from ntkreg.networks.network import fully_connected
+from ntkreg.training.margins import normalized_margin
+from ntkreg.training.trainers import train
 
 
 def sphere(num_neurons, dim, seed=0):

@@ -19,7 +19,7 @@ from ntkreg.experiments.lambda_path_figure import figure
 from ntkreg.experiments.lambda_path_table import COLUMNS, best_of_seeds, table, within
 from ntkreg.experiments.path_law_claims import estimate_claim, own_claim, rate_claim
 from ntkreg.experiments.path_problems import Problem, known, parsed
-from ntkreg.margins import normalized_margin
+from ntkreg.training.margins import normalized_margin
 
 LAMS = (1e-6, 1e-16, 1e-32, 1e-64, 1e-100, 1e-200)
 

@@ -1,120 +1,80 @@
-"""Data flows down: a module imports only from the modules above it."""
+"""Imports go one way between folders, and in no circle between modules."""
 
+import ast
+import graphlib
 from pathlib import Path
 
 import pytest
 
 import ntkreg
-from ntkreg import sources
 
-ROOMS = (
-    "_types",
-    "_compat",
-    "sweep",
-    "draws",
-    "data",
-    "image_data",
-    "arc_cosine",
-    "networks",
-    "flax_networks",
-    "convolutional",
-    "fused",
-    "kernels",
-    "gram_operators",
-    "gram_checks",
-    "dual_solvers",
-    "kernel_machines",
-    "l1_machines",
-    "objectives",
-    "kernel_regime",
-    "margins",
-    "optimizers",
-    "trainers",
-    "mean_field",
-    "flows",
-    "stationarity",
-    "paths",
-    "closed_forms",
-    "bounds",
-    "path_law",
-    "balls",
-    "arrangements",
-    "face_search",
-    "sphere_search",
-    "branch_and_bound",
-    "oracles",
-    "two_layer",
-    "conic",
-    "cone_programs",
-    "conjugates",
-    "proofs",
-    "cutting_planes",
-    "scaled_problems",
-    "float_rounding",
-    "refinement",
-    "column_generation",
-    "level_method",
-    "certificates",
-    "insertion",
-    "global_training",
-    "planted",
-    "cells",
-    "lanes",
-    "timing",
-    "plans",
-    "sources",
-    "provenance",
-    "records",
-    "sharing",
-    "progress",
-    "chunks",
-    "sweeps",
-    "claims",
-    "experiments",
-)
 PACKAGE = Path(ntkreg.__file__).parent
-FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
+FILES = sorted(PACKAGE.rglob("*.py"))
+ABOVE = {  # each folder, and the folders that it may import from
+    "data": set(),
+    "networks": {"data"},
+    "kernels": {"data", "networks"},
+    "training": {"data", "networks"},
+    "certificates": {"data", "networks", "kernels", "training"},
+    "theory": set(),
+    "sweep": set(),
+}
+BELOW_ALL = {"_types", "_compat", "_checks"}
 
 
-def room(file: Path) -> str:
-    return file.with_suffix("").parts[0]
+def imported(source: str, package: tuple[str, ...]) -> set[str]:
+    """The dotted names of ntkreg that a module of `package` imports anywhere, in full."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            kept = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join([*kept, *([node.module] if node.module else [])])
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.split(".")[0] == "ntkreg"}
 
 
-def imported_rooms(source: str, file: Path) -> set[str]:
-    """The rooms that `source` imports from; a name that is no room counts as one of its own."""
-    package = ("ntkreg", *file.parts[:-1])
-    return {[*name.split("."), "ntkreg"][1] for name in sources.imports(source, package)}
+def imports_of(file: Path) -> set[str]:
+    return imported(file.read_text(), file.relative_to(PACKAGE.parent).parts[:-1])
 
 
-def above(name: str) -> set[str]:
-    inside = {name} & {"experiments", "sweep"}
-    return set(ROOMS[: ROOMS.index(name)]) | inside
+def module_of(name: str) -> str:
+    """The module that a dotted name is, or is in."""
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    exists = path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+    return name if exists else module_of(name.rpartition(".")[0])
 
 
-def test_every_module_has_a_room():
-    assert {room(file) for file in FILES} <= set(ROOMS)
+def dotted(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.mark.parametrize("file", FILES, ids=str)
-def test_imports_come_from_above(file):
-    if room(file) in ROOMS:
-        assert imported_rooms((PACKAGE / file).read_text(), file) <= above(room(file))
-    else:
-        pytest.fail(f"{file} is in no room")
+@pytest.mark.parametrize("folder", ABOVE)
+def test_a_folder_imports_only_from_those_above_it(folder):
+    names = {name for file in (PACKAGE / folder).rglob("*.py") for name in imports_of(file)}
+    folders = {[*name.split("."), "ntkreg"][1] for name in names}
+    assert folders <= ABOVE[folder] | BELOW_ALL | {folder}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """A folder's own list of names counts where somebody imports from it."""
+    graph = {dotted(file): {module_of(name) for name in imports_of(file)} for file in FILES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize(
-    ("source", "file", "rooms"),
+    ("source", "package", "names"),
     [
-        ("import jax, ntkreg.data as d", "margins.py", {"data"}),
-        ("from ntkreg.sweeps import sweep", "data.py", {"sweeps"}),
-        ("def f():\n    from ntkreg import claims", "data.py", {"claims"}),
-        ("from . import networks", "data.py", {"networks"}),
-        ("from ..data import Dataset", "experiments/a.py", {"data"}),
-        ("from .b import run", "experiments/a.py", {"experiments"}),
-        ("import ntkreg", "data.py", {"ntkreg"}),
-        ("import ntkreg_other, numpy.data", "data.py", set()),
+        ("import jax, ntkreg.data as d", ("ntkreg",), {"ntkreg.data"}),
+        ("def f():\n    from ntkreg import theory", ("ntkreg",), {"ntkreg.theory"}),
+        ("from . import networks", ("ntkreg",), {"ntkreg.networks"}),
+        ("from ..data import Dataset", ("ntkreg", "networks"), {"ntkreg.data.Dataset"}),
+        ("from .b import run", ("ntkreg", "data"), {"ntkreg.data.b.run"}),
+        ("import ntkreg_other, numpy.data", ("ntkreg",), set()),
+        ("if TYPE_CHECKING:\n    import ntkreg.kernels", ("ntkreg",), {"ntkreg.kernels"}),
     ],
 )
-def test_every_form_of_import_is_seen(source, file, rooms):
-    assert imported_rooms(source, Path(file)) == rooms
+def test_every_form_of_import_is_seen(source, package, names):
+    assert imported(source, package) == names

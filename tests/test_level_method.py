@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from ntkreg.certificates import max_margin
-from ntkreg.data import Dataset, noisy_xor
-from ntkreg.level_method import least_maximum
-from ntkreg.oracles import make_oracle, of_signs
+from ntkreg.certificates.certified import max_margin
+from ntkreg.certificates.level_method import least_maximum
+from ntkreg.certificates.oracles import make_oracle, of_signs
+from ntkreg.data.dataset import Dataset, noisy_xor
 
 
 def random_labels(seed, num_samples, rank):

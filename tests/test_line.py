@@ -9,8 +9,9 @@ import numpy as np
 import pandas
 import pytest
 
-from ntkreg import l1_machines, networks, two_layer
-from ntkreg.data import Dataset
+from ntkreg import networks
+from ntkreg.certificates import two_layer
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import line
 from ntkreg.experiments.line import GRID, Config, circle_loss, draw
 from ntkreg.experiments.line_claims import (
@@ -24,6 +25,7 @@ from ntkreg.experiments.line_claims import (
     table,
 )
 from ntkreg.experiments.line_figure import figure
+from ntkreg.kernels import l1_machines
 from ntkreg.records import Record
 
 CONFIG = Config.preset("smoke")

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.data import Dataset, noisy_xor
-from ntkreg.margins import (
+from ntkreg.data.dataset import Dataset, noisy_xor
+from ntkreg.networks.network import Network, fully_connected
+from ntkreg.training.margins import (
     activation_patterns,
     dual_weighted_margin,
     dual_weights,
@@ -19,8 +20,7 @@ from ntkreg.margins import (
     margins,
     normalized_margin,
 )
-from ntkreg.networks import Network, fully_connected
-from ntkreg.objectives import Loss, get_loss
+from ntkreg.training.objectives import Loss, get_loss
 
 LOGISTIC, CROSS_ENTROPY = get_loss("logistic"), get_loss("cross_entropy")
 DATA = noisy_xor(jax.random.key(0), 15, 5)

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from ntkreg import certificates, closed_forms, data, mean_field, networks, objectives, oracles
-from ntkreg.data import Dataset
-from ntkreg.mean_field import RELU, UNITS, Model
+from ntkreg import certificates, data, networks
+from ntkreg.certificates import oracles
+from ntkreg.data.dataset import Dataset
+from ntkreg.theory import closed_forms
+from ntkreg.training import mean_field, objectives
+from ntkreg.training.mean_field import RELU, UNITS, Model
 
 SAMPLES = data.random_labels(jax.random.key(0), num_samples=9, dim=3)
 REALS = Dataset(SAMPLES.x, jax.random.normal(jax.random.key(5), (9,)))

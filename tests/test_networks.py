@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkreg.networks import (
+from ntkreg.networks.network import (
     ACTIVATIONS,
     SCALINGS,
     Network,

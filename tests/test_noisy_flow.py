@@ -9,7 +9,7 @@ import pandas
 import PIL.Image
 import pytest
 
-from ntkreg import certificates, closed_forms, flows, mean_field
+from ntkreg import certificates
 from ntkreg.experiments import flow_problems, noisy_flow
 from ntkreg.experiments.flow_problems import parsed
 from ntkreg.experiments.noisy_flow import Config, cells
@@ -22,6 +22,8 @@ from ntkreg.experiments.noisy_flow_claims import (
     table,
 )
 from ntkreg.experiments.noisy_flow_figure import figure
+from ntkreg.theory import closed_forms
+from ntkreg.training import flows, mean_field
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.data import Dataset, noisy_xor
-from ntkreg.networks import fully_connected
-from ntkreg.objectives import (
+from ntkreg.data.dataset import Dataset, noisy_xor
+from ntkreg.networks.network import fully_connected
+from ntkreg.training.objectives import (
     LOSSES,
     Loss,
     get_loss,

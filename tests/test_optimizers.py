@@ -10,11 +10,11 @@ import optax
 import optax.contrib
 import pytest
 
-from ntkreg import optimizers, trainers
-from ntkreg.data import Dataset
-from ntkreg.networks import fully_connected
-from ntkreg.optimizers import check_optimizer
-from ntkreg.trainers import Trainer, train
+from ntkreg.data.dataset import Dataset
+from ntkreg.networks.network import fully_connected
+from ntkreg.training import optimizers, trainers
+from ntkreg.training.optimizers import check_optimizer
+from ntkreg.training.trainers import Trainer, train
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (24, 4))

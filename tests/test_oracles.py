@@ -8,11 +8,11 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkreg import branch_and_bound, sphere_search
-from ntkreg.balls import balls, precision
-from ntkreg.data import noisy_xor
-from ntkreg.face_search import arranged, largest, peaks
-from ntkreg.oracles import KINDS, make_oracle
+from ntkreg.certificates import branch_and_bound, sphere_search
+from ntkreg.certificates.balls import balls, precision
+from ntkreg.certificates.face_search import arranged, largest, peaks
+from ntkreg.certificates.oracles import KINDS, make_oracle
+from ntkreg.data.dataset import noisy_xor
 
 BOUNDED = ("enumerate", "branch_and_bound")
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from ntkreg import path_law, two_layer
-from ntkreg.certificates import global_minimum, max_margin
-from ntkreg.closed_forms import orthonormal_classes_margin, orthonormal_margin
-from ntkreg.data import random_labels
-from ntkreg.path_law import entropy, min_entropy, predicted
+from ntkreg.certificates import two_layer
+from ntkreg.certificates.certified import global_minimum, max_margin
+from ntkreg.data.dataset import random_labels
+from ntkreg.theory import path_law
+from ntkreg.theory.closed_forms import orthonormal_classes_margin, orthonormal_margin
+from ntkreg.theory.path_law import entropy, min_entropy, predicted
 
 KEYS = [(3, 10, 3), (2, 20, 2), (4, 15, 2)]  # (seed, n, rank), where second order shows clearly
 PRECISE = [(4, 15, 2), (5, 12, 2), (1, 12, 3), (6, 14, 3)]  # where minima are to the last digits

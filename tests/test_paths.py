@@ -13,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from ntkreg import paths, trainers, two_layer
-from ntkreg.certificates import global_minimum, max_margin
-from ntkreg.closed_forms import planted_network
-from ntkreg.data import Dataset, noisy_xor, random_labels
-from ntkreg.margins import dual_weighted_margin, margins, normalized_margin
-from ntkreg.networks import Network, check_homogeneous, fully_connected
-from ntkreg.objectives import Loss, get_loss, log_objective, log_softplus_neg
-from ntkreg.paths import Path, stretched_to, train_path
-from ntkreg.stationarity import log_residual
-from ntkreg.trainers import Trainer, knobs
+from ntkreg.certificates import two_layer
+from ntkreg.certificates.certified import global_minimum, max_margin
+from ntkreg.data.dataset import Dataset, noisy_xor, random_labels
+from ntkreg.networks.network import Network, check_homogeneous, fully_connected
+from ntkreg.theory.closed_forms import planted_network
+from ntkreg.training import paths, trainers
+from ntkreg.training.margins import dual_weighted_margin, margins, normalized_margin
+from ntkreg.training.objectives import Loss, get_loss, log_objective, log_softplus_neg
+from ntkreg.training.paths import Path, stretched_to, train_path
+from ntkreg.training.stationarity import log_residual
+from ntkreg.training.trainers import Trainer, knobs
 
 DATA = random_labels(jax.random.key(0), 10, 2)
 NETWORK = fully_connected(2, 50)

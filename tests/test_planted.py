@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from ntkreg import certificates, data, planted
-from ntkreg.closed_forms import planted_network
-from ntkreg.data import Dataset
-from ntkreg.planted import planted_optimality
+from ntkreg import certificates, data
+from ntkreg.certificates import planted
+from ntkreg.certificates.planted import planted_optimality
+from ntkreg.data.dataset import Dataset
+from ntkreg.theory.closed_forms import planted_network
 
 
 def sample(seed, num_samples, dim):

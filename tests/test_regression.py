@@ -10,7 +10,7 @@ import pytest
 from scipy.integrate import quad
 
 from ntkreg import timing
-from ntkreg.data import relu_feature
+from ntkreg.data.dataset import relu_feature
 from ntkreg.experiments import regression
 from ntkreg.experiments.regression import (
     ENERGIES,

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkreg import data, kernel_machines, kernels, networks, timing, trainers
-from ntkreg.experiments import separation, separation_cell, separation_claims, statistics
+from ntkreg import data, kernels, networks, timing
+from ntkreg.experiments import separation, separation_claims, statistics
 from ntkreg.experiments.separation import Config
 from ntkreg.experiments.separation_figure import figure
+from ntkreg.kernels import kernel_machines
 from ntkreg.records import Record
+from ntkreg.training import trainers
 
 
 def test_crossing_interpolates_in_log_size():
@@ -68,7 +70,7 @@ def test_a_scaling_over_one_seed_has_a_slope_and_no_interval(seeds):
 def test_signal_share_is_one_for_the_label_and_small_for_a_noise_coordinate():
     samples = data.noisy_xor(jax.random.key(0), 20_000, 6)
     counted = jnp.ones(20_000, bool)
-    share = lambda f: float(separation_cell.signal_share(f, samples.x, counted))
+    share = lambda f: float(separation.signal_share(f, samples.x, counted))
     assert share(samples.y) == pytest.approx(1.0)
     assert share(samples.x[:, 4]) < 1e-3
     # y and a noise coordinate are independent and of variance 1: half of the sum is signal.
@@ -79,7 +81,7 @@ def test_signal_share_is_one_for_the_label_and_small_for_a_noise_coordinate():
 def test_planted_objective_is_the_least_over_its_scales(lam):
     scales = np.linspace(0, 40, 400_001)
     on_grid = np.logaddexp(0, -scales) + 8 * lam * scales
-    assert separation_cell.planted_objective(lam) == pytest.approx(on_grid.min(), rel=1e-8)
+    assert separation.planted_objective(lam) == pytest.approx(on_grid.min(), rel=1e-8)
 
 
 def test_a_network_above_the_planted_objective_is_not_solved():
@@ -91,19 +93,19 @@ def test_a_network_above_the_planted_objective_is_not_solved():
     samples = data.noisy_xor(jax.random.key(0), 50, 6)
     best = np.log(1 / (8 * lam) - 1)
     residual = lambda scale: float(
-        separation_cell._above_planted(
+        separation._above_planted(
             network, (np.sqrt(scale) * first, np.sqrt(scale) * last), samples, lam
         )
     )
     assert residual(best) == pytest.approx(0.0, abs=1e-12)
     half = np.log1p(np.exp(-best / 2)) + 8 * lam * best / 2
-    expected = half / separation_cell.planted_objective(lam) - 1
-    assert residual(best / 2) == pytest.approx(expected) and expected > separation_cell.NET_SOLVED
+    expected = half / separation.planted_objective(lam) - 1
+    assert residual(best / 2) == pytest.approx(expected) and expected > separation.NET_SOLVED
 
 
 def test_test_points_are_fresh_and_many():
     """At d = 10 there are 1,024 inputs: many drawn points are among the samples."""
-    context = separation_cell._context(jax.random.key(0), 10, jnp.arange(160), Config().num_test)
+    context = separation._context(jax.random.key(0), 10, jnp.arange(160), Config().num_test)
     seen = {row.tobytes() for row in np.asarray(context.train.x)}
     is_fresh = np.array([row.tobytes() not in seen for row in np.asarray(context.test.x)])
     np.testing.assert_array_equal(context.is_fresh, is_fresh)
@@ -118,7 +120,7 @@ def synthetic(net_power=1.0, ntk_power=2.0, net_constant=3.0, solved=True, seeds
     rng = np.random.default_rng(0)
     errors = []
     for predictor, dim, n, _ in rows:
-        is_net = predictor in separation_cell.NETS
+        is_net = predictor in separation.NETS
         threshold = (
             (net_constant * 10 * (dim / 10) ** net_power)
             if is_net
@@ -187,8 +189,8 @@ def test_cells_leave_out_what_is_too_large():
     rows = separation.cells(config)
     sizes = {(predictor, dim, n) for predictor, dim, n, _ in rows}
     assert ("ntk_svm", 20, 320) in sizes and ("ntk_svm", 40, 1280) not in sizes
-    assert max(n for predictor, _, n in sizes if predictor in separation_cell.TUNED) <= 100
-    assert {predictor for predictor, _, _ in sizes} == set(separation_cell.PREDICTORS)
+    assert max(n for predictor, _, n in sizes if predictor in separation.TUNED) <= 100
+    assert {predictor for predictor, _, _ in sizes} == set(separation.PREDICTORS)
 
 
 def test_rows_are_whole_repetitions_of_the_samples():

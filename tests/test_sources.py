@@ -91,5 +91,5 @@ def test_a_figure_is_no_part_of_its_experiment():
     config = separation.Config.preset("smoke")
     function = separation.grid(config)["function"]
     names = {path.stem for path in sources.files(function)}
-    assert {"separation_cell", "trainers", "networks"} <= names
+    assert {"separation", "trainers", "network"} <= names
     assert not {"separation_figure", "command", "report", "certify"} & names

@@ -12,14 +12,14 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.certificates import global_minimum
-from ntkreg.conic import solved
-from ntkreg.data import Dataset, random_labels
-from ntkreg.margins import normalized_margin
-from ntkreg.networks import Network, fully_connected
-from ntkreg.objectives import get_loss, log_objective
-from ntkreg.stationarity import log_residual, shortest_gradient
-from ntkreg.trainers import Trainer
+from ntkreg.certificates.certified import global_minimum
+from ntkreg.certificates.conic import solved
+from ntkreg.data.dataset import Dataset, random_labels
+from ntkreg.networks.network import Network, fully_connected
+from ntkreg.training.margins import normalized_margin
+from ntkreg.training.objectives import get_loss, log_objective
+from ntkreg.training.stationarity import log_residual, shortest_gradient
+from ntkreg.training.trainers import Trainer
 
 DATA = random_labels(jax.random.key(0), 10, 2)
 NETWORK = fully_connected(2, 12)

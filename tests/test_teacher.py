@@ -9,7 +9,6 @@ import pandas
 import pytest
 from scipy.optimize import minimize_scalar
 
-from ntkreg.bounds import kernel_bound, two_layer_bound
 from ntkreg.experiments.teacher import PREDICTORS, TASKS, Config, planted_objective, samples_of
 from ntkreg.experiments.teacher_claims import (
     BOUNDS,
@@ -21,7 +20,8 @@ from ntkreg.experiments.teacher_claims import (
     table,
 )
 from ntkreg.experiments.teacher_figure import figure
-from ntkreg.objectives import get_loss
+from ntkreg.theory.bounds import kernel_bound, two_layer_bound
+from ntkreg.training.objectives import get_loss
 
 # Two of the tasks, one of each loss: the third would only be compiled again.
 CONFIG = Config.preset("smoke")

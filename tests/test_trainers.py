@@ -10,11 +10,11 @@ import numpy as np
 import optax
 import pytest
 
-from ntkreg.data import Dataset, noisy_xor
-from ntkreg.margins import dual_weighted_margin, normalized_margin
-from ntkreg.networks import Network, fully_connected
-from ntkreg.objectives import Loss, get_loss, log_objective, log_softplus_neg, objective
-from ntkreg.trainers import (
+from ntkreg.data.dataset import Dataset, noisy_xor
+from ntkreg.networks.network import Network, fully_connected
+from ntkreg.training.margins import dual_weighted_margin, normalized_margin
+from ntkreg.training.objectives import Loss, get_loss, log_objective, log_softplus_neg, objective
+from ntkreg.training.trainers import (
     Trainer,
     advance,
     constant,

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ntkreg import two_layer
-from ntkreg.data import Dataset
-from ntkreg.margins import normalized_margin
-from ntkreg.networks import fully_connected
-from ntkreg.two_layer import Units
+from ntkreg.certificates import two_layer
+from ntkreg.certificates.two_layer import Units
+from ntkreg.data.dataset import Dataset
+from ntkreg.networks.network import fully_connected
+from ntkreg.training.margins import normalized_margin
 
 seeds = st.integers(0, 10_000)
 

@@ -12,10 +12,11 @@ import numpy as np
 import pandas
 import pytest
 
-from ntkreg import paths, records
+from ntkreg import records
 from ntkreg.experiments import configs, user_data, user_path
 from ntkreg.experiments.user_path import COLUMNS, Config
 from ntkreg.experiments.user_path_figure import figure
+from ntkreg.training import paths
 
 LAUNCHER = pathlib.Path(__file__).parents[1] / "launch" / "lambda_path.py"
 MUST = r"^--data must hold x of shape \(n, d\) and y of shape \(n,\), ±1 or class indices, got "

@@ -4,7 +4,6 @@ import numpy as np
 import pandas
 import pytest
 
-from ntkreg.bounds import generalization_bound
 from ntkreg.experiments import width
 from ntkreg.experiments.named_data import parsed, samples_of
 from ntkreg.experiments.width import Config
@@ -18,6 +17,7 @@ from ntkreg.experiments.width_claims import (
     width_claim,
 )
 from ntkreg.experiments.width_figure import figure
+from ntkreg.theory.bounds import generalization_bound
 
 CONFIG = Config.preset("smoke")
 WIDTHS = (1, 4, 16, 64)

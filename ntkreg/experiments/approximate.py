@@ -16,15 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import bounds, certificates, data, networks
+from ntkreg import certificates, data, networks
 from ntkreg._types import Array, Float, Params
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs
-from ntkreg.kernel_machines import NotSeparable
-from ntkreg.margins import margins, normalized_margin
-from ntkreg.objectives import get_loss, log_objective
+from ntkreg.kernels.kernel_machines import NotSeparable
 from ntkreg.records import Record
 from ntkreg.sweeps import Point
+from ntkreg.theory import bounds
+from ntkreg.training.margins import margins, normalized_margin
+from ntkreg.training.objectives import get_loss, log_objective
 
 AXIS = ("dim", "num_samples")
 COLUMNS = ("max_margin", "log_minimum", "minimum_gap", "worst_found", "least_proved")

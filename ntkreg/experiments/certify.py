@@ -16,14 +16,16 @@ import numpy as np
 import optax
 import pandas
 
-from ntkreg import certificates, data, networks, oracles, trainers, two_layer
+from ntkreg import certificates, data, networks
 from ntkreg._types import Params
+from ntkreg.certificates import oracles, two_layer
 from ntkreg.claims import Claim
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, style, training
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments.training import NET_DTYPE
 from ntkreg.sweep import grid
+from ntkreg.training import trainers
 
 DATASETS = ("D", "random")
 AXIS = ("dataset", "dim", "num_samples", "oracle")

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import data, fused, networks, sweeps, trainers
+from ntkreg import data, fused, networks, sweeps
 from ntkreg._types import Array, Params, PyTree
-from ntkreg.data import Dataset
-from ntkreg.networks import Network
+from ntkreg.data.dataset import Dataset
+from ntkreg.networks.network import Network
+from ntkreg.training import trainers
 
 LEARNING_RATE = 0.1
 

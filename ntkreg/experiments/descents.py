@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import kernel_regime, kernels, networks, objectives, trainers
+from ntkreg import kernels, networks
 from ntkreg._types import Array, Params, PRNGKey, Scalar
-from ntkreg.data import Dataset
-from ntkreg.kernel_regime import relative_change
-from ntkreg.margins import activation_patterns, margins, normalized_margin
-from ntkreg.trainers import Knobs, Trainer, TrainState
+from ntkreg.data.dataset import Dataset
+from ntkreg.training import kernel_regime, objectives, trainers
+from ntkreg.training.kernel_regime import relative_change
+from ntkreg.training.margins import activation_patterns, margins, normalized_margin
+from ntkreg.training.trainers import Knobs, Trainer, TrainState
 
 NET_DTYPE = jnp.float32
 LOSS = "logistic"

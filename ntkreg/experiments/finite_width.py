@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import flows, mean_field, oracles, trainers
 from ntkreg._types import Array, Float, PRNGKey, PyTree
+from ntkreg.certificates import oracles
 from ntkreg.experiments import configs
 from ntkreg.experiments.finite_width_runs import (
     ADAM,
@@ -37,11 +37,12 @@ from ntkreg.experiments.finite_width_runs import (
     settled,
     start,
 )
-from ntkreg.networks import fully_connected
+from ntkreg.networks.network import fully_connected
 from ntkreg.records import Record
-from ntkreg.stationarity import log_residual
 from ntkreg.sweeps import Cell, Point
-from ntkreg.trainers import Trainer
+from ntkreg.training import flows, mean_field, trainers
+from ntkreg.training.stationarity import log_residual
+from ntkreg.training.trainers import Trainer
 
 STATIC = ("rank", "width", "optimizer")
 AXIS = (*STATIC, "num_samples", "lam", "noise", "init_scale", "draw")

@@ -12,15 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import certificates, data, flows, insertion, mean_field
+from ntkreg import certificates, data
 from ntkreg._types import Array, Float, Params, PRNGKey, Scalar
-from ntkreg.data import Dataset
-from ntkreg.flows import FlowState
-from ntkreg.insertion import Insertion
-from ntkreg.networks import Network, fully_connected
-from ntkreg.paths import Path
+from ntkreg.certificates import insertion
+from ntkreg.certificates.insertion import Insertion
+from ntkreg.data.dataset import Dataset
+from ntkreg.networks.network import Network, fully_connected
 from ntkreg.sweeps import Point
-from ntkreg.trainers import Trainer
+from ntkreg.training import flows, mean_field
+from ntkreg.training.flows import FlowState
+from ntkreg.training.paths import Path
+from ntkreg.training.trainers import Trainer
 
 GD, ADAM, CURE = "gradient descent", "adam", "insertion"
 TOLERANCE = 1e-3  # relative gap to the certified minimum within which a run is global

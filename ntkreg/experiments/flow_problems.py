@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import certificates, closed_forms, data, mean_field, oracles
+from ntkreg import certificates, data
 from ntkreg._types import Array, Float, PRNGKey, Scalar
-from ntkreg.arrangements import MAX_RANK
-from ntkreg.data import Dataset
+from ntkreg.certificates import oracles
+from ntkreg.certificates.arrangements import MAX_RANK
+from ntkreg.data.dataset import Dataset
+from ntkreg.theory import closed_forms
+from ntkreg.training import mean_field
 
 STARTS = ("one_sign", "half_space", "uniform")
 DATASETS = {"random": 2, "apart": 1, "D": 1}  # and how many sizes each takes

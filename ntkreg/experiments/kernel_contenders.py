@@ -10,7 +10,7 @@ import sklearn.svm
 
 from ntkreg import data, kernels, networks
 from ntkreg.experiments.repeats import interleaved
-from ntkreg.kernel_machines import hard_margin_svm
+from ntkreg.kernels.kernel_machines import hard_margin_svm
 
 GAP = 1e-6  # relative, of the hard-margin SVM
 NUM_COPIES = 20  # in one program: to start one takes a GPU as long as a copy

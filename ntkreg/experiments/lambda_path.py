@@ -18,16 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import paths, trainers
 from ntkreg._types import Array, PyTree
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, path_problems
 from ntkreg.experiments.path_minimizers import COLUMNS, OWN_LAWS, UNKNOWN, certified_path, own_laws
 from ntkreg.experiments.path_problems import Problem
-from ntkreg.margins import dual_weights
-from ntkreg.objectives import get_loss
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
+from ntkreg.training import paths, trainers
+from ntkreg.training.margins import dual_weights
+from ntkreg.training.objectives import get_loss
 
 STATIC = (*Problem._fields, "certified")
 AXIS = (*STATIC, "warm", "draw", "seed")

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas
 
-from ntkreg import path_law
-from ntkreg.arrangements import MAX_RANK
+from ntkreg.certificates.arrangements import MAX_RANK
 from ntkreg.experiments import path_problems
 from ntkreg.experiments.path_minimizers import OWN_LAWS, UNKNOWN
 from ntkreg.experiments.path_problems import Problem
 from ntkreg.records import Record
-from ntkreg.stationarity import CONVERGED
+from ntkreg.theory import path_law
+from ntkreg.training.stationarity import CONVERGED
 
 KNOWN = 1e-4  # F/F* − 1 up to which a certified minimum is known well enough
 PROBLEM = (*Problem._fields, "draw")

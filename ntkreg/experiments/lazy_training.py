@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import data, kernel_regime, kernels, networks, objectives, trainers
+from ntkreg import data, kernels, networks
 from ntkreg._types import Array, Float, Params, Scalar
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, descents
-from ntkreg.kernel_regime import FromStart, relative_change
 from ntkreg.records import Record
 from ntkreg.sweeps import Point
+from ntkreg.training import kernel_regime, objectives, trainers
+from ntkreg.training.kernel_regime import FromStart, relative_change
 
 STATIC = ("depth", "width", "loss")
 AXIS = (*STATIC, "output_scale")

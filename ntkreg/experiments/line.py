@@ -34,14 +34,18 @@ import numpy as np
 import optax
 
 from ntkreg import cells as stages
-from ntkreg import certificates, l1_machines, networks, path_law, paths, trainers, two_layer
+from ntkreg import certificates, networks
 from ntkreg._types import Array, Params, PRNGKey, PyTree, Scalar
-from ntkreg.data import Dataset
+from ntkreg.certificates import two_layer
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs
 from ntkreg.experiments.lambda_path import check_path
 from ntkreg.experiments.path_minimizers import CLOSED, UNKNOWN
+from ntkreg.kernels import l1_machines
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
+from ntkreg.theory import path_law
+from ntkreg.training import paths, trainers
 
 AXIS = ("kind", "num_samples", "draw", "seed")
 STATIC = ("kind", "num_samples")

@@ -11,7 +11,7 @@ from ntkreg.experiments.lambda_path_claims import LEAST_RATIO, MISSED
 from ntkreg.experiments.lambda_path_table import KNOWN
 from ntkreg.experiments.line import ALONG, AXIS, LIMITS, MARGINS, Config
 from ntkreg.records import Record
-from ntkreg.stationarity import CONVERGED
+from ntkreg.training.stationarity import CONVERGED
 
 SOURCE = "Wei et al., ICLR 2019 submission (arXiv v1, figure 2): points on a line"
 PAPERS_LAM = 1e-14

@@ -6,7 +6,7 @@ import jax
 
 from ntkreg import data
 from ntkreg._types import Array, PRNGKey
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import training
 
 TEACHER_UNITS, TEACHER_MARGIN = 10, 0.01

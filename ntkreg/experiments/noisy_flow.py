@@ -18,16 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import flows, mean_field, oracles
 from ntkreg._types import Array, Float, Int
-from ntkreg.arrangements import MAX_RANK
-from ntkreg.data import Dataset
+from ntkreg.certificates import oracles
+from ntkreg.certificates.arrangements import MAX_RANK
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, flow_problems
 from ntkreg.experiments.flow_problems import UNKNOWN, Levels, parsed
-from ntkreg.flows import FlowState
-from ntkreg.mean_field import RELU
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
+from ntkreg.training import flows, mean_field
+from ntkreg.training.flows import FlowState
+from ntkreg.training.mean_field import RELU
 
 STATIC = ("dataset", "noise", "num_particles")
 AXIS = (*STATIC, "trapped", "quenched", "draw", "seed", "sigma", "epsilon")

@@ -10,10 +10,11 @@ import numpy as np
 import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ntkreg import flows, records
+from ntkreg import records
 from ntkreg.experiments import flow_problems, style
 from ntkreg.experiments.flow_problems import Levels, parsed
 from ntkreg.experiments.noisy_flow import Config
+from ntkreg.training import flows
 
 NUM_PARTICLES = 300
 PHASES = (("no noise", 0.0, 20), ("noise", 1.0, 45), ("quenched", 0.0, 15))  # σ, frames

@@ -218,7 +218,7 @@ TALK = (
     Entry(
         "Main Results I, takeaway: the NTK overfits to noise, λ chooses the features that matter",
         (SLIDES,),
-        ("experiments.separation_cell.signal_share",),
+        ("experiments.separation.signal_share",),
         (separation_claims.CLAIM,),
         "column `signal_share` of its summary.csv",
     ),

@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from ntkreg import certificates, path_law, paths, two_layer
-from ntkreg.certificates import Certificate
-from ntkreg.data import Dataset
-from ntkreg.kernel_machines import NotSeparable
+from ntkreg import certificates
+from ntkreg.certificates import two_layer
+from ntkreg.certificates.certified import Certificate
+from ntkreg.data.dataset import Dataset
+from ntkreg.kernels.kernel_machines import NotSeparable
+from ntkreg.theory import path_law
+from ntkreg.training import paths
 
 TRAINED = paths.PathInfo._fields
 OWN_LAWS = ("self_predicted", "end_predicted")

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import closed_forms, data, kernel_machines, networks
+from ntkreg import data, networks
 from ntkreg._types import PRNGKey, Scalar
-from ntkreg.arrangements import MAX_RANK
-from ntkreg.data import Dataset
-from ntkreg.networks import Network
+from ntkreg.certificates.arrangements import MAX_RANK
+from ntkreg.data.dataset import Dataset
+from ntkreg.kernels import kernel_machines
+from ntkreg.networks.network import Network
+from ntkreg.theory import closed_forms
 
 DATASETS = {"random": 2, "D": 2, "halfspace": 2, "digits": 1}  # and how many sizes each takes
 MAX_DIM = 6  # in which branch and bound takes seconds on D

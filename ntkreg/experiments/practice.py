@@ -19,17 +19,19 @@ import numpy as np
 import optax
 
 from ntkreg import cells as stages
-from ntkreg import kernel_machines, kernels, networks, trainers
+from ntkreg import kernels, networks
 from ntkreg._types import Array, Float, PyTree, Shaped
-from ntkreg.convolutional import convolutional
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, practice_data
 from ntkreg.experiments.practice_data import Source, parsed
 from ntkreg.experiments.training import NET_DTYPE
-from ntkreg.margins import margins, normalized_margin
-from ntkreg.networks import Network
+from ntkreg.kernels import kernel_machines
+from ntkreg.networks.convolution import convolutional
+from ntkreg.networks.network import Network
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
+from ntkreg.training import trainers
+from ntkreg.training.margins import margins, normalized_margin
 
 STATIC = ("dataset", "model", "predictor", "num_samples")
 AXIS = (*STATIC, "schedule", "seed")

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import data, image_data
+from ntkreg import data
 from ntkreg._types import Array
-from ntkreg.data import Dataset
+from ntkreg.data import image_data
+from ntkreg.data.dataset import Dataset
 
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 WANTED = f"{', '.join(SHAPES)}, or two classes of one as digits:3:8"

@@ -21,12 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkreg import cells as stages
-from ntkreg import data, kernel_machines, kernels, networks, objectives
+from ntkreg import data, networks
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, training
+from ntkreg.kernels import kernel_machines
+from ntkreg.kernels import tangent as kernels
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
+from ntkreg.training import objectives
 
 # relu of a standard normal z by degree of Hermite polynomial, E relu(z)² = 1/2 in all. Degree 0:
 # (E relu)² = 1/(2π). Degree 1: (E z relu)² = (1/2)². Degree 2: h = (z² − 1)/√2 has E h relu =

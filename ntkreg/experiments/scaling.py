@@ -19,13 +19,14 @@ import optax
 import pandas
 import tqdm
 
-from ntkreg import fused, kernels, networks, sharing, timing, trainers
-from ntkreg.data import Dataset
+from ntkreg import fused, kernels, networks, sharing, timing
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, contenders, kernel_contenders, repeats, statistics
 from ntkreg.experiments.contenders import Work
-from ntkreg.kernel_machines import hard_margin_svm
+from ntkreg.kernels.kernel_machines import hard_margin_svm
 from ntkreg.lanes import Programs
-from ntkreg.networks import Network
+from ntkreg.networks.network import Network
+from ntkreg.training import trainers
 
 # Quantity -> its axes, with the exponents of the counted operations and of the bytes held.
 COUNTED = {

@@ -9,7 +9,7 @@ import pandas
 
 from ntkreg import records
 from ntkreg.experiments import scaling, separation
-from ntkreg.experiments.separation_cell import NETS
+from ntkreg.experiments.separation import NETS
 
 PRODUCTS = 200  # of a Gram matrix with a vector, that an SVM takes
 PLAIN_TRAFFIC = 9  # times that a step of the plain path moves its n × width activations
@@ -39,7 +39,7 @@ def amount(config: separation.Config, point: dict) -> Amount:
     """What a cell of the separation counts: matrix products, and arrays of n × width or n × n."""
     n, dim = point["num_rows"], point["dim"]
     if point["predictor"] in NETS:
-        steps = separation.separation_cell.cell(config).num_steps(point)
+        steps = separation.cell(config).num_steps(point)
         return Amount(
             6.0 * n * dim * config.width * steps, 4.0 * PLAIN_TRAFFIC * n * config.width * steps
         )

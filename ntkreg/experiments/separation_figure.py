@@ -4,7 +4,7 @@ import matplotlib.figure
 import numpy as np
 
 from ntkreg.experiments import separation, separation_claims, style
-from ntkreg.experiments.separation_cell import PLANE_EXTENT
+from ntkreg.experiments.separation import PLANE_EXTENT
 from ntkreg.records import Record
 
 LOOKS = {

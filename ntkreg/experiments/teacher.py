@@ -22,14 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkreg import cells as stages
-from ntkreg import data, draws, kernel_machines, kernels, networks
+from ntkreg import data, networks
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
-from ntkreg.data import Dataset
+from ntkreg.data import draws
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, training
-from ntkreg.margins import normalized_margin
-from ntkreg.objectives import Loss, get_loss, objective
+from ntkreg.kernels import kernel_machines
+from ntkreg.kernels import tangent as kernels
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
+from ntkreg.training.margins import normalized_margin
+from ntkreg.training.objectives import Loss, get_loss, objective
 
 LOSSES = {"classification": "logistic", "regression": "squared", "parity": "logistic"}
 TASKS = tuple(LOSSES)

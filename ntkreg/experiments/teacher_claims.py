@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg import bounds
 from ntkreg.claims import Claim
 from ntkreg.experiments import statistics
 from ntkreg.experiments.teacher import AXIS, NET_SOLVED, PREDICTORS, TASKS, UNKNOWN
 from ntkreg.records import Record
+from ntkreg.theory import bounds
 
 COLUMNS = (
     "task", "dim", "num_samples", "predictor", "seed", "lam", "normalized_margin", "train_error",

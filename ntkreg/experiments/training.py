@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import networks, trainers
+from ntkreg import networks
 from ntkreg._types import Array, Params, PRNGKey, PyTree
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs
 from ntkreg.sweeps import Cell, Point
+from ntkreg.training import trainers
 
 NET_DTYPE = jnp.float32
 

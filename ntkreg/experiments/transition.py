@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import data, networks, planted
+from ntkreg import data, networks
 from ntkreg._types import Array, Params, PRNGKey
-from ntkreg.data import Dataset
+from ntkreg.certificates import planted
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, training
-from ntkreg.margins import normalized_margin
 from ntkreg.records import Record
 from ntkreg.sweeps import Cell, Point
+from ntkreg.training.margins import normalized_margin
 
 AXIS = ("dim", "num_samples")
 COLUMNS = ("local", "refuted", "optimal", "upper", "rounds", "test_error", "normalized_margin")

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ntkreg import flax_networks
-from ntkreg.data import Dataset, check_dataset
-from ntkreg.networks import Network, fully_connected
+from ntkreg.data.dataset import Dataset, check_dataset
+from ntkreg.networks.flax_modules import from_flax
+from ntkreg.networks.network import Network, fully_connected
 
 WANTED = "x of shape (n, d) and y of shape (n,), ±1 or class indices"
 KEYS = ("x", "y", "x_test", "y_test")
@@ -142,13 +142,13 @@ def network(arrays: Arrays, module: str, depth: int, width: int) -> Network:
     """The network to train: the user's, or a fully connected ReLU one where `module` is empty.
 
     Raises:
-      ValueError: as `imported` and `flax_networks.from_flax`.
+      ValueError: as `imported` and `from_flax`.
     """
     num_outputs = 1 if arrays.loss == "logistic" else arrays.num_classes
     if not module:
         return fully_connected(depth, width, num_outputs)
     try:
-        return flax_networks.from_flax(imported(module), input_dim=arrays.train.x.shape[1])
+        return from_flax(imported(module), input_dim=arrays.train.x.shape[1])
     except ValueError as error:
         raise ValueError(f"--module={module}: {error}") from None
 

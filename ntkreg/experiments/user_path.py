@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 import pandas
 
-from ntkreg import paths, trainers
 from ntkreg._types import Array, Float, Params, PyTree
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs, lambda_path, user_data
-from ntkreg.margins import margins
 from ntkreg.records import Record
-from ntkreg.stationarity import CONVERGED
 from ntkreg.sweeps import Cell, Point
+from ntkreg.training import paths, trainers
+from ntkreg.training.margins import margins
+from ntkreg.training.stationarity import CONVERGED
 
 STATIC = ("data",)
 AXIS = (*STATIC, "seed")

@@ -7,7 +7,7 @@ import pandas
 from ntkreg.experiments import style
 from ntkreg.experiments.user_path import best_of_seeds, table
 from ntkreg.records import Record
-from ntkreg.stationarity import CONVERGED
+from ntkreg.training.stationarity import CONVERGED
 
 
 @style.styled

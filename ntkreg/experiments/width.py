@@ -17,16 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkreg import certificates, networks, paths, trainers
+from ntkreg import certificates, networks
 from ntkreg._types import Array, PyTree
-from ntkreg.data import Dataset
+from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import configs
 from ntkreg.experiments.named_data import Source, parsed, samples_of
-from ntkreg.kernel_machines import NotSeparable
-from ntkreg.margins import margins, normalized_margin
+from ntkreg.kernels.kernel_machines import NotSeparable
 from ntkreg.records import Record
-from ntkreg.stationarity import log_residual
 from ntkreg.sweeps import Cell, Point
+from ntkreg.training import paths, trainers
+from ntkreg.training.margins import margins, normalized_margin
+from ntkreg.training.stationarity import log_residual
 
 STATIC = ("dataset", "depth", "width")
 AXIS = (*STATIC, "draw", "seed")

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg import bounds, closed_forms
 from ntkreg.claims import Claim
 from ntkreg.experiments import configs, statistics, width
 from ntkreg.experiments.named_data import parsed
 from ntkreg.experiments.width import AXIS, UNKNOWN
 from ntkreg.records import Record
-from ntkreg.stationarity import CONVERGED
+from ntkreg.theory import bounds, closed_forms
+from ntkreg.training.stationarity import CONVERGED
 
 COLUMNS = (
     "dataset", "draw", "depth", "width", "seed", "lam", "normalized_margin", "reference_margin",

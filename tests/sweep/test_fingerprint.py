@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from ntkreg.networks import fully_connected
+from ntkreg.networks.network import fully_connected
 from ntkreg.sweep.fingerprint import fingerprint
 
 RATE = 0.1

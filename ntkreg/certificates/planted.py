@@ -1,0 +1,160 @@
+"""When is the planted network of D a sample's max-margin network? Decided from both sides.
+
+The planted network |x₁| − |x₂| (`closed_forms.planted_network`) has the normalized margin 1/8 on
+every sample of D, and all samples lie on its margin. By duality it has the max margin if and only
+if some weights α ≥ 0, Σα = 1, have M(αy) = 1/4 (`certificates`): the value that its four neurons
+±e₁, ±e₂ must all attain, with active mass 1/4 each.
+
+Local condition. Near the neuron u = e₁ the function Σ αᵢyᵢ relu(uᵀxᵢ) is linear on the active
+samples (x₁ = 1, all positive) and concave at the kinks (x₁ = 0, all negative): e₁ maximises it
+nearby if and only if some 0 ≤ βᵢ ≤ αᵢ on the kinks have, in every coordinate other than the first,
+Σ_active αᵢxᵢ = Σ_kinks βᵢxᵢ. Likewise for the other three. These are linear conditions on (α, β).
+
+Global condition. |Σ αᵢyᵢ relu(vᵀxᵢ)| ≤ 1/4 for every other unit v: linear too, and added for the v
+that an oracle finds, until none is left or the conditions contradict each other.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from ntkreg.certificates.conic import solved
+from ntkreg.certificates.oracles import make_oracle, of_signs
+from ntkreg.data.dataset import Dataset, check_dataset
+
+MASS = 0.25
+NEURONS = ((0, 1.0), (0, -1.0), (1, 1.0), (1, -1.0))  # coordinate and sign; −y of the last two
+TOLERANCE = 1e-7  # relative, of the value 1/4 at other units
+
+
+class Optimality(NamedTuple):
+    """What is known of the planted network on one sample.
+
+    Attributes:
+      local: whether the local condition can be met; False is a proof that it cannot.
+      refuted: whether all conditions together are proved to contradict each other, so that other
+        networks have a larger margin.
+      upper: M(αy)/2 by the oracle for the last α, an upper bound of the max margin if the oracle
+        proves one; infinity where `refuted`. Planted is optimal where it is 1/8.
+      alpha: these weights; NaN where `refuted`.
+      num_rounds: how often the oracle was asked.
+      nodes: what its last answers took.
+    """
+
+    local: bool
+    refuted: bool
+    upper: float
+    alpha: np.ndarray
+    num_rounds: int
+    nodes: int
+
+    @property
+    def optimal(self) -> bool:
+        """Whether the planted network has the max margin, as surely as the oracle knows."""
+        return self.upper <= MASS / 2 * (1 + 10 * TOLERANCE)  # the oracle's own tolerance in it
+
+
+def planted_optimality(
+    data: Dataset, *, oracle: str = "multistart", max_rounds: int = 100, **options
+) -> Optimality:
+    """Whether the planted network has the max margin on these samples of D.
+
+    Among the weights that meet the conditions known so far, those nearest to uniform are taken:
+    they are unique, so that they move little from one round to the next.
+
+    Args:
+      data: samples of D (`data.noisy_xor`).
+      oracle: "multistart" (`upper` is heuristic) or "branch_and_bound" (it is proved).
+      max_rounds: after which it is left undecided: neither `refuted` nor `optimal`.
+      **options: of `oracles.make_oracle`.
+
+    Raises:
+      ValueError: for samples that are not of D.
+    """
+    x, y = _checked(data)
+    ask = make_oracle(oracle, x, **options)
+    conditions = _local_conditions(x)
+    unknown = np.full(len(y), np.nan)
+    units, signs = np.zeros((0, x.shape[1])), np.zeros(0)
+    found = Optimality(True, False, np.inf, unknown, 0, 0)
+    for number in range(max_rounds):
+        values = (np.maximum(x @ units.T, 0.0) * signs * y[:, None]).T
+        alpha = _nearest_to_uniform(len(y), *conditions, values)
+        if alpha is None:
+            return Optimality(number > 0, True, np.inf, unknown, number, 0)
+        floor = MASS * (1 + TOLERANCE)
+        for limit in (floor, None):  # a proof only where no unit is found without
+            maxima = of_signs(ask, alpha * y, limit)
+            new, new_signs = maxima.above(x, floor).units()
+            if len(new):
+                break
+        found = Optimality(True, False, maxima.upper / 2, alpha, number + 1, maxima.nodes)
+        if not len(new):
+            break
+        units, signs = np.concatenate([units, new]), np.concatenate([signs, new_signs])
+    return found
+
+
+def _checked(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    check_dataset(data, "sign")
+    x, y = np.asarray(data.x, np.float64), np.asarray(data.y, np.float64)
+    if x.shape[1] < 3 or not (
+        np.array_equal(np.abs(x[:, :2]), np.stack([y > 0, y < 0], axis=1))
+        and (x[:, 2:] ** 2 == 1).all()
+    ):
+        raise ValueError(
+            "data must be samples of D: (±1, 0) or (0, ±1) by the label, then signs; got x[0] = "
+            f"{x[0]}, y[0] = {y[0]:+.0f}"
+        )
+    return x, y
+
+
+def _local_conditions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(equalities, their right sides, upper bounds ≤ 0) of (α, β of the kinks of each neuron)."""
+    num_samples, dim = x.shape
+    kinks = [np.flatnonzero(x[:, axis] == 0) for axis, _ in NEURONS]
+    starts = num_samples + np.cumsum([0, *map(len, kinks)])
+    equal, right, most = [], [], []
+    for (axis, sign), kink, start in zip(NEURONS, kinks, starts, strict=False):
+        active, beside = np.flatnonzero(sign * x[:, axis] > 0), np.arange(dim) != axis
+        balance = np.zeros((dim, starts[-1]))
+        balance[:-1, active] = x[active][:, beside].T
+        balance[:-1, start : start + len(kink)] = -x[kink][:, beside].T
+        balance[-1, active] = 1.0
+        equal.append(balance)
+        right.append(np.append(np.zeros(dim - 1), MASS))
+        below = np.zeros((len(kink), starts[-1]))
+        below[np.arange(len(kink)), start + np.arange(len(kink))] = 1.0
+        below[np.arange(len(kink)), kink] = -1.0
+        most.append(below)
+    return (
+        np.concatenate(equal),
+        np.concatenate(right),
+        np.concatenate([*most, -np.eye(starts[-1])]),
+    )
+
+
+def _nearest_to_uniform(
+    num_samples: int, equal: np.ndarray, right: np.ndarray, most: np.ndarray, values: np.ndarray
+) -> np.ndarray | None:
+    """The α nearest to uniform that meets the conditions; None where it is proved that none does.
+
+    Solved for nα, so that entries are near 1. The proof is Farkas': multipliers z of the rows, ≥ 0
+    on those of inequalities, with Aᵀz ≈ 0 and bᵀz < 0. As Σα = 1, and every sample is a kink of two
+    neurons, Σnα + Σnβ ≤ 3n bounds what is left of Aᵀz.
+    """
+    num_variables = equal.shape[1]
+    cuts = np.pad(values, ((0, 0), (0, num_variables - num_samples)))
+    matrix = np.concatenate([equal, most, cuts])
+    bound = num_samples * np.concatenate([right, np.zeros(len(most)), np.full(len(cuts), MASS)])
+    weight = np.zeros(num_variables)
+    weight[:num_samples] = 1.0
+    cones = [("zero", len(equal)), ("nonnegative", len(most) + len(cuts))]
+    solution = solved(sp.diags(weight), -weight, sp.csc_matrix(matrix), bound, cones)
+    z = np.asarray(solution.z)
+    z[len(equal) :] = np.maximum(z[len(equal) :], 0.0)
+    if bound @ z + 3 * num_samples * np.abs(matrix.T @ z).max() < 0:
+        return None
+    alpha = np.maximum(np.asarray(solution.x)[:num_samples], 0.0)
+    return alpha / alpha.sum()

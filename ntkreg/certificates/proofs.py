@@ -1,0 +1,138 @@
+"""What a network and weights on the samples prove: both bounds of a certificate, in balls.
+
+Everything that is printed as a bound passes through `proved`, which takes exactly the float64
+arrays that are returned. Sums, products, exponentials and logarithms are enclosed in balls
+(`balls`), so that the allowance for rounding is the ball's own radius: relative 2⁻⁵⁰⁰ before the
+result is rounded outwards to the next float64.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flint
+import numpy as np
+
+from ntkreg._types import Params
+from ntkreg.certificates.balls import BITS, above, balls, below, precision, product
+from ntkreg.certificates.conjugates import DUALS
+
+
+class Problem(NamedTuple):
+    """A max margin, or where λ is given the minimum of F_λ = mean loss + λ‖Θ‖².
+
+    Attributes:
+      x, y: samples in float64, shapes (n, d) and (n,).
+      lam: λ, or None for the max margin.
+      loss: of `conjugates.DUALS`.
+      signs: of the output weights that networks may have.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    lam: float | flint.arb | None = None
+    loss: str = "logistic"
+    signs: tuple[int, ...] = (1, -1)
+
+    @property
+    def is_margin(self) -> bool:
+        """Whether it is the max margin."""
+        return self.lam is None
+
+    def weights(self, dual: np.ndarray) -> np.ndarray:
+        """c of Σ cᵢ relu(uᵀxᵢ), whose maximum over the unit ball makes `dual` a bound; in balls."""
+        with precision():
+            return balls(dual) * balls(self.y) if self.is_margin else balls(dual) / len(self.y)
+
+
+class CrossingBounds(AssertionError):
+    """A lower bound above an upper one: a fault of this package, never of the data."""
+
+
+def bits(problem: Problem, times: int = 1) -> int:
+    """Enough for weights and networks of size 1/λ that cancel to 1, so many times over."""
+    if problem.is_margin:
+        return BITS
+    with precision():
+        size = flint.arb(float(np.abs(problem.x).max())) / flint.arb(problem.lam)
+        if problem.loss == "squared":
+            size *= max(1.0, float(np.abs(problem.y).max()))
+        return BITS + (times * int(float(size.log() / flint.arb(2).log())) if size > 1 else 0)
+
+
+def proved(
+    problem: Problem, primal: Params, dual: np.ndarray, largest: float | flint.arb
+) -> tuple[float, float]:
+    """(proved lower, proved upper) bound, from a network and weights on the samples.
+
+    margin:  min yᵢf(xᵢ)/‖Θ‖² ≤ γ* ≤ M/(2 Σαᵢ),  M ≥ Σ αᵢyᵢ relu(uᵀxᵢ) of both signs;
+    minimum: mean −ℓ*(−s·bᵢ) ≤ F* ≤ F_λ(Θ),  s = min(1, 2λ/M),  M ≥ Σ (bᵢ/n) relu(uᵀxᵢ) of the
+    problem's signs. A dual point outside the domain of ℓ* proves nothing, −∞.
+
+    Args:
+      primal: (W₁ of shape (d, m), W₂ of shape (m, 1)).
+      dual: α ≥ 0, or b.
+      largest: M, an upper bound that is proved itself (or taken for one).
+    """
+    with precision(bits(problem)):
+        if problem.is_margin:
+            return below(_margin(problem, primal)), above(_margin_bound(dual, largest))
+        lower = _minimum_bound(problem, dual, flint.arb(largest))
+        return lower, above(_objective(problem, primal))
+
+
+def outputs(primal: Params, x: np.ndarray) -> np.ndarray:
+    """f(xᵢ) in balls."""
+    first, last = (balls(np.asarray(part, np.float64)) for part in primal)
+    if not len(last):
+        return balls(np.zeros(len(x)))
+    hidden = product(balls(x), first)
+    return product(np.where(hidden > 0, hidden, hidden * 0 + _positive(hidden)), last[:, 0])
+
+
+_positive = np.frompyfunc(lambda ball: max(ball.upper(), 0) if ball.contains(0) else 0, 1, 1)
+
+
+def squared_norm(primal: Params) -> flint.arb:
+    """‖Θ‖² in a ball."""
+    entries = balls(np.concatenate([np.ravel(np.asarray(part, np.float64)) for part in primal]))
+    return entries.dot(entries) if len(entries) else flint.arb(0)
+
+
+def _margin(problem: Problem, primal: Params) -> flint.arb:
+    margins = balls(problem.y) * outputs(primal, problem.x)
+    size = squared_norm(primal)
+    return min(margin.lower() for margin in margins) / size if size > 0 else flint.arb(0)
+
+
+def _margin_bound(alpha: np.ndarray, largest) -> flint.arb:
+    total = balls(alpha).sum()
+    if (alpha < 0).any() or not total > 0 or not flint.arb(largest) >= 0:
+        return flint.arb("inf")
+    return flint.arb(largest) / (2 * total)
+
+
+def _objective(problem: Problem, primal: Params) -> flint.arb:
+    losses = DUALS[problem.loss].ball_value(outputs(primal, problem.x), balls(problem.y))
+    return losses.sum() / len(losses) + flint.arb(problem.lam) * squared_norm(primal)
+
+
+def _minimum_bound(problem: Problem, dual: np.ndarray, largest: flint.arb) -> float:
+    """The smaller of the values at the size that M allows and at one larger by rounding.
+
+    The value is concave in the size, so that it is proved at all sizes between them: at that of
+    the true maximum too, of which `largest` is an upper bound.
+    """
+    largest = largest.upper()
+    if not largest >= 0:  # NaN
+        return -np.inf
+    most = 2 * flint.arb(problem.lam) / largest if largest > 0 else flint.arb(1)
+    size = (most if most < 1 else flint.arb(1)).lower()
+    larger = size * (1 + flint.arb(2) ** -50)
+    sizes = [size, larger if larger < 1 else flint.arb(1)]
+    value = DUALS[problem.loss].ball_dual_value
+    return min(_mean_or_nothing(value, size * balls(dual), problem) for size in sizes)
+
+
+def _mean_or_nothing(value: Callable, dual: np.ndarray, problem: Problem) -> float:
+    values = value(dual, balls(problem.y))
+    return -np.inf if values is None else below(values.sum() / len(values))

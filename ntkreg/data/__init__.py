@@ -1,0 +1,34 @@
+"""What is learned from: samples of the paper's distribution and others, images, splits, checks."""
+
+from ntkreg.data.dataset import (
+    Dataset,
+    check_dataset,
+    digits,
+    gaussian_parity,
+    halfspace,
+    noisy_xor,
+    noisy_xor_population,
+    random_labels,
+    relu_feature,
+    split,
+    teacher,
+    unseen,
+)
+from ntkreg.data.image_data import IMAGES, images
+
+__all__ = [
+    "IMAGES",
+    "Dataset",
+    "check_dataset",
+    "digits",
+    "gaussian_parity",
+    "halfspace",
+    "images",
+    "noisy_xor",
+    "noisy_xor_population",
+    "random_labels",
+    "relu_feature",
+    "split",
+    "teacher",
+    "unseen",
+]

@@ -1,0 +1,47 @@
+"""The kernel of a network, exact or empirical, and the machines that learn with it, at any size."""
+
+from ntkreg.kernels.gram_operators import (
+    GramOperator,
+    as_operator,
+    from_inner_products,
+    from_matrix,
+    ntk_by_inner_product,
+    recomputed,
+    solve_shifted,
+)
+from ntkreg.kernels.kernel_machines import (
+    HardMarginSVM,
+    LogisticPath,
+    NotSeparable,
+    hard_margin_svm,
+    logistic_path,
+    min_norm_interpolant,
+    ridge,
+)
+from ntkreg.kernels.l1_machines import L1SVM, circle, l1_svm, l2_margin, relu_dictionary
+from ntkreg.kernels.tangent import empirical_ntk, nngp, ntk
+
+__all__ = [
+    "L1SVM",
+    "GramOperator",
+    "HardMarginSVM",
+    "LogisticPath",
+    "NotSeparable",
+    "as_operator",
+    "circle",
+    "empirical_ntk",
+    "from_inner_products",
+    "from_matrix",
+    "hard_margin_svm",
+    "l1_svm",
+    "l2_margin",
+    "logistic_path",
+    "min_norm_interpolant",
+    "nngp",
+    "ntk",
+    "ntk_by_inner_product",
+    "recomputed",
+    "relu_dictionary",
+    "ridge",
+    "solve_shifted",
+]
