@@ -8,6 +8,7 @@ an error.
 import importlib
 import inspect
 import pkgutil
+import pydoc
 import re
 import sys
 import warnings
@@ -103,10 +104,9 @@ def marked_up(docstring: str) -> str:
 
 
 def _in_full(name: str) -> str:
-    for package in (ROOT, *(f"{ROOT}.{folder}" for folder in FOLDERS)):
-        if f"{package}.{name.split('.')[0]}" in sys.modules:
-            return f"{package}.{name}"
-    return name
+    packages = (ROOT, *(f"{ROOT}.{folder}" for folder in FOLDERS))
+    found = (f"{package}.{name}" for package in packages if pydoc.locate(f"{package}.{name}"))
+    return next(found, name)
 
 
 def described_here(doc: pdoc.doc.Doc) -> bool:

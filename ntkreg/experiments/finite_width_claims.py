@@ -37,7 +37,7 @@ NOISE = Claim(
 CURING = Claim(
     statement="Inserting the direction that the dual oracle misses, and training on, turns every "
     "failure into the certified minimum",
-    source="derived here (ntkreg.insertion); Bach 2017 for column generation",
+    source="derived here (ntkreg.certificates.insertion); Bach 2017 for column generation",
     predicted="≥ 99 % of the failures",
     certified=True,
 )

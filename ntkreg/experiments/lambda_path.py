@@ -3,7 +3,7 @@
 Networks are trained along a path of λ down to 1e-200, each beside the best margin that is known.
 Where the data have low rank the true minimizer is computed at every λ too, and what training
 misses can be told from what the theorem says. How fast the margin rises is predicted, with its
-constant, from the dual weights of the max margin alone (`ntkreg.path_law`).
+constant, from the dual weights of the max margin alone (`ntkreg.theory.path_law`).
 
 Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4.
 """

@@ -34,7 +34,7 @@ SCALE = Claim(
 )
 POWER = Claim(
     statement="The linearised network descends as its empirical kernel does",
-    source="Lee et al. 2019; derived here (ntkreg.kernel_regime)",
+    source="Lee et al. 2019; derived here (ntkreg.training.kernel_regime)",
     predicted="outputs y − (I − 2ηK/n)^t y, to 1e-6",
     certified=True,
 )

@@ -62,14 +62,14 @@ GENERALIZATION = (
     Entry(
         "Main Results I, the distribution D: the label sits in two coordinates, the rest is noise",
         (SLIDES, SECOND_HAND),
-        ("data.noisy_xor", "data.noisy_xor_population", "closed_forms.planted_network"),
+        ("data.noisy_xor", "data.noisy_xor_population", "theory.closed_forms.planted_network"),
         (transition_claims.CLAIM,),
         "the slides give the first two coordinates, the report the signs in the others",
     ),
     Entry(
         "Main Results I, Theorem 2.1: Ω(d²) samples for the NTK, O(d) for the ℓ2-regularised net",
         (SLIDES, SECOND_HAND),
-        ("trainers.train", "kernels.ntk", "kernel_machines.hard_margin_svm"),
+        ("training.train", "kernels.ntk", "kernels.hard_margin_svm"),
         (separation_claims.CLAIM,),
         "constants are not given; one line of the transcription has O(d²) for the network too, "
         "taken here as a misprint",
@@ -77,32 +77,32 @@ GENERALIZATION = (
     Entry(
         "The kernel: gradients of both layers, Gaussian weights, infinite width",
         (SECOND_HAND,),
-        ("kernels.ntk", "kernels.empirical_ntk", "gram_operators.from_inner_products"),
+        ("kernels.ntk", "kernels.empirical_ntk", "kernels.from_inner_products"),
         (lazy_training_claims.WIDTH,),
     ),
     Entry(
         "Section 2, regression variant: the same gap on D for the truncated squared loss",
         (MEMORY,),
-        ("data.noisy_xor", "kernel_machines.min_norm_interpolant"),
+        ("data.noisy_xor", "kernels.min_norm_interpolant"),
         (regression_claims.ON_D,),
     ),
     Entry(
         "First version, regression: one random ReLU feature of Gaussian inputs, on which the bound "
         "by the 2-norm stays constant",
         (FIRST, REVISED),
-        ("data.relu_feature", "kernel_machines.min_norm_interpolant"),
+        ("data.relu_feature", "kernels.min_norm_interpolant"),
         (regression_claims.ON_FEATURE, regression_claims.STAIRCASE),
     ),
     Entry(
         "First version, classification: the parity of two signs among Gaussian coordinates",
         (FIRST,),
-        ("data.gaussian_parity", "bounds.two_layer_bound", "bounds.kernel_bound"),
+        ("data.gaussian_parity", "theory.bounds.two_layer_bound", "theory.bounds.kernel_bound"),
         (teacher_claims.ERRORS, teacher_claims.BOUNDS),
     ),
     Entry(
         "A rerun without λ on D, published by Smith: small starts need n ∝ d as well",
         (SECOND_HAND,),
-        ("trainers.train", "data.noisy_xor"),
+        ("training.train", "data.noisy_xor"),
         (phase_diagram_claims.BASELINE, phase_diagram_claims.REGIMES),
     ),
 )
@@ -111,7 +111,7 @@ MARGINS = (
         "Main Results II, λ → 0: margins of the regularised minimizers tend to the max margin, at "
         "any depth, for homogeneous networks and any ‖Θ‖^r",
         (SLIDES, FIRST),
-        ("paths.train_path", "certificates.global_minimum", "margins.normalized_margin"),
+        ("training.train_path", "certificates.global_minimum", "training.normalized_margin"),
         lambda_path_claims.CLAIMS,
         "Theorem 2.1 of the submission; Theorem 4.1 of the fourth version from memory",
     ),
@@ -124,21 +124,21 @@ MARGINS = (
     Entry(
         "β-approximate minimizers: a margin of at least γ*/(10β^(a/r)) at small λ",
         (FIRST, MEMORY),
-        ("bounds.theorem_margin", "bounds.least_margin"),
+        ("theory.bounds.theorem_margin", "theory.bounds.least_margin"),
         (approximate_claims.CLAIM,),
         "the submission has γ*/8 at β = 2 and two layers; the form with 10 is from memory",
     ),
     Entry(
         "Generalization bound, two layers: (6/γ)√(D/n) + ε, D the mean of ‖x‖²",
         (FIRST,),
-        ("bounds.two_layer_bound",),
+        ("theory.bounds.two_layer_bound",),
         (teacher_claims.BOUNDS,),
     ),
     Entry(
         "Main Results II, generalization bound at any depth, by the inverse max margin (Golowich "
         "et al.)",
         (SLIDES, REVISED, MEMORY),
-        ("bounds.generalization_bound",),
+        ("theory.bounds.generalization_bound",),
         (width_claims.BOUND,),
         "the factor in the depth is in the revision, the display from memory, up to constants; "
         "here with constants",
@@ -154,14 +154,14 @@ MARGINS = (
         "ℓ1-SVM equivalence: the max margin of wide two-layer networks is half that of the ℓ1-SVM "
         "over all unit neurons",
         (FIRST,),
-        ("l1_machines.l1_svm", "l1_machines.relu_dictionary", "l1_machines.circle"),
+        ("kernels.l1_svm", "kernels.relu_dictionary", "kernels.circle"),
         (line_claims.MARGIN,),
         "on a line; `tests/test_l1_machines.py` has the ℓ1-SVM in more dimensions",
     ),
     Entry(
         "ℓ2 kernel SVM with ReLU features, of which the top layer alone is trained, and its bound",
         (FIRST,),
-        ("l1_machines.l2_margin", "kernels.nngp", "bounds.kernel_bound"),
+        ("kernels.l2_margin", "kernels.nngp", "theory.bounds.kernel_bound"),
         (teacher_claims.BOUNDS,),
         "`tests/test_l1_machines.py` compares the two margins",
     ),
@@ -171,27 +171,31 @@ OPTIMIZATION = (
         "Main Results III, Theorem 3.3: noisy gradient descent at infinite width reaches the "
         "global optimum in polynomially many iterations",
         (SLIDES, SECOND_HAND, FIRST),
-        ("flows.run", "mean_field.first_variation", "mean_field.optimality_gap"),
+        (
+            "training.flows.run",
+            "training.mean_field.first_variation",
+            "training.mean_field.optimality_gap",
+        ),
         noisy_flow_claims.CLAIMS,
         "it asks for differentiable units, which ReLU's are not; `mean_field.soft_relu_unit` is",
     ),
     Entry(
         "Theorem 3.3, discrete version: steps of size η in place of the flow",
         (FIRST, REVISED),
-        ("flows.step", "flows.stable_step"),
+        ("training.flows.step", "training.flows.stable_step"),
         (noisy_flow_claims.POLYNOMIAL,),
     ),
     Entry(
         "Corollary: a max margin within a constant in polynomial time, where 1/λ is polynomial",
         (REVISED,),
-        ("flows.run", "bounds.theorem_margin"),
+        ("training.flows.run", "theory.bounds.theorem_margin"),
         (noisy_flow_claims.POLYNOMIAL, approximate_claims.CLAIM),
         "its two halves; they are not run together",
     ),
     Entry(
         "Conclusion, open question: optimization of regularised networks of finite size",
         (SLIDES,),
-        ("flows.run", "insertion.insert", "global_training.train_to_global"),
+        ("training.flows.run", "certificates.insertion.insert", "certificates.train_to_global"),
         finite_width_claims.CLAIMS,
     ),
 )
@@ -199,20 +203,24 @@ TALK = (
     Entry(
         "Can NTK explain deep learning? At certain rates and starts training is a kernel method",
         (SLIDES,),
-        ("kernel_regime.centred", "kernel_regime.linearised", "kernel_regime.kernel_flow"),
+        (
+            "training.kernel_regime.centred",
+            "training.kernel_regime.linearised",
+            "training.kernel_regime.kernel_flow",
+        ),
         (lazy_training_claims.WIDTH, lazy_training_claims.SCALE),
     ),
     Entry(
         "Can NTK explain deep learning? Such rates and starts are unrealistic, and leave no room "
         "for ℓ2 regularisation",
         (SLIDES,),
-        ("kernel_regime.relative_change", "margins.activation_patterns"),
+        ("training.kernel_regime.relative_change", "training.margins.activation_patterns"),
         (regularization_claims.LEAVES, phase_diagram_claims.REGIMES),
     ),
     Entry(
         "Can NTK explain deep learning? Networks beat kernels in practice",
         (SLIDES,),
-        ("convolutional.convolutional", "image_data.images", "kernels.ntk"),
+        ("networks.convolutional", "data.images", "kernels.ntk"),
         (practice_claims.NETWORKS,),
     ),
     Entry(
@@ -227,32 +235,32 @@ FIGURES = (
     Entry(
         "E1, margin on a line as λ falls",
         (FIRST, REVISED),
-        ("l1_machines.circle", "l1_machines.l1_svm", "paths.follow", "certificates.max_margin"),
+        ("kernels.circle", "kernels.l1_svm", "training.paths.follow", "certificates.max_margin"),
         line_claims.CLAIMS,
     ),
     Entry(
         "E2, network and kernel for growing n",
         (FIRST,),
-        ("data.teacher", "bounds.two_layer_bound", "bounds.kernel_bound"),
+        ("data.teacher", "theory.bounds.two_layer_bound", "theory.bounds.kernel_bound"),
         teacher_claims.CLAIMS,
     ),
     Entry(
         "E3, margin and test error for growing width",
         (REVISED,),
-        ("data.teacher", "data.digits", "paths.train_path"),
+        ("data.teacher", "data.digits", "training.train_path"),
         (width_claims.ERROR,),
     ),
     Entry(
         "E4, WideResNet with annealed weight decay",
         (REVISED,),
-        ("trainers.train", "convolutional.convolutional"),
+        ("training.train", "networks.convolutional"),
         (practice_claims.ANNEALING,),
         "other networks and images, see below",
     ),
     Entry(
         "E5, with and without regularisation from one start",
         (MEMORY, SECOND_HAND),
-        ("margins.activation_patterns", "experiments.descents.descended"),
+        ("training.margins.activation_patterns", "experiments.descents.descended"),
         regularization_claims.CLAIMS,
     ),
     Entry("E6, WideResNet on CIFAR-10 with and without ℓ2", (MEMORY,), (), note="not reproduced"),

@@ -21,14 +21,14 @@ from ntkreg.records import Record
 RATE = Claim(
     statement="The margin comes to the max margin at the rate 1 − γ_λ/γ* = (H − H∞)/(Rγ*), the "
     "constant and R known from the max margin's dual weights, at any depth",
-    source="derived here (ntkreg.path_law)",
+    source="derived here (ntkreg.theory.path_law)",
     predicted="slope 1 against the law's denominator; remainder ∝ R^−2; constants within 2 %",
     certified=True,
 )
 ESTIMATE = Claim(
     statement="The dual-weighted margin of one minimizer finds the max margin from above, with an "
     "error ∝ 1/R²",
-    source="derived here (ntkreg.path_law)",
+    source="derived here (ntkreg.theory.path_law)",
     predicted="error ∝ R^−2; at λ = 1e-6 ten times nearer than the normalized margin on 90 % of "
     "the sets; never below γ*",
     certified=True,
@@ -36,7 +36,7 @@ ESTIMATE = Claim(
 OWN = Claim(
     statement="Where many dual weights prove the max margin (D) or none are known (digits), the "
     "law holds with the path's own",
-    source="derived here (ntkreg.path_law)",
+    source="derived here (ntkreg.theory.path_law)",
     predicted="on D, from the weights at the least λ: within 2e-4 of the margins from λ = 1e-32 "
     "on; with those at the λ at hand within 1e-4 from 1e-8 on, digits too",
 )

@@ -1,9 +1,9 @@
 """Where the planted network becomes a sample's max-margin network, and where networks find it.
 
 On every sample of D the planted network has the margin 1/8. On few samples others have more; from
-some n on none has. Each sample is decided from both sides (`ntkreg.planted`): a contradiction
-proves that the planted network is not optimal, weights on the samples bound every margin by 1/8.
-On the same samples a network is trained and tested.
+some n on none has. Each sample is decided from both sides (`ntkreg.certificates.planted`): a
+contradiction proves that the planted network is not optimal, weights on the samples bound every
+margin by 1/8. On the same samples a network is trained and tested.
 
 Source: derived here, on the distribution of Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2.
 """
