@@ -14,7 +14,7 @@ LABELS = {
     "vmap": "plain vmap",
     "torch_eager": "PyTorch, eager loop",
     "torch_compiled": "PyTorch, torch.compile(vmap)",
-    "sweep_fused": "ntkreg.sweeps of ntkreg.fused",
+    "sweep_fused": "ntkreg.sweeps, activations recomputed",
 }
 LOOKS = style.categories(LABELS)
 

@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkreg import data, fused, networks, sweeps
+from ntkreg import data, networks, sweeps
 from ntkreg._types import Array, Params, PyTree
 from ntkreg.data.dataset import Dataset
-from ntkreg.networks.network import Network
 from ntkreg.training import trainers
 
 LEARNING_RATE = 0.1
@@ -62,9 +61,9 @@ def problem(work: Work) -> Problem:
     return Problem(work, cast(train), cast(params), lams)
 
 
-def _trainer(work: Work, network: Network | None = None) -> trainers.Trainer:
+def _trainer(work: Work) -> trainers.Trainer:
     return trainers.Trainer(
-        network or networks.fully_connected(2, work.width),
+        networks.fully_connected(2, work.width),
         descend="plain",
         optimizer=optax.sgd,
         schedule=trainers.constant,
@@ -83,9 +82,9 @@ def _trained(work: Work, train: Dataset, params: Params, lam: Array) -> Array:
     return jnp.exp(state.log_loss)
 
 
-def cell(given: Problem, network: Network | None = None) -> sweeps.Cell:
+def cell(given: Problem) -> sweeps.Cell:
     """The cell of one λ, whose result is its final mean loss."""
-    trainer = _trainer(given.work, network)
+    trainer = _trainer(given.work)
 
     def prepare(point: sweeps.Point) -> tuple[PyTree, PyTree]:
         return (), trainers.init(trainer, given.params)
@@ -103,13 +102,6 @@ def cell(given: Problem, network: Network | None = None) -> sweeps.Cell:
 def sweep(given: Problem, **options) -> Callable[[], np.ndarray]:
     """ntkreg's engine, planned and compiled beforehand, with options of `sweeps.prepared`."""
     compute = sweeps.prepared(cell(given), {"lam": given.lams}, **options)
-    return lambda: compute().arrays["loss"]
-
-
-def sweep_fused(given: Problem) -> Callable[[], np.ndarray]:
-    """The same with passes that write no activations to memory."""
-    network = fused.two_layer(given.work.width)
-    compute = sweeps.prepared(cell(given, network), {"lam": given.lams})
     return lambda: compute().arrays["loss"]
 
 
@@ -190,7 +182,6 @@ def _torch_loss(torch, first, last, x, y):
 
 CONTENDERS = {
     "sweep": sweep,
-    "sweep_fused": sweep_fused,
     "loop": loop,
     "vmap": vmap,
     "torch_eager": torch_eager,
