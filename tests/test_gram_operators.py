@@ -1,4 +1,4 @@
-"""Gram operators against the matrices that they stand for, and the memory that they take."""
+"""Gram operators against the matrices that they stand for, on one device and spread over four."""
 
 import os
 import subprocess
@@ -15,14 +15,10 @@ from ntkreg.data.dataset import noisy_xor
 from ntkreg.kernels import kernel_machines
 from ntkreg.kernels.gram_operators import (
     as_operator,
-    from_inner_products,
     from_matrix,
-    ntk_by_inner_product,
-    recomputed,
     solve_shifted,
 )
 from ntkreg.kernels.kernel_machines import hard_margin_svm, min_norm_interpolant, ridge
-from ntkreg.networks.convolution import convolutional
 from ntkreg.networks.network import fully_connected
 
 NETWORK = fully_connected(2, 1)
@@ -38,61 +34,36 @@ def gaussian(n=60, dim=10):
 
 
 DATA = {"D": on_D, "gaussian": gaussian}
-MADE = {
-    "matrix": lambda x: from_matrix(kernels.ntk(NETWORK, x)),
-    "recomputed": lambda x: recomputed(NETWORK, x, 7),
-    "inner products": lambda x: from_inner_products(NETWORK, x, 7),
-}
-# The table is for integers.
-CASES = [
-    ("matrix", "D"),
-    ("matrix", "gaussian"),
-    ("recomputed", "D"),
-    ("recomputed", "gaussian"),
-    ("inner products", "D"),
-]
 
 
-@pytest.mark.parametrize(("made", "data"), CASES)
-def test_products_and_diagonal_are_the_matrix_s(made, data):
+def operator_of(x):
+    return from_matrix(kernels.ntk(NETWORK, x))
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_products_and_diagonal_are_the_matrix_s(data):
     x, y = DATA[data]()
-    operator, gram = MADE[made](x), kernels.ntk(NETWORK, x)
+    operator, gram = operator_of(x), kernels.ntk(NETWORK, x)
     np.testing.assert_allclose(operator.product(y), gram @ y, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(operator.diagonal, jnp.diagonal(gram), rtol=1e-14)
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 30, 59, 60, 100])
-@pytest.mark.parametrize("make", [recomputed, from_inner_products])
-def test_the_block_size_changes_nothing(make, block_size):
-    x, y = on_D()
-    whole, blocked = make(NETWORK, x, 60), make(NETWORK, x, block_size)
-    np.testing.assert_allclose(blocked.product(y), whole.product(y), rtol=1e-11, atol=1e-11)
-    np.testing.assert_allclose(blocked.diagonal, whole.diagonal, rtol=1e-14)
-
-
-@pytest.mark.parametrize("made", ["recomputed", "inner products"])
-def test_predictions_are_those_of_the_matrix_between_both_sets(made):
-    (x, y), new = on_D(), on_D(23, seed=1).x
-    expected = kernels.ntk(NETWORK, new, x) @ y
-    np.testing.assert_allclose(MADE[made](x).predict(new, y), expected, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize(("made", "data"), CASES)
-def test_an_operator_gives_the_svm_of_its_matrix(made, data):
+@pytest.mark.parametrize("data", DATA)
+def test_an_operator_gives_the_svm_of_its_matrix(data):
     x, y = DATA[data]()
     dense = hard_margin_svm(kernels.ntk(NETWORK, x), y, "active_set")
-    found = hard_margin_svm(MADE[made](x), y)
+    found = hard_margin_svm(operator_of(x), y)
     np.testing.assert_allclose(found.margin, dense.margin, rtol=1e-9)
     size = float(jnp.max(jnp.abs(dense.coefficients)))
     np.testing.assert_allclose(found.coefficients, dense.coefficients, atol=1e-5 * size)
     assert 0 <= found.relative_gap <= 1e-10
 
 
-@pytest.mark.parametrize(("made", "data"), CASES)
-def test_ridge_by_products_is_ridge_by_factors(made, data):
+@pytest.mark.parametrize("data", DATA)
+def test_ridge_by_products_is_ridge_by_factors(data):
     x, y = DATA[data]()
     lams = jnp.array([1.0, 1e-2, 1e-4])
-    dense, found = ridge(kernels.ntk(NETWORK, x), y, lams), ridge(MADE[made](x), y, lams)
+    dense, found = ridge(kernels.ntk(NETWORK, x), y, lams), ridge(operator_of(x), y, lams)
     np.testing.assert_allclose(found, dense, rtol=1e-5, atol=1e-5 * float(jnp.abs(dense).max()))
 
 
@@ -120,7 +91,7 @@ def test_what_products_cannot_reach_is_said():
     """Less than rounding, and targets that a kernel of rank one does not fit."""
     x, y = on_D()
     with pytest.raises(RuntimeError, match=r"relative residual 1e-30, got \d.*e-1\d"):
-        ridge(MADE["matrix"](x), y, jnp.ones(1), 1e-30)
+        ridge(operator_of(x), y, jnp.ones(1), 1e-30)
     with pytest.raises(RuntimeError, match="relative residual 1e-10, got nan"):
         min_norm_interpolant(from_matrix(jnp.ones((2, 2))), jnp.array([1.0, -1.0]))
 
@@ -129,58 +100,8 @@ def test_targets_of_zero_have_coefficients_of_zero():
     assert not ridge(from_matrix(jnp.eye(3)), jnp.zeros(3), jnp.ones(1)).any()
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "quadratic", "identity"])
-def test_the_table_is_the_ntk(depth, activation):
-    network = fully_connected(depth, 1, activation=activation)
-    x = on_D(40, 12).x
-    gram = np.asarray(kernels.ntk(network, x))
-    inner = np.asarray(x @ x.T, int)
-    found = np.asarray(ntk_by_inner_product(network, 11, 12))[inner + 11]
-    np.testing.assert_allclose(found, gram, rtol=1e-12, atol=1e-14 * gram.max())
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3, 5])
-@pytest.mark.parametrize("square", [3, 7, 79])
-def test_the_table_ends_in_the_exact_limit(depth, square):
-    """K(x, x) = depth · ‖x‖²/(d · 2^(depth − 1)): each relu halves E f², and order · E f² is K."""
-    table = ntk_by_inner_product(fully_connected(depth, 1), square, square + 1)
-    limit = depth * square / (square + 1) / 2 ** (depth - 1)
-    np.testing.assert_allclose(table[-1], limit, rtol=1e-14)
-    if depth == 2:  # relu(u) relu(−u) = 0
-        assert abs(float(table[0])) < 1e-15
-
-
-def test_the_diagonal_is_exact_in_float32_too():
-    """K(x, x) = ‖x‖²/d at depth 2."""
-    x = on_D(50, 30).x
-    operator = from_inner_products(NETWORK, x.astype(jnp.float32))
-    assert operator.diagonal.dtype == jnp.float32
-    np.testing.assert_array_equal(operator.diagonal, np.float32(29 / 30))
-
-
-def test_other_integers_of_one_norm_are_looked_up_too():
-    """(5, 0), (3, 4), (−4, 3), …, of which −(3, 4) is opposite to one."""
-    x = jnp.array([[5.0, 0.0], [3.0, 4.0], [-4.0, 3.0], [-3.0, -4.0], [0.0, -5.0]])
-    gram = kernels.ntk(NETWORK, x)
-    operator = from_inner_products(NETWORK, x)
-    found = jax.vmap(operator.product)(jnp.eye(5))
-    np.testing.assert_allclose(found, gram, rtol=1e-11, atol=1e-11)
-
-
 def temp_bytes(function, *arguments):
     return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
-
-
-@pytest.mark.parametrize("make", [recomputed, from_inner_products])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_a_product_made_anew_takes_a_few_rows_of_memory(make, dtype):
-    """At most twelve blocks of rows, however many samples: n² entries would be 62 to 250."""
-    for n in (1000, 4000):
-        operator = make(NETWORK, on_D(n, 20).x.astype(dtype), 16)
-        product = lambda operator, v: operator.product(v)
-        block = 16 * n * dtype(0).itemsize
-        assert temp_bytes(product, operator, jnp.ones(n)) < 12 * block + 2**17
 
 
 def test_the_svm_of_a_float32_matrix_makes_no_second_one():
@@ -195,16 +116,15 @@ def test_the_same_program_serves_operators_of_one_shape():
     solve = jax.jit(lambda operator, labels: hard_margin_svm(operator, labels))
     for seed in (0, 1):
         data = on_D(seed=seed)
-        solve(from_inner_products(NETWORK, data.x, 7), data.y)
+        solve(operator_of(data.x), data.y)
     assert solve._cache_size() == 1
 
 
-@pytest.mark.parametrize("make", [recomputed, from_inner_products])
-def test_all_shifts_share_the_blocks_of_a_product(make):
+def test_all_shifts_share_a_product():
     x, y = on_D()
-    operator, shifts = make(NETWORK, x, 7), jnp.array([0.0, 1.0, 10.0])
+    operator, shifts = operator_of(x), jnp.array([0.0, 1.0, 10.0])
     text = str(jax.make_jaxpr(lambda shifts: solve_shifted(operator, shifts, y, 1e-8))(shifts))
-    assert "[7,60]" in text and "[3,7,60]" not in text
+    assert "[60,60]" in text and "[3,60,60]" not in text
     found = solve_shifted(operator, shifts, y, 1e-8)
     assert found.coefficients.shape == (3, 60)
     assert (found.residuals <= 1e-8).all()
@@ -273,51 +193,6 @@ def test_one_device_may_be_named():
 def test_no_devices_are_refused(kernel):
     with pytest.raises(ValueError, match=r"devices must name at least one device, got \[\]"):
         kernel(NETWORK, on_D().x, devices=[])
-
-
-X = on_D().x
-
-
-@pytest.mark.parametrize(
-    ("x", "said"),
-    [
-        (X.at[3, 4].set(0.5), r"integers of at most 256 in size, got 0\.5 at \[3, 4\]"),
-        (X.at[3, 4].set(jnp.nan), r"integers.*got nan at \[3, 4\]"),
-        (X.at[3, 4].set(257.0), r"integers.*got 257\.0 at \[3, 4\]"),
-        (X.at[3, 4].set(2.0), r"rows of ‖x‖² = 9, got 12 at \[3\]"),
-        (jnp.zeros((3, 4)), r"0 < ‖x‖².*got shape \(3, 4\) and ‖x‖² = 0"),
-        (jnp.ones((3, 1)), r"at least two columns.*got shape \(3, 1\)"),
-    ],
-)
-def test_a_table_wants_integers_of_one_norm(x, said):
-    with pytest.raises(ValueError, match=said):
-        from_inner_products(NETWORK, x)
-
-
-def test_predictions_by_table_want_points_of_that_norm():
-    operator = from_inner_products(NETWORK, X)
-    with pytest.raises(ValueError, match=r"rows of ‖x‖² = 9, got 4 at \[0\]"):
-        operator.predict(jnp.ones((2, 4)), jnp.ones(60))
-
-
-def test_a_table_cannot_be_made_under_a_trace():
-    with pytest.raises(ValueError, match="x must be concrete"):
-        jax.jit(lambda x: from_inner_products(NETWORK, x).diagonal)(X)
-
-
-def test_a_kernel_of_more_than_inner_products_has_no_table():
-    """A convolutional one sees where in an image the signs agree."""
-    x = jax.random.rademacher(jax.random.key(0), (8, 9), float)
-    with pytest.raises(ValueError, match=r"network\.kernel must be a function of inner products"):
-        from_inner_products(convolutional((3, 3, 1), 1), x)
-
-
-@pytest.mark.parametrize("make", [recomputed, from_inner_products])
-def test_networks_without_kernel_and_bad_blocks_are_refused(make):
-    with pytest.raises(ValueError, match=r"network\.kernel is None"):
-        make(NETWORK._replace(kernel=None), X)
-    with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
-        make(NETWORK, X, 0)
 
 
 def test_a_matrix_has_to_be_square():

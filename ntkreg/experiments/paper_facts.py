@@ -77,7 +77,7 @@ GENERALIZATION = (
     Entry(
         "The kernel: gradients of both layers, Gaussian weights, infinite width",
         (SECOND_HAND,),
-        ("kernels.ntk", "kernels.empirical_ntk", "kernels.from_inner_products"),
+        ("kernels.ntk", "kernels.empirical_ntk"),
         (lazy_training_claims.WIDTH,),
     ),
     Entry(

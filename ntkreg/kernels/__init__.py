@@ -3,10 +3,7 @@
 from ntkreg.kernels.gram_operators import (
     GramOperator,
     as_operator,
-    from_inner_products,
     from_matrix,
-    ntk_by_inner_product,
-    recomputed,
     solve_shifted,
 )
 from ntkreg.kernels.kernel_machines import (
@@ -30,7 +27,6 @@ __all__ = [
     "as_operator",
     "circle",
     "empirical_ntk",
-    "from_inner_products",
     "from_matrix",
     "hard_margin_svm",
     "l1_svm",
@@ -39,8 +35,6 @@ __all__ = [
     "min_norm_interpolant",
     "nngp",
     "ntk",
-    "ntk_by_inner_product",
-    "recomputed",
     "relu_dictionary",
     "ridge",
     "solve_shifted",
