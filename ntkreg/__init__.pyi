@@ -19,6 +19,7 @@ from .networks import Network as Network
 from .networks import convolutional as convolutional
 from .networks import from_flax as from_flax
 from .networks import fully_connected as fully_connected
+from .training import noisy_flow as noisy_flow
 from .training import normalized_margin as normalized_margin
 from .training import train as train
 from .training import train_path as train_path

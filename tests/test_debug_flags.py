@@ -69,7 +69,7 @@ def test_a_path_runs(flag):
 )
 def test_a_flow_runs(flag, model, noise):
     options = dict(lam=1e-2, sigma=1e-2, num_particles=8, num_steps=9, model=model, noise=noise)
-    assert flows.run(SIGNS, key=KEY, **options).info.finite
+    assert flows.noisy_flow(SIGNS, key=KEY, **options).info.finite
 
 
 @pytest.mark.parametrize("loss", ["logistic", "cross_entropy"])

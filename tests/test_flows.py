@@ -89,10 +89,10 @@ def test_noise_escapes_from_the_trap_in_which_the_plain_flow_stays():
     trap = certificates.global_minimum(samples, 1e-2, output_sign=1)
     start = mean_field.one_sign_start(jax.random.key(0), 500, 3)
     options = dict(lam=1e-2, key=jax.random.key(1), particles=start, num_steps=8000)
-    stuck = flows.run(samples, **options)
+    stuck = flows.noisy_flow(samples, **options)
     assert float(stuck.info.objective) == pytest.approx(trap.upper, rel=0.01)
     assert (stuck.particles[:, 0] >= 0).all()
-    freed = flows.run(samples, sigma=2e-3, noisy_steps=6000, **options)
+    freed = flows.noisy_flow(samples, sigma=2e-3, noisy_steps=6000, **options)
     assert best.lower <= float(freed.info.objective) < 1.002 * best.upper
     assert trap.upper > 1.7 * best.upper
 
@@ -107,7 +107,7 @@ def test_the_plain_flow_descends_at_the_stable_step_and_diverges_far_beyond_it()
         values.append(float(state.objective))
     assert np.all(np.diff(values) < 1e-9)
     with pytest.raises(ValueError, match=r"step_size=.*diverge.*1/\(κ·λmax\(XᵀX/n\)·M\)"):
-        flows.run(SAMPLES, lam=LAM, key=jax.random.key(0), step_size=400.0, num_steps=300)
+        flows.noisy_flow(SAMPLES, lam=LAM, key=jax.random.key(0), step_size=400.0, num_steps=300)
 
 
 def test_the_stable_step_is_its_formula():
@@ -125,14 +125,14 @@ def test_the_stable_step_is_its_formula():
 def test_the_squared_loss_comes_to_its_certified_minimum():
     reals = SAMPLES._replace(y=SAMPLES.y + 0.3)
     options = dict(lam=LAM, key=jax.random.key(0), num_steps=5000, num_particles=300)
-    end = flows.run(reals, model=Model(loss="squared"), **options)
+    end = flows.noisy_flow(reals, model=Model(loss="squared"), **options)
     best = certificates.global_minimum(reals, LAM, loss="squared")
     assert best.lower <= float(end.info.objective) < 1.002 * best.upper
 
 
 def test_the_soft_unit_flows_to_rest():
     options = dict(lam=LAM, key=jax.random.key(0), num_steps=3000, num_particles=300)
-    end = flows.run(SAMPLES, model=Model("soft_relu"), **options)
+    end = flows.noisy_flow(SAMPLES, model=Model("soft_relu"), **options)
     start = mean_field.uniform_start(jax.random.key(0), 300, 2)
     before = mean_field.measure(Model("soft_relu"), start, SAMPLES, LAM)
     assert float(end.info.objective) < 0.8 * float(before.objective)
@@ -142,7 +142,7 @@ def test_the_soft_unit_flows_to_rest():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_the_flow_has_the_dtype_of_its_data(dtype):
     samples = jax.tree.map(lambda a: a.astype(dtype), SAMPLES)
-    result = flows.run(
+    result = flows.noisy_flow(
         samples, lam=LAM, key=jax.random.key(0), sigma=1e-2, num_steps=20, num_particles=10
     )
     assert result.particles.dtype == result.info.objective.dtype == dtype
@@ -167,15 +167,17 @@ def test_knobs_of_all_values_share_one_compilation():
         (lambda: Flow(noise="white"), "noise must be 'resample' or 'langevin', got 'white'"),
         (lambda: Flow(num_steps=0), "num_steps must be at least 1, got 0"),
         (
-            lambda: flows.run(SAMPLES, lam=LAM, key=jax.random.key(0), num_particles=0),
+            lambda: flows.noisy_flow(SAMPLES, lam=LAM, key=jax.random.key(0), num_particles=0),
             "num_particles must be at least 1, got 0",
         ),
         (
-            lambda: flows.run(SAMPLES, lam=LAM, key=jax.random.key(0), particles=jnp.ones((4, 2))),
+            lambda: flows.noisy_flow(
+                SAMPLES, lam=LAM, key=jax.random.key(0), particles=jnp.ones((4, 2))
+            ),
             r"particles must have shape \(m ≥ 1, 3\), got \(4, 2\)",
         ),
         (
-            lambda: flows.run(
+            lambda: flows.noisy_flow(
                 SAMPLES, lam=LAM, key=jax.random.key(0), particles=[[1, 2, 3], [0, math.nan, 1]]
             ),
             r"^particles must be finite, got nan at \[1, 1\]$",

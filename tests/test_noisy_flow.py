@@ -171,7 +171,9 @@ def test_the_half_space_holds_a_flow_without_noise_at_its_level():
     level = flow_problems.levels(problem, samples, 1e-2)
     start = flow_problems.start(problem, "half_space", jax.random.key(0), 300)
     assert (start[:, -1] < 0).all()
-    end = flows.run(samples, lam=1e-2, key=jax.random.key(1), particles=start, num_steps=6000)
+    end = flows.noisy_flow(
+        samples, lam=1e-2, key=jax.random.key(1), particles=start, num_steps=6000
+    )
     assert (end.particles[:, -1] <= 0).all()
     assert float(end.info.objective) == pytest.approx(float(level.trap), rel=0.01)
     assert float(level.trap) > 1.05 * float(level.minimum)

@@ -172,7 +172,7 @@ OPTIMIZATION = (
         "global optimum in polynomially many iterations",
         (SLIDES, SECOND_HAND, FIRST),
         (
-            "training.flows.run",
+            "training.noisy_flow",
             "training.mean_field.first_variation",
             "training.mean_field.optimality_gap",
         ),
@@ -188,14 +188,14 @@ OPTIMIZATION = (
     Entry(
         "Corollary: a max margin within a constant in polynomial time, where 1/λ is polynomial",
         (REVISED,),
-        ("training.flows.run", "theory.bounds.theorem_margin"),
+        ("training.noisy_flow", "theory.bounds.theorem_margin"),
         (noisy_flow_claims.POLYNOMIAL, approximate_claims.CLAIM),
         "its two halves; they are not run together",
     ),
     Entry(
         "Conclusion, open question: optimization of regularised networks of finite size",
         (SLIDES,),
-        ("training.flows.run", "certificates.insertion.insert", "certificates.train_to_global"),
+        ("training.noisy_flow", "certificates.insertion.insert", "certificates.train_to_global"),
         finite_width_claims.CLAIMS,
     ),
 )

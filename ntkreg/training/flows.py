@@ -184,7 +184,7 @@ class FlowResult(NamedTuple):
     info: Info
 
 
-def run(
+def noisy_flow(
     data: Dataset,
     *,
     lam: Scalar,
@@ -197,7 +197,7 @@ def run(
     model: Model = RELU,
     **options,
 ) -> FlowResult:
-    """The end of a flow, from particles on the unit sphere.
+    """The end of a noisy flow, from particles on the unit sphere.
 
     Args:
       lam: λ > 0.
