@@ -1,24 +1,33 @@
-"""The README's Python blocks run as they stand."""
+"""The Python blocks of the README and of docs/your_own.md run as they stand."""
 
 import pathlib
 import re
 
 import pytest
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "your_own.md"]
+BLOCKS = [
+    block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+]
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) >= 2
+    assert len(BLOCKS) >= 4
 
 
 # test_own_sweep runs the sweep, as a script.
-SHORT = [block for block in BLOCKS if "sweeps.sweep" not in block]
+SHORT = [block for block in BLOCKS if "ntkreg.sweep" not in block]
 
 
 @pytest.mark.parametrize("block", SHORT, ids=lambda block: block.splitlines()[-1])
 def test_block_runs_and_prints_a_number(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, str(README), "exec"), {})
+    exec(compile(block, "block", "exec"), {})
     assert re.search(r"\d\.\d", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/limits.md"])
+def test_files_that_a_page_links_to_are_there(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
+    assert not [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
