@@ -40,13 +40,12 @@ def test_it_is_about_twenty_lines_and_plots(first):
 
 def test_a_deleted_batch_alone_is_computed_again_to_the_same_bytes(first):
     folder, summary = first
-    batches = sorted((folder / "my-sweep" / "batches").glob("*.npz"))
-    assert len(batches) > 1
-    before = {path: path.stat().st_mtime_ns for path in batches}
-    batches[0].unlink()
+    deleted, *others = sorted((folder / "my-sweep" / "batches").glob("*.npz"))
+    before = {path: path.stat().st_mtime_ns for path in others}
+    deleted.unlink()
     assert run_in(folder) == summary
-    after = {path: path.stat().st_mtime_ns for path in batches}
-    assert {path for path in batches if before[path] != after[path]} == {batches[0]}
+    # The points of the deleted file may be split otherwise, where time passed between them.
+    assert others and before == {path: path.stat().st_mtime_ns for path in others}
 
 
 def test_four_devices_give_the_bytes_of_one(first, tmp_path):
