@@ -20,10 +20,10 @@ import time
 from absl import app, flags
 
 from ntkreg import records
-from ntkreg.experiments import paper_page, report
+from ntkreg.experiments import _report, paper_page
 
 PRESET = flags.DEFINE_enum(
-    "preset", None, ["smoke", *report.PRESETS], "Sizes of the experiments; without it none is run."
+    "preset", None, ["smoke", *_report.PRESETS], "Sizes of the experiments; without it none is run."
 )
 RESULTS = flags.DEFINE_string("results", "results", "Folder of the results.")
 ONLY = flags.DEFINE_list("only", None, "Names of the experiments to run [all].")
@@ -38,9 +38,9 @@ def main(argv: list[str]) -> None:
         sys.exit(f"reproduce: arguments must be flags, got {' '.join(argv[1:])}")
     results = pathlib.Path(RESULTS.value)
     failed = run_all(results, PRESET.value) if PRESET.value else []
-    pages = {"README.md": report.page, "paper.md": paper_page.page}
+    pages = {"README.md": _report.page, "paper.md": paper_page.page}
     if PRESET.value == "smoke":
-        pages = {"smoke.md": lambda results: report.page(results, ("smoke",))}
+        pages = {"smoke.md": lambda results: _report.page(results, ("smoke",))}
     for name, page in pages.items():
         records.write_text(results / name, page(results))
         print(f"wrote {results / name}")
@@ -50,11 +50,11 @@ def main(argv: list[str]) -> None:
 
 def run_all(results: pathlib.Path, preset: str) -> list[str]:
     """Runs the experiments, --jobs at a time; returns the names of those that failed."""
-    names = ONLY.value or report.experiments_with(preset)
-    unknown = set(names) - set(report.EXPERIMENTS)
+    names = ONLY.value or _report.experiments_with(preset)
+    unknown = set(names) - set(_report.EXPERIMENTS)
     if unknown:
         sys.exit(
-            f"reproduce: only must name experiments ({', '.join(report.EXPERIMENTS)}), got "
+            f"reproduce: only must name experiments ({', '.join(_report.EXPERIMENTS)}), got "
             f"{', '.join(sorted(unknown))}"
         )
     begun = time.time()

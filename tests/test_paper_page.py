@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 import pytest
 
-from ntkreg.experiments import named_data, paper_page, paper_tables, report
+from ntkreg.experiments import _report, named_data, paper_page, paper_tables
 from ntkreg.experiments.paper_experiments import SECTIONS
 from ntkreg.experiments.paper_facts import INDEX, SURENESS
 
@@ -19,7 +19,7 @@ ENTRIES = [entry for entries in INDEX.values() for entry in entries]
 READINGS = [reading for section in SECTIONS for reading in section.readings]
 TABLES = [table for section in SECTIONS for table in section.tables]
 FUNCTIONS = sorted({name for entry in ENTRIES for name in entry.functions})
-CLAIMS = [claim for claims in report.EXPERIMENTS.values() for claim in claims]
+CLAIMS = [claim for claims in _report.EXPERIMENTS.values() for claim in claims]
 
 
 def claim_id(claim):

@@ -5,16 +5,16 @@ import importlib
 
 import pytest
 
-from ntkreg.experiments import configs, report
+from ntkreg.experiments import _report, configs
 
 # JAX takes three quarters of a card's 80 GB.
 LAPTOP, CARD = 8e9, 60e9
 
 
-@pytest.mark.parametrize("name", report.EXPERIMENTS)
+@pytest.mark.parametrize("name", _report.EXPERIMENTS)
 def test_presets_fit_the_machines_that_they_are_for(name):
     experiment = importlib.import_module(f"ntkreg.experiments.{name}")
-    assert {"smoke", "laptop", "full"} <= set(experiment.PRESETS) <= {"smoke", *report.PRESETS}
+    assert {"smoke", "laptop", "full"} <= set(experiment.PRESETS) <= {"smoke", *_report.PRESETS}
     if hasattr(experiment, "EXPERIMENT"):  # whose memory is counted where it is compiled
         assert all(experiment.EXPERIMENT.preset(preset) for preset in experiment.PRESETS)
         return

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 from test_launch import launched
 
-from ntkreg.experiments import report
+from ntkreg.experiments import _report
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
@@ -13,17 +13,17 @@ RESULTS = pathlib.Path(__file__).parents[1] / "results"
 def test_every_experiment_runs_at_smoke_and_its_claims_stand_in_the_table(smoke_results):
     done = launched("--preset=smoke", f"--results={smoke_results}", name="reproduce")
     assert done.returncode == 0, done.stderr
-    for number, name in enumerate(report.EXPERIMENTS, 1):
-        assert f"[{number} of {len(report.EXPERIMENTS)}" in done.stdout
+    for number, name in enumerate(_report.EXPERIMENTS, 1):
+        assert f"[{number} of {len(_report.EXPERIMENTS)}" in done.stdout
         left = {path.name for path in (smoke_results / name / "smoke").iterdir()}
         assert {"summary.csv", "run.json", "figure.png"} <= left
     rows = [line for line in (smoke_results / "smoke.md").read_text().splitlines() if "|" in line]
-    assert len(rows) == 2 + sum(map(len, report.EXPERIMENTS.values())) + 1
+    assert len(rows) == 2 + sum(map(len, _report.EXPERIMENTS.values())) + 1
     assert all("--preset=smoke" in row for row in rows[2:-1]) and "benchmark.py" in rows[-1]
 
 
 def test_the_committed_table_is_that_of_the_committed_records():
-    assert (RESULTS / "README.md").read_text() == report.page(RESULTS)
+    assert (RESULTS / "README.md").read_text() == _report.page(RESULTS)
 
 
 def test_an_experiment_that_fails_is_named_after_the_others_have_run(tmp_path):

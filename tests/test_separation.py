@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ntkreg import data, kernels, networks, timing
-from ntkreg.experiments import separation, separation_claims, statistics
+from ntkreg.experiments import _statistics, separation, separation_claims
 from ntkreg.experiments.separation import Config
 from ntkreg.experiments.separation_figure import figure
 from ntkreg.kernels import kernel_machines
@@ -20,47 +20,47 @@ from ntkreg.training import trainers
 
 def test_crossing_interpolates_in_log_size():
     sizes = np.array([10, 40, 160])
-    assert statistics.crossing(sizes, np.array([0.5, 0.3, 0.2]), 0.25) == pytest.approx(80.0)
+    assert _statistics.crossing(sizes, np.array([0.5, 0.3, 0.2]), 0.25) == pytest.approx(80.0)
 
 
 def test_crossing_is_nan_where_the_level_is_not_crossed_for_good():
     sizes = np.array([1, 2, 4])
     errors = np.array([[0.5, 0.4, 0.3], [0.1, 0.1, 0.1], [0.5, 0.1, 0.3]])
-    assert np.isnan(statistics.crossing(sizes, errors, 0.25)).all()
+    assert np.isnan(_statistics.crossing(sizes, errors, 0.25)).all()
 
 
 def test_crossing_takes_the_last_one():
-    found = statistics.crossing(np.array([1, 2, 4, 8]), np.array([0.3, 0.2, 0.3, 0.2]), 0.25)
+    found = _statistics.crossing(np.array([1, 2, 4, 8]), np.array([0.3, 0.2, 0.3, 0.2]), 0.25)
     assert 4 < found < 8
 
 
 def test_log_slope_recovers_a_power():
     dims = np.array([10, 20, 80])
-    assert statistics.log_slope(dims, 3.0 * dims**1.7) == pytest.approx(1.7)
+    assert _statistics.log_slope(dims, 3.0 * dims**1.7) == pytest.approx(1.7)
 
 
 def test_bootstrap_interval_covers_the_spread_of_means():
     values = np.random.default_rng(0).normal(size=(1, 400))
-    draws = statistics.resampled(values, 2000, np.random.default_rng(1))
-    low, high = statistics.interval(draws)
+    draws = _statistics.resampled(values, 2000, np.random.default_rng(1))
+    low, high = _statistics.interval(draws)
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
 
 
 def test_one_seed_has_no_interval():
     """All its resamples are itself; a width of zero would claim certainty."""
-    draw = lambda values: statistics.resampled(values, 50, np.random.default_rng(0))
+    draw = lambda values: _statistics.resampled(values, 50, np.random.default_rng(0))
     one, two = draw(np.ones((3, 1))), draw(np.ones((3, 2)))
     assert one.shape == two.shape == (50, 3)
     assert np.isnan(one).all() and (two == 1).all()
-    assert np.isnan(statistics.mean_interval(np.array([0.3]))).all()
-    assert statistics.mean_interval(np.array([0.3, 0.3])) == (0.3, 0.3)
+    assert np.isnan(_statistics.mean_interval(np.array([0.3]))).all()
+    assert _statistics.mean_interval(np.array([0.3, 0.3])) == (0.3, 0.3)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_a_scaling_over_one_seed_has_a_slope_and_no_interval(seeds):
     sizes = np.geomspace(1, 1000, 30)
     curves = {d: (sizes, np.repeat(0.5 / (1 + sizes[:, None] / d), seeds, 1)) for d in (10, 20)}
-    found = statistics.scaling(curves, 0.25, 100)
+    found = _statistics.scaling(curves, 0.25, 100)
     assert found.dims == [10, 20] and found.slope == pytest.approx(1.0, abs=0.02)
     is_known = seeds > 1
     assert np.isfinite(found.intervals).all() == np.isfinite(found.slope_interval).all() == is_known

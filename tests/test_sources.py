@@ -92,4 +92,4 @@ def test_a_figure_is_no_part_of_its_experiment():
     function = separation.grid(config)["function"]
     names = {path.stem for path in sources.files(function)}
     assert {"separation", "trainers", "network"} <= names
-    assert not {"separation_figure", "command", "report", "certify"} & names
+    assert not {"separation_figure", "command", "_report", "certify"} & names

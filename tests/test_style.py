@@ -12,31 +12,31 @@ import matplotlib.colors
 import numpy as np
 import pytest
 
-from ntkreg.experiments import style
+from ntkreg.experiments import _style
 
-FOLDER = Path(style.__file__).parent
+FOLDER = Path(_style.__file__).parent
 DRAWING = sorted(p for p in FOLDER.glob("*.py") if "import matplotlib" in p.read_text())
 FIGURES = sorted(FOLDER.glob("*_figure.py"))
 PLAIN = {"black", "white", "none"}
 
 
-@style.styled
+@_style.styled
 def drawn():
-    fig, (left, right) = style.panels(2, columns=2)
+    fig, (left, right) = _style.panels(2, columns=2)
     values = np.random.default_rng(0).uniform(1, 2, size=(3, 5))
-    for (name, look), scale in zip(style.METHODS.items(), itertools.count(1)):
-        style.with_interval(left, [1, 10, 100], scale * values, label=f"{name}, γ", **look)
-    style.guide(left, [1, 10, 100], 2.0, 0.5, "predicted")
-    style.at_sizes(left, [1, 10, 100], "samples n")
-    style.plain_ticks(left.yaxis)
-    style.legend(left, above=0.5)
+    for (name, look), scale in zip(_style.METHODS.items(), itertools.count(1)):
+        _style.with_interval(left, [1, 10, 100], scale * values, label=f"{name}, γ", **look)
+    _style.guide(left, [1, 10, 100], 2.0, 0.5, "predicted")
+    _style.at_sizes(left, [1, 10, 100], "samples n")
+    _style.plain_ticks(left.yaxis)
+    _style.legend(left, above=0.5)
     right.imshow(values)
     return fig
 
 
 def saved(fig, kind: str) -> bytes:
     file = io.BytesIO()
-    style.save(fig, file, kind)
+    _style.save(fig, file, kind)
     return file.getvalue()
 
 
@@ -53,7 +53,7 @@ def colours(source: str) -> list[str]:
 
 @pytest.mark.parametrize("file", DRAWING, ids=lambda path: path.stem)
 def test_colours_come_from_the_style(file):
-    assert file.stem == "style" or not colours(file.read_text())
+    assert file.stem == "_style" or not colours(file.read_text())
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_figures_are_made_in_the_style(file):
     assert hasattr(module.figure, "__wrapped__")
 
 
-@pytest.mark.parametrize("kind", style.FORMATS)
+@pytest.mark.parametrize("kind", _style.FORMATS)
 def test_a_figure_drawn_twice_is_the_same_bytes_whatever_matplotlib_is_set_to(kind):
     first = saved(drawn(), kind)
     with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "axes.grid": True}):
@@ -81,7 +81,7 @@ def test_the_style_is_in_force_for_its_figures_only():
     fig = drawn()
     saved(fig, "pdf")
     assert dict(matplotlib.rcParams) == before
-    assert fig.axes[0].xaxis.label.get_fontsize() == style.RC["axes.labelsize"]
+    assert fig.axes[0].xaxis.label.get_fontsize() == _style.RC["axes.labelsize"]
 
 
 def test_a_pdf_has_its_fonts_and_no_date():
@@ -91,55 +91,55 @@ def test_a_pdf_has_its_fonts_and_no_date():
 
 
 def test_methods_and_categories_are_told_apart_in_grey():
-    pairs = {(look["marker"], str(look["linestyle"])) for look in style.METHODS.values()}
-    assert len(pairs) == len(style.METHODS)
-    looks = style.categories(range(8)).values()
+    pairs = {(look["marker"], str(look["linestyle"])) for look in _style.METHODS.values()}
+    assert len(pairs) == len(_style.METHODS)
+    looks = _style.categories(range(8)).values()
     for key in ("color", "marker", "linestyle"):
         assert len({str(look[key]) for look in looks}) == 8
 
 
 def test_ordinal_looks_grow_darker_to_the_colour_itself():
-    looks = list(style.ordinal([10, 20, 40], style.BLUE).values())
+    looks = list(_style.ordinal([10, 20, 40], _style.BLUE).values())
     grey = [np.dot(matplotlib.colors.to_rgb(look["color"]), (0.3, 0.59, 0.11)) for look in looks]
     assert grey == sorted(grey, reverse=True) and len(set(grey)) == 3
-    assert looks[-1]["color"].upper() == style.BLUE
-    (only,) = style.ordinal([10], style.BLUE).values()
-    assert only["color"].upper() == style.BLUE
+    assert looks[-1]["color"].upper() == _style.BLUE
+    (only,) = _style.ordinal([10], _style.BLUE).values()
+    assert only["color"].upper() == _style.BLUE
 
 
 def test_bars_run_from_the_low_to_the_high_end():
-    _, (ax,) = style.panels(1, columns=1)
-    style.with_ends(ax, [1, 2], [1.0, 2.0], [0.5, 2.5], [3.0, 4.0])
+    _, (ax,) = _style.panels(1, columns=1)
+    _style.with_ends(ax, [1, 2], [1.0, 2.0], [0.5, 2.5], [3.0, 4.0])
     (bars,) = ax.containers[0][2]
     np.testing.assert_allclose([np.array(s)[:, 1] for s in bars.get_segments()], [[0.5, 3], [2, 4]])
 
 
 @pytest.mark.parametrize(("scale", "ends"), [("linear", (-1, 20)), ("log", (0.1, 100))])
 def test_room_is_made_in_the_scale_of_the_axis(scale, ends):
-    _, (ax,) = style.panels(1, columns=1)
+    _, (ax,) = _style.panels(1, columns=1)
     ax.set(yscale=scale, ylim=(1, 10) if scale == "log" else (1, 11))
-    style.room(ax, above=1.0 if scale == "log" else 0.9, below=1.0 if scale == "log" else 0.2)
+    _style.room(ax, above=1.0 if scale == "log" else 0.9, below=1.0 if scale == "log" else 0.2)
     np.testing.assert_allclose(ax.get_ylim(), ends)
 
 
 def test_no_room_is_made_on_an_axis_without_data():
-    _, (ax,) = style.panels(1, columns=1)
-    style.plain_ticks(ax.yaxis)
+    _, (ax,) = _style.panels(1, columns=1)
+    _style.plain_ticks(ax.yaxis)
     ax.plot([], [], label="nothing crossed")
-    style.legend(ax, above=0.5)
+    _style.legend(ax, above=0.5)
     assert np.isfinite(ax.get_ylim()).all()
 
 
 def test_sizes_too_near_each_other_have_ticks_without_names():
-    _, (ax,) = style.panels(1, columns=1)
-    style.at_sizes(ax, [1, 2, 1000, 1001, 4000], "width")
+    _, (ax,) = _style.panels(1, columns=1)
+    _style.at_sizes(ax, [1, 2, 1000, 1001, 4000], "width")
     assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "2", "1000", "", "4000"]
-    style.at_sizes(ax, [7], "width")
+    _style.at_sizes(ax, [7], "width")
     assert [text.get_text() for text in ax.get_xticklabels()] == ["7"]
 
 
 def test_numbers_and_powers_are_written_as_in_print():
-    assert [style.number(v) for v in (0.0, 0.003, 1e-5, 1e-100)] == [
+    assert [_style.number(v) for v in (0.0, 0.003, 1e-5, 1e-100)] == [
         "0", "0.003", "$10^{-5}$", "$10^{-100}$",
     ]  # fmt: skip
-    assert style.power("d", 1.204) == ": $d^{1.20}$" and style.power("d", np.nan) == ""
+    assert _style.power("d", 1.204) == ": $d^{1.20}$" and _style.power("d", np.nan) == ""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ntkreg.experiments import statistics, style, transition
+from ntkreg.experiments import _statistics, _style, transition
 from ntkreg.experiments.transition import Config
 from ntkreg.experiments.transition_claims import claim, crossing
 from ntkreg.experiments.transition_figure import figure
@@ -64,7 +64,7 @@ def test_crossings_find_the_middle_and_the_power():
 def test_wilson_s_interval_is_that_of_scipy():
     for successes, trials in ((0, 20), (7, 20), (20, 20), (399, 1000)):
         expected = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-        found = statistics.wilson(np.array(successes), trials)
+        found = _statistics.wilson(np.array(successes), trials)
         np.testing.assert_allclose(found, (expected.low, expected.high), rtol=1e-6, atol=1e-12)
 
 
@@ -73,7 +73,7 @@ def test_one_seed_is_told_and_drawn_without_an_interval():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found, drawn = claim(record), figure(record)
-        style.save(drawn, io.BytesIO(), "png")
+        _style.save(drawn, io.BytesIO(), "png")
     assert found.interval.startswith("[nan, nan]")
 
 

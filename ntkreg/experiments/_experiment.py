@@ -18,8 +18,8 @@ import matplotlib.figure
 import pandas
 from absl import app, flags, logging
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import style
+from ntkreg.experiments import _config, _style
+from ntkreg.experiments._claims import Claim
 from ntkreg.sweep import Refused, grids, load, store, sweep
 
 
@@ -35,6 +35,8 @@ class Experiment(NamedTuple):
       claims: (table, config) -> the claims that it tests.
       figure: (table, config) -> its picture.
       summary: (table, config) -> the lines that a person wants to see at the end.
+      statements: the claims, as they stand before a run.
+      table: (the sweep's table, config) -> the table that is kept, where it is another.
       static: the axes that are Python values.
       host: whether `run` is called as it is.
     """
@@ -47,6 +49,8 @@ class Experiment(NamedTuple):
     claims: Callable[[pandas.DataFrame, Any], list[Claim]]
     figure: Callable[[pandas.DataFrame, Any], matplotlib.figure.Figure]
     summary: Callable[[pandas.DataFrame, Any], str]
+    statements: tuple[Claim, ...]
+    table: Callable[[pandas.DataFrame, Any], pandas.DataFrame] | None = None
     static: tuple[str, ...] = ()
     host: bool = False
 
@@ -63,8 +67,13 @@ class Experiment(NamedTuple):
     def sweep(self, config: Any, folder: pathlib.Path | None = None) -> pandas.DataFrame:
         """The table of a Config, resumed where its folder was begun."""
         run = functools.partial(self.run, config)
-        table = sweep(run, self.points(config), folder, static_argnames=self.static, host=self.host)
-        return table if folder is None else load(folder)
+        found = sweep(run, self.points(config), folder, static_argnames=self.static, host=self.host)
+        kept = self.table(found, config) if self.table else found
+        if folder is None:
+            return kept
+        if self.table:
+            store.write_table(folder, kept, json.loads((folder / store.RUN).read_text()))
+        return load(folder)
 
 
 def main(experiment: Experiment) -> None:
@@ -80,7 +89,7 @@ def main(experiment: Experiment) -> None:
     flags.DEFINE_bool("redraw", False, "Judge and draw the results that are there; run nothing.")
     flags.DEFINE_string("out", None, f"Folder of the results [{where}].")
     for field in dataclasses.fields(experiment.config):
-        kind = _kind(field.default).__name__
+        kind = _config.kind_of(field.default).__name__
         flags.DEFINE_string(field.name, None, f"{kind} of Config; lists as a,b,c.")
     app.run(functools.partial(_run, experiment))
 
@@ -91,7 +100,7 @@ def _run(experiment: Experiment, argv: list[str]) -> None:
     try:
         if argv[1:]:
             raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
-        config = _restored(experiment, folder) if given.redraw else _config(experiment)
+        config = _restored(experiment, folder) if given.redraw else _wanted(experiment)
         points = experiment.points(config)
         if not (given.dry_run or given.redraw):
             store.check_writable(folder)
@@ -121,9 +130,9 @@ def show(experiment: Experiment, config: Any, folder: pathlib.Path) -> None:
     claims = experiment.claims(table, config)
     _add(folder, claims=[dataclasses.asdict(claim) for claim in claims])
     figure = experiment.figure(table, config)
-    for kind in style.FORMATS:
+    for kind in _style.FORMATS:
         with store.written_atomically(folder / f"figure.{kind}") as file:
-            style.save(figure, file, kind)
+            _style.save(figure, file, kind)
     print(experiment.summary(table, config))
     for claim in claims:
         print(f"{claim.statement}:\n  predicted {claim.predicted}")
@@ -145,36 +154,16 @@ def _refuse(experiment: Experiment, error: Exception) -> None:
 
 
 def _restored(experiment: Experiment, folder: pathlib.Path) -> Any:
-    """The Config of the results in `folder`; JSON has lists for its tuples."""
+    """The Config of the results in `folder`."""
     path = folder / store.RUN
     if not path.is_file():
         raise ValueError(f"out must hold results to draw again, got {folder} without {store.RUN}")
-    found = json.loads(path.read_text())["config"]
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-    return experiment.config(**fields)
+    return _config.restored(experiment.config, json.loads(path.read_text())["config"])
 
 
-def _config(experiment: Experiment) -> Any:
-    preset = experiment.preset(flags.FLAGS.preset)
-    given = {
-        field.name: _parsed(field.name, flags.FLAGS[field.name].value, field.default)
-        for field in dataclasses.fields(preset)
-        if flags.FLAGS[field.name].value is not None
-    }
-    return dataclasses.replace(preset, **given)
-
-
-def _kind(default: Any) -> type:
-    return type(default[0]) if isinstance(default, tuple) else type(default)
-
-
-def _parsed(name: str, text: Any, default: Any) -> Any:
-    try:
-        values = tuple(_kind(default)(part) for part in text.split(",") if part)
-    except ValueError:
-        raise ValueError(f"--{name} must hold {_kind(default).__name__}, got {text}") from None
-    if isinstance(default, tuple):
-        return values
-    if len(values) != 1:
-        raise ValueError(f"--{name} must be one {_kind(default).__name__}, got {text!r}")
-    return values[0]
+def _wanted(experiment: Experiment) -> Any:
+    """The preset's Config, with what the flags change."""
+    fields = dataclasses.fields(experiment.config)
+    given = {field.name: flags.FLAGS[field.name].value for field in fields}
+    texts = {name: str(value) for name, value in given.items() if value is not None}
+    return _config.changed(experiment.preset(flags.FLAGS.preset), texts)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.approximate import table
 from ntkreg.records import Record
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas
 
-from ntkreg.claims import Claim
 from ntkreg.experiments import benchmark
+from ntkreg.experiments._claims import Claim
 
 SIZE = (400, 100, 1024)  # samples, width, λ
 LOOP, TORCH, ROOF = 100.0, 2.0, 0.3

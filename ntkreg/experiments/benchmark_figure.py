@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.figure
 import pandas
 
-from ntkreg.experiments import style
+from ntkreg.experiments import _style
 
 LABELS = {
     "sweep": "ntkreg.sweeps",
@@ -16,10 +16,10 @@ LABELS = {
     "torch_compiled": "PyTorch, torch.compile(vmap)",
     "sweep_fused": "ntkreg.sweeps, activations recomputed",
 }
-LOOKS = style.categories(LABELS)
+LOOKS = _style.categories(LABELS)
 
 
-@style.styled
+@_style.styled
 def figure(rows: Sequence[dict[str, Any]]) -> matplotlib.figure.Figure:
     """A panel for each number of samples and width; medians with the range of the repeats."""
     table = pandas.DataFrame(rows)
@@ -27,7 +27,7 @@ def figure(rows: Sequence[dict[str, Any]]) -> matplotlib.figure.Figure:
     table = table[table.task == "training"].astype(sizes)
     parts = list(table.groupby(["width", "num_samples"]))
     columns = min(len(parts), 4)
-    fig, axes = style.panels(len(parts), columns, ratio=1.05)
+    fig, axes = _style.panels(len(parts), columns, ratio=1.05)
     for ax, ((width, num_samples), part) in zip(axes, parts, strict=True):
         _times(ax, part)
         ax.set_title(f"n = {num_samples:g}, width {width:g}")
@@ -43,7 +43,7 @@ def _times(ax, part: pandas.DataFrame) -> None:
     for name, look in LOOKS.items():
         times = part[part.contender == name].groupby("num_lams").microseconds_per_step
         if len(times):
-            style.with_range(ax, times, label=LABELS[name], **look)
-    style.at_sizes(ax, part.num_lams.unique(), "number of λ")
-    style.plain_ticks(ax.yaxis)
+            _style.with_range(ax, times, label=LABELS[name], **look)
+    _style.at_sizes(ax, part.num_lams.unique(), "number of λ")
+    _style.plain_ticks(ax.yaxis)
     ax.set_ylabel("µs per network and step")

@@ -13,19 +13,16 @@ from typing import Any, NamedTuple
 import jax
 import matplotlib.figure
 import numpy as np
-import optax
 import pandas
 
-from ntkreg import certificates, data, networks
+from ntkreg import certificates, data
 from ntkreg._types import Params
 from ntkreg.certificates import oracles, two_layer
-from ntkreg.claims import Claim
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import configs, style, training
+from ntkreg.experiments import _config, _style, _training
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.experiments.training import NET_DTYPE
 from ntkreg.sweep import grid
-from ntkreg.training import trainers
 
 DATASETS = ("D", "random")
 AXIS = ("dataset", "dim", "num_samples", "oracle")
@@ -69,7 +66,7 @@ class Config:
       num_seeds: samples of each.
       max_nodes: of one proof by branch and bound.
       num_starts: of the local search.
-      width, lams, num_steps, learning_rate: of the networks (`training.Training`).
+      width, lams, num_steps, learning_rate: of the networks (`_training.Training`).
     """
 
     problems: tuple[str, ...] = (
@@ -91,10 +88,10 @@ class Config:
     learning_rate: float = 0.03
 
     def __post_init__(self):
-        configs.check_field("problems", self.problems, lambda text: bool(parsed(text)), "problems")
+        _config.check_field("problems", self.problems, lambda text: bool(parsed(text)), "problems")
         for name in ("num_seeds", "max_nodes", "num_starts"):
-            configs.check_field(name, getattr(self, name), lambda v: v >= 1, "at least 1")
-        training.check(self)
+            _config.check_field(name, getattr(self, name), lambda v: v >= 1, "at least 1")
+        _training.check(self)
 
 
 # At the laptop's number of nodes they end unfinished, after up to a minute each.
@@ -140,7 +137,7 @@ def run(
     start_key, key = jax.random.split(jax.random.fold_in(key, num_samples))
     draw = data.noisy_xor if dataset == "D" else data.random_labels
     train = draw(key, num_samples, dim)
-    params = trained(config, train, start_key)
+    params = jax.tree.map(np.asarray, _training.trained(config, train, start_key))
     x, y = (np.asarray(part) for part in train)
     local: dict[str, Any] = dict(oracle="multistart", num_starts=config.num_starts)
     own = certificates.dual_bound(params, train, **local)
@@ -165,18 +162,6 @@ def run(
         "nodes": found.nodes,
         "neurons": found.primal[0].shape[1],
     }
-
-
-def trained(config: Config, train: Dataset, key: jax.Array) -> Params:
-    """A two-layer network trained down the path of λ in float32, its parameters in float64."""
-    network = networks.fully_connected(2, config.width)
-    params = optax.tree.cast(network.init(key, train.x.shape[1]), NET_DTYPE)
-    found = trainers.train(
-        network, optax.tree.cast(train, NET_DTYPE), lam=config.lams, key=key, params=params,
-        learning_rate=config.learning_rate, num_steps=config.num_steps,
-    )  # fmt: skip
-    first, last = (np.asarray(part, np.float64) for part in found.params)
-    return first, last
 
 
 def _searched(
@@ -245,24 +230,24 @@ def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
 
 
 STEPS = {
-    "trained": style.METHODS["network"],
-    "polished": dict(color=style.ORANGE, marker="s"),
-    "certified": style.METHODS["certified"],
+    "trained": _style.METHODS["network"],
+    "polished": dict(color=_style.ORANGE, marker="s"),
+    "certified": _style.METHODS["certified"],
 }
 SHORT = {"enumerate": "exact", "branch_and_bound": "b&b", "multistart": "search"}
 LEAST = 1e-12  # smaller gaps are drawn here
 
 
-@style.styled
+@_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
     """Three panels; markers are medians over samples, bars run from the least to the largest."""
-    fig, axes = style.panels(3, columns=3, ratio=1.35)
+    fig, axes = _style.panels(3, columns=3, ratio=1.35)
     _steps(axes[0], rows)
     proofs = rows[rows.oracle == "branch_and_bound"]
     _reach(axes[1], proofs, "gap", "relative gap of the certificate")
     axes[1].set_title("branch and bound: gap")
     _reach(axes[2], proofs, "nodes", "nodes of branch and bound")
-    axes[2].axhline(config.max_nodes, **style.LEVEL)
+    axes[2].axhline(config.max_nodes, **_style.LEVEL)
     axes[2].set_title(f"work; dotted: limit {config.max_nodes:,}")
     return fig
 
@@ -279,22 +264,22 @@ def _steps(ax, rows) -> None:
         drawn = gaps[step].clip(LEAST, 2.0).groupby([rows[name] for name in AXIS])
         found = drawn.agg(["min", "median", "max"]).loc[names]
         ends = found["median"], found["min"], found["max"]
-        style.with_ends(ax, np.arange(len(names)) + shift, *ends, label=step, **look | style.DOTS)
+        _style.with_ends(ax, np.arange(len(names)) + shift, *ends, label=step, **look | _style.DOTS)
     labels = [f"{name[0]} d={name[1]} n={name[2]}, {SHORT[name[3]]}" for name in names]
     ax.set_xticks(range(len(names)), labels, rotation=90, fontsize=5 if len(names) > 12 else 6)
     ax.set(yscale="log", ylabel="1 − lower/upper", title="bounds close in")
-    style.legend(ax, above=0.22)
+    _style.legend(ax, above=0.22)
 
 
 def _reach(ax, rows, column: str, label: str) -> None:
     """A quantity of the proofs against n, for each kind of sample."""
     parts = dict(list(rows.groupby(["dataset", "dim"], sort=False)))
-    for (dataset, dim), look in style.categories(parts).items():
+    for (dataset, dim), look in _style.categories(parts).items():
         part = parts[dataset, dim]
         values = part[column].clip(lower=LEAST).groupby(part.num_samples)
-        style.with_range(ax, values, label=f"{dataset}, d = {dim}", **look)
+        _style.with_range(ax, values, label=f"{dataset}, d = {dim}", **look)
     ax.set(yscale="log", xlabel="samples n", ylabel=label)
-    style.legend(ax, above=0.4)
+    _style.legend(ax, above=0.4)
 
 
 def summary(table: pandas.DataFrame, config: Config) -> str:
@@ -310,4 +295,6 @@ def summary(table: pandas.DataFrame, config: Config) -> str:
     return "\n".join(lines)
 
 
-EXPERIMENT = Experiment("certify", Config, PRESETS, points, run, claims, figure, summary, host=True)
+EXPERIMENT = Experiment(
+    "certify", Config, PRESETS, points, run, claims, figure, summary, (CLAIM,), host=True
+)

@@ -17,8 +17,8 @@ import jax
 from absl import app, flags, logging
 
 from ntkreg import provenance, records, sharing, sources, sweeps, timing
-from ntkreg.claims import Claim
-from ntkreg.experiments import configs, style
+from ntkreg.experiments import _style, configs
+from ntkreg.experiments._claims import Claim
 from ntkreg.records import Record
 
 
@@ -198,9 +198,9 @@ def write(
 ) -> None:
     """Writes summary.csv, figure.png, figure.pdf and run.json, each whole or not at all."""
     records.write_text(out / "summary.csv", table.to_csv(index=False, float_format="%.8g"))
-    for kind in style.FORMATS:
+    for kind in _style.FORMATS:
         with records.written_atomically(out / f"figure.{kind}") as file:
-            style.save(figure, file, kind)
+            _style.save(figure, file, kind)
     report = {
         "preset": flags.FLAGS.preset,
         "config": dataclasses.asdict(config),

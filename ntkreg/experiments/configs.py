@@ -2,38 +2,19 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from ntkreg import records, sweeps, timing
+from ntkreg.experiments._config import check_distinct, check_field, one_of
 from ntkreg.records import Record
 from ntkreg.sweeps import Point
 
-
-def check_field(name: str, value: Any, good: Callable[[Any], bool], wanted: str) -> None:
-    """Raises ValueError where `value`, or one of its entries if it is a tuple, is not good."""
-    values = value if isinstance(value, tuple) else (value,)
-    if not values:
-        raise ValueError(f"{name} must have at least one value, got none")
-    for entry in values:
-        if not good(entry):
-            raise ValueError(f"{name} must be {wanted}, got {entry}")
-
-
-def check_distinct(config: Any, *names: str) -> None:
-    """Raises ValueError where a field of these names has a value twice: it would be run twice."""
-    for name in names:
-        values = getattr(config, name)
-        for value in values:
-            if values.count(value) > 1:
-                raise ValueError(f"{name} must have each value once, got {value} twice")
-
-
-def one_of(values: Collection) -> tuple[Callable[[Any], bool], str]:
-    """The check, and its words, that a value is one of `values`."""
-    return (lambda value: value in values), f"one of {', '.join(map(str, values))}"
+__all__ = [
+    "check_distinct", "check_field", "memory_by_shape", "one_of", "preset", "restored", "swept",
+]  # fmt: skip
 
 
 def preset(presets: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:

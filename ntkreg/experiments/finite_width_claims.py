@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import statistics
+from ntkreg.experiments import _statistics
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.finite_width_runs import CURE, GD, TOLERANCE
 from ntkreg.records import Record
 
@@ -127,11 +127,11 @@ def transitions(rows: pandas.DataFrame) -> list[Transition]:
     ):
         values = shares(part)
         widths = values.index.to_numpy(float)
-        means = statistics.resampled(values.to_numpy(), NUM_RESAMPLES, rng, paired=True)
-        at = lambda share: statistics.crossing(widths, 1 - share, HALF)  # noqa: B023
+        means = _statistics.resampled(values.to_numpy(), NUM_RESAMPLES, rng, paired=True)
+        at = lambda share: _statistics.crossing(widths, 1 - share, HALF)  # noqa: B023
         width = float(at(values.mean(axis=1).to_numpy()))
         resampled = at(means)
-        ends = statistics.interval(resampled)
+        ends = _statistics.interval(resampled)
         neurons = float(part.groupby("draw").optimal_neurons.first().mean())
         widest = float(values.iloc[-1].mean())
         key = (float(lam), str(optimizer), float(noise), int(num_samples))
@@ -149,9 +149,11 @@ def exponents(found: list[Transition]) -> dict[tuple, tuple[float, tuple[float, 
     for key, ones in groups.items():
         sizes = [one.num_samples for one in ones]
         if len(sizes) > 1:
-            slope = statistics.log_slope(sizes, np.array([one.width for one in ones]))
-            spread = statistics.log_slope(sizes, np.stack([one.resampled for one in ones], axis=-1))
-            slopes[key] = float(slope), statistics.interval(spread)
+            slope = _statistics.log_slope(sizes, np.array([one.width for one in ones]))
+            spread = _statistics.log_slope(
+                sizes, np.stack([one.resampled for one in ones], axis=-1)
+            )
+            slopes[key] = float(slope), _statistics.interval(spread)
     return slopes
 
 
@@ -219,7 +221,7 @@ def noise_claim(rows: pandas.DataFrame) -> Claim:
     if paired.shape[1] < 2 or not len(paired):
         return NOISE
     change = (paired[True] - paired[False]).to_numpy()
-    low, high = statistics.mean_interval(change)
+    low, high = _statistics.mean_interval(change)
     noisy, plain = runs[runs.noisy], runs[~runs.noisy]
     return dataclasses.replace(
         NOISE,
@@ -239,7 +241,7 @@ def cure_claim(rows: pandas.DataFrame) -> Claim:
     if not failures:
         return CURING
     share = cures.cured.sum() / failures
-    low, high = statistics.wilson(cures.cured.sum(), failures)
+    low, high = _statistics.wilson(cures.cured.sum(), failures)
     by_lam = cures[cures.failures > 0].groupby("lam")
     words = [f"{part.insertions.mean():.1f} at λ = {lam:g}" for lam, part in by_lam]
     return dataclasses.replace(

@@ -4,7 +4,7 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments import configs, finite_width, statistics, style
+from ntkreg.experiments import _statistics, _style, configs, finite_width
 from ntkreg.experiments.finite_width_claims import known, main_rows, shares, table, transitions
 from ntkreg.experiments.finite_width_runs import ADAM, CURE, GD, TOLERANCE, samples_of
 from ntkreg.records import Record
@@ -12,14 +12,17 @@ from ntkreg.records import Record
 LEAST = 1e-8  # gap shown
 SHOWN_GAP = 0.03  # about which the failure that is shown has
 SHARE = "share at the minimum"
-SIGNS = {1: dict(color=style.BLUE, linestyle="-"), -1: dict(color=style.VERMILION, linestyle="--")}
+SIGNS = {
+    1: dict(color=_style.BLUE, linestyle="-"),
+    -1: dict(color=_style.VERMILION, linestyle="--"),
+}
 
 
-@style.styled
+@_style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Eight panels; bars are 95 % intervals over data sets."""
     rows = table(record)
-    fig, axes = style.mosaic("aabbcc;ddeeff;ggghhh", height=6.6)
+    fig, axes = _style.mosaic("aabbcc;ddeeff;ggghhh", height=6.6)
     trained = main_rows(rows)
     lams = sorted(trained.lam.unique(), reverse=True)
     plain = trained[trained.noise == 0.0]
@@ -43,20 +46,20 @@ def _share(ax, rows: pandas.DataFrame, **look) -> None:
     if len(rows):
         draw = rows.num_samples.astype(str) + ":" + rows.draw.astype(str)
         values = shares(rows.assign(draw=draw))
-        style.with_interval(ax, values.index, values.to_numpy(), paired=True, **look)
+        _style.with_interval(ax, values.index, values.to_numpy(), paired=True, **look)
 
 
 def _axes(ax, rows: pandas.DataFrame, name: str, **legend) -> None:
     if len(rows):
-        style.at_sizes(ax, rows.width.unique(), "width")
+        _style.at_sizes(ax, rows.width.unique(), "width")
     ax.set(ylabel=SHARE, ylim=(-0.04, 1.04), title=name)
     ax.set_yticks(np.linspace(0, 1, 6))
-    style.legend(ax, **legend)
+    _style.legend(ax, **legend)
 
 
 def _by_size(ax, rows: pandas.DataFrame, title: str) -> None:
     sizes = sorted(rows.num_samples.unique())
-    for size, look in style.ordinal(sizes, style.METHODS["network"]["color"]).items():
+    for size, look in _style.ordinal(sizes, _style.METHODS["network"]["color"]).items():
         _share(ax, rows[rows.num_samples == size], label=f"n = {size}", **look)
     _axes(ax, rows, title, above=0.32, ncols=2)
 
@@ -66,37 +69,37 @@ def _transitions(ax, rows: pandas.DataFrame) -> None:
     for one in transitions(rows):
         if one.noise == 0.0 and np.isfinite(one.width):
             groups.setdefault((one.optimizer, one.lam), []).append(one)
-    for (optimizer, lam), look in style.categories(groups).items():
+    for (optimizer, lam), look in _style.categories(groups).items():
         ones = groups[optimizer, lam]
         sizes, widths = [one.num_samples for one in ones], [one.width for one in ones]
         ends = np.transpose([one.interval for one in ones])
         name = "Adam" if optimizer == ADAM else "descent"
-        style.with_ends(ax, sizes, widths, *ends, label=f"{name}, λ = {lam:g}", **look)
+        _style.with_ends(ax, sizes, widths, *ends, label=f"{name}, λ = {lam:g}", **look)
         if optimizer == ADAM:
             _neurons(ax, main_rows(known(rows[rows.lam == lam])), look)
     all_sizes = np.array(sorted(rows.num_samples.unique()))
-    ax.plot([], [], label="neurons of the optimum", **_optimum(dict(color=style.GREY, marker="o")))
-    ax.plot(all_sizes, all_sizes + 1, label="n + 1", **style.PREDICTED)
-    style.at_sizes(ax, all_sizes, "samples n")
+    ax.plot([], [], label="neurons of the optimum", **_optimum(dict(color=_style.GREY, marker="o")))
+    ax.plot(all_sizes, all_sizes + 1, label="n + 1", **_style.PREDICTED)
+    _style.at_sizes(ax, all_sizes, "samples n")
     ax.set(yscale="log", ylabel="width at which half succeed", title="the transition")
-    style.legend(ax, above=0.6)
+    _style.legend(ax, above=0.6)
 
 
 def _neurons(ax, rows: pandas.DataFrame, look: dict) -> None:
     """How many neurons the minimizer has: means over data sets, with bootstrap intervals."""
     for size, part in rows.groupby("num_samples"):
         found = part.groupby("draw").optimal_neurons.first().to_numpy()
-        ends = statistics.mean_interval(found)
-        style.with_ends(ax, [size], found.mean(), [ends[0]], [ends[1]], **_optimum(look))
+        ends = _statistics.mean_interval(found)
+        _style.with_ends(ax, [size], found.mean(), [ends[0]], [ends[1]], **_optimum(look))
 
 
 def _optimum(look: dict) -> dict:
-    return look | style.HOLLOW | style.DOTS
+    return look | _style.HOLLOW | _style.DOTS
 
 
 def _noise(ax, rows: pandas.DataFrame) -> None:
     rows = rows[rows.lam == rows.lam.max()]
-    for noise, look in style.categories(sorted(rows.noise.unique())).items():
+    for noise, look in _style.categories(sorted(rows.noise.unique())).items():
         label = f"σ = {noise:g}, quenched" if noise else "no noise"
         _share(ax, rows[rows.noise == noise], label=label, **look)
     _axes(ax, rows, "resampling noise, all n")
@@ -109,13 +112,13 @@ def _others(ax, rows: pandas.DataFrame) -> None:
     size = several.num_samples.iloc[0] if len(several) else rows.num_samples.max()
     rows = rows[rows.num_samples == size]
     parts = dict(list(rows.groupby(["rank", "init_scale"])))
-    for (rank, scale), look in style.categories(parts).items():
+    for (rank, scale), look in _style.categories(parts).items():
         part = parts[rank, scale]
         label = f"{rank}, {scale:g}"
         _share(ax, part[part.optimizer == ADAM], label=label, **look | dict(linestyle="-"))
-        hollow = look | style.HOLLOW | dict(linestyle="--")
+        hollow = look | _style.HOLLOW | dict(linestyle="--")
         _share(ax, part[part.optimizer == GD], **hollow)
-    hollow = style.HOLLOW | dict(color=style.GREY, marker="o", linestyle="--")
+    hollow = _style.HOLLOW | dict(color=_style.GREY, marker="o", linestyle="--")
     ax.plot([], [], label="descent", **hollow)
     told = dict(title="rank, scale of the start", alignment="left")
     _axes(ax, rows, f"starts and ranks, n = {size}", above=0.42, ncols=2, **told)
@@ -136,11 +139,11 @@ def _failure(ax, record: Record, rows: pandas.DataFrame) -> None:
     samples = samples_of(config, 2, int(chosen.num_samples), int(chosen.draw))
     particles = record.arrays["worst"][chosen.name][: chosen.width, :3]
     _worths(ax, np.asarray(samples.x), np.asarray(samples.y), particles, chosen.lam)
-    ax.axhline(1.0, **style.LEVEL)
+    ax.axhline(1.0, **_style.LEVEL)
     ax.set(xlabel="direction of u, degrees", ylabel="worth of a neuron, 1 = its cost")
     ax.set(xlim=(-180, 180), xticks=[-180, -90, 0, 90, 180])
     ax.set_title(f"a failure: width {chosen.width}, {chosen.optimizer}; above 1 is missing")
-    style.legend(ax, title="neurons: dots, by mass")
+    _style.legend(ax, title="neurons: dots, by mass")
 
 
 def _worths(ax, x: np.ndarray, y: np.ndarray, particles: np.ndarray, lam: float) -> None:
@@ -158,12 +161,12 @@ def _worths(ax, x: np.ndarray, y: np.ndarray, particles: np.ndarray, lam: float)
         mine = np.sign(w) == sign
         at = np.degrees(np.arctan2(u[mine, 1], u[mine, 0]))
         mass = np.sum(particles[mine] ** 2, axis=1) / np.sum(particles**2)
-        dots = dict(color=look["color"], edgecolor=style.BLACK, linewidth=0.5, alpha=0.8, zorder=3)
+        dots = dict(color=look["color"], edgecolor=_style.BLACK, linewidth=0.5, alpha=0.8, zorder=3)
         ax.scatter(at, sign * worth(at), s=8 + 60 * mass, **dots)
 
 
 def _cure(ax, record: Record, rows: pandas.DataFrame) -> None:
-    for lam, look in style.categories(sorted(rows.lam.unique())).items():
+    for lam, look in _style.categories(sorted(rows.lam.unique())).items():
         chosen = rows.index[(rows.optimizer == CURE) & (rows.lam == lam)]
         before, after, added = (
             record.arrays[name][chosen].ravel() for name in ("gaps", "cured_gaps", "insertions")
@@ -172,8 +175,8 @@ def _cure(ax, record: Record, rows: pandas.DataFrame) -> None:
         x, y = (np.maximum(gap[kept], LEAST) for gap in (before, after))
         dots = dict(color=look["color"], marker=look["marker"], alpha=0.6, linewidth=0)
         ax.scatter(x, y, s=4 + added[kept] / 5, label=f"λ = {lam:g}", **dots)
-    ax.axhline(TOLERANCE, **style.LEVEL)
-    ax.axvline(TOLERANCE, **style.LEVEL)
+    ax.axhline(TOLERANCE, **_style.LEVEL)
+    ax.axvline(TOLERANCE, **_style.LEVEL)
     ax.set(xscale="log", yscale="log", xlabel="F/F* − 1 before", ylabel="F/F* − 1 with insertions")
     ax.set_title("the cure (size: insertions)")
-    style.legend(ax, above=0.12, ncols=2)
+    _style.legend(ax, above=0.12, ncols=2)

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import statistics
+from ntkreg.experiments import _statistics
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.lambda_path_table import (
     KNOWN,
     PROBLEM,
@@ -70,7 +70,7 @@ def certified_claim(rows: pandas.DataFrame) -> Claim:
     is_short = lambda part: ~(part.ratio >= LEAST_RATIO)
     short, ends = best[is_short(best)], last[last.start != "certified"]
     unexplained = int((is_short(ends) & ~(ends.optimality_gap >= MISSED)).sum())
-    low, high = statistics.interval(best.ratio.to_numpy(), 0.9)
+    low, high = _statistics.interval(best.ratio.to_numpy(), 0.9)
     good = (minima >= LEAST_RATIO).all() and minima.median() >= 0.995
     good &= (certified.optimality_gap <= KNOWN).all()
     return dataclasses.replace(

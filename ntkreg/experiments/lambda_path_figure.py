@@ -4,23 +4,23 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments import style
+from ntkreg.experiments import _style
 from ntkreg.experiments.lambda_path_table import PROBLEM, best_of_seeds, random_sets, table
 from ntkreg.experiments.path_law_claims import NOISE, WEIGHTED_AT
 from ntkreg.records import Record
 
 LAW_FROM = 0.3  # above it λ is too large for the law
 FLOOR = 1e-6  # of what is shown of differences
-TRAINED = style.METHODS["network"]
-TRUE = style.METHODS["certified"]
+TRAINED = _style.METHODS["network"]
+TRUE = _style.METHODS["certified"]
 
 
-@style.styled
+@_style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Six panels; bars reach from the 10th to the 90th percentile over data sets, or all seeds."""
     rows = table(record)
     sets = random_sets(rows)
-    fig, axes = style.panels(6, columns=3, ratio=0.92)
+    fig, axes = _style.panels(6, columns=3, ratio=0.92)
     _approach(axes[0], sets)
     _law(axes[1], rows)
     _remainder(axes[2], sets[sets.start == "certified"])
@@ -34,23 +34,23 @@ def _spread(ax, rows: pandas.DataFrame, values: pandas.Series, shift: float = 1.
     """Medians at every λ with the 10th and 90th percentile, against log₁₀(1/λ)."""
     groups = values[np.isfinite(values)].groupby(rows.lam)
     low, middle, high = (groups.quantile(q) for q in (0.1, 0.5, 0.9))
-    style.with_ends(ax, -shift * np.log10(middle.index.to_numpy()), middle, low, high, **look)
+    _style.with_ends(ax, -shift * np.log10(middle.index.to_numpy()), middle, low, high, **look)
 
 
 def _axes(ax, name: str, ylabel: str, **legend) -> None:
     ax.set(yscale="log", ylabel=ylabel, title=name)
-    style.at_sizes(ax, (1, 2, 4, 8, 16, 32, 64, 100, 200), "log₁₀(1/λ)")
-    style.legend(ax, **legend)
+    _style.at_sizes(ax, (1, 2, 4, 8, 16, 32, 64, 100, 200), "log₁₀(1/λ)")
+    _style.legend(ax, **legend)
 
 
 def _approach(ax, sets: pandas.DataFrame) -> None:
     certified, best = sets[sets.start == "certified"], best_of_seeds(sets)
-    look = TRAINED | style.DOTS | dict(label="trained, best of the seeds")
+    look = TRAINED | _style.DOTS | dict(label="trained, best of the seeds")
     _spread(ax, best, 1 - best.ratio, shift=0.97, **look)
-    look = TRUE | style.DOTS | style.HOLLOW | dict(label="true minimizer")
+    look = TRUE | _style.DOTS | _style.HOLLOW | dict(label="true minimizer")
     _spread(ax, certified, 1 - certified.ratio, shift=1.03, **look)
     law = (1 - certified.predicted_ratio).groupby(certified.lam).median()
-    ax.plot(-np.log10(law.index), law, label="law, from the dual", **style.PREDICTED)
+    ax.plot(-np.log10(law.index), law, label="law, from the dual", **_style.PREDICTED)
     number = certified.groupby(list(PROBLEM)).ngroups
     _axes(ax, f"depth 2, {number} random sets", "1 − γ$_λ$/γ*", loc="upper right")
 
@@ -60,17 +60,17 @@ def _law(ax, rows: pandas.DataFrame) -> None:
     rows = rows[rows.reference_kind.isin(["closed form", "best known"])]
     best = best_of_seeds(rows[rows.predicted_ratio.notna()])
     ends, by_depth = [1.0, 0.0], dict(list(best.groupby("depth")))
-    for depth, look in style.ordinal(by_depth, TRAINED["color"]).items():
+    for depth, look in _style.ordinal(by_depth, TRAINED["color"]).items():
         x, y = 1 - by_depth[depth].predicted_ratio, 1 - by_depth[depth].ratio
         kept = (x > 0) & (x < LAW_FROM) & (y > 0)
-        dots = look | style.DOTS | dict(alpha=0.7, label=f"depth {depth}")
+        dots = look | _style.DOTS | dict(alpha=0.7, label=f"depth {depth}")
         ax.plot(x[kept], y[kept], **dots)
         if kept.any():
             ends = [min(ends[0], x[kept].min()), max(ends[1], x[kept].max())]
-    ax.plot(ends, ends, label="law = measured", **style.PREDICTED)
+    ax.plot(ends, ends, label="law = measured", **_style.PREDICTED)
     ax.set(xscale="log", yscale="log", xlabel="1 − γ$_λ$/γ*, law", ylabel="1 − γ$_λ$/γ*, trained")
     ax.set_title("closed forms, r = 1, 2, 4")
-    style.legend(ax, loc="upper left", borderpad=0.0)
+    _style.legend(ax, loc="upper left", borderpad=0.0)
 
 
 def _remainder(ax, exact: pandas.DataFrame) -> None:
@@ -83,24 +83,24 @@ def _remainder(ax, exact: pandas.DataFrame) -> None:
         ends += x[kept].tolist()
     if ends:
         x = np.array([min(ends), max(ends)])
-        style.guide(ax, x, 0.3 / x[0] ** 2, -2.0, "∝ R$^{−2}$")
+        _style.guide(ax, x, 0.3 / x[0] ** 2, -2.0, "∝ R$^{−2}$")
     ax.set(xscale="log", yscale="log", xlabel="R γ*", ylabel="|law − true minimizer|")
     ax.set_title("rest, a line for each data set")
-    style.legend(ax)
+    _style.legend(ax)
 
 
 def _estimates(ax, sets: pandas.DataFrame) -> None:
     best = best_of_seeds(sets)
     weighted = (best.dual_weighted_margin / best.reference_margin - 1).abs()
     _spread(ax, best, 1 - best.ratio, shift=0.97, label="normalized margin", **TRAINED)
-    look = style.METHODS["linearised"] | dict(label="dual-weighted margin")
+    look = _style.METHODS["linearised"] | dict(label="dual-weighted margin")
     _spread(ax, best, weighted, shift=1.03, **look)
     _axes(ax, "two estimates of γ*", "|estimate/γ* − 1|", loc="upper right")
 
 
 def _starts(ax, rows: pandas.DataFrame) -> None:
     """On the problems and seeds that both were run on."""
-    looks = {"warm": TRAINED, "cold": style.METHODS["network_small_init"]}
+    looks = {"warm": TRAINED, "cold": _style.METHODS["network_small_init"]}
     for (start, look), shift in zip(looks.items(), (0.97, 1.03), strict=True):
         part = rows[(rows.start == start) & (rows.seed == 0) & (rows.draw == 0)]
         part = part[part.predicted_ratio.notna()]
@@ -114,7 +114,7 @@ def _classes(ax, rows: pandas.DataFrame) -> None:
     several = rows[rows.dataset.str.startswith("digits") | (rows.dataset.str.count(":") > 2)]
     several = several[several.start == "warm"]
     parts = dict(list(several.groupby(["dataset", "depth"])))
-    for (name, depth), look in style.categories(parts).items():
+    for (name, depth), look in _style.categories(parts).items():
         part = parts[name, depth]
         label = f"{name}, {depth}, {part.reference_kind.iloc[0]}"
         _spread(ax, part, (1 - part.ratio).clip(lower=1e-5), label=label, **look)

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import configs, lazy_training, statistics
+from ntkreg.experiments import _statistics, configs, lazy_training
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.lazy_training import UNKNOWN
 from ntkreg.records import Record
 
@@ -76,9 +76,9 @@ def slope(rows: pandas.DataFrame, axis: str, column: str) -> tuple[float, tuple[
     x, values = against(rows, axis, column)
     if len(x) < 2:
         return np.nan, (np.nan, np.nan)
-    draws = statistics.resampled(values, 2000, np.random.default_rng(0), paired=True)
-    found = float(statistics.log_slope(x, values.mean(-1)))
-    return found, statistics.interval(statistics.log_slope(x, draws))
+    draws = _statistics.resampled(values, 2000, np.random.default_rng(0), paired=True)
+    found = float(_statistics.log_slope(x, values.mean(-1)))
+    return found, _statistics.interval(_statistics.log_slope(x, draws))
 
 
 def width_claim(rows: pandas.DataFrame) -> Claim:
@@ -121,7 +121,7 @@ def scale_claim(rows: pandas.DataFrame) -> Claim:
         )
         last, first = (part[part.output_scale == s] for s in (scales[-1], scales[0]))
         distances = last.linearised_distance.to_numpy()
-        low, high = statistics.mean_interval(distances)
+        low, high = _statistics.mean_interval(distances)
         told.append(
             f"{loss}: {first.linearised_distance.mean():.1%} at α = {scales[0]:g}, "
             f"{distances.mean():.2%} [{low:.2%}, {high:.2%}] at {scales[-1]:g} (one start at "

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import configs, statistics
+from ntkreg.experiments import _statistics, configs
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.lambda_path_claims import LEAST_RATIO, MISSED
 from ntkreg.experiments.lambda_path_table import KNOWN
 from ntkreg.experiments.line import ALONG, AXIS, LIMITS, MARGINS, Config
@@ -136,7 +136,7 @@ def margin_claim(rows: pandas.DataFrame) -> Claim:
     )
     good = (true.svm_ratio >= LEAST_RATIO).all() and true.svm_ratio.median() >= MEDIAN_RATIO
     good &= (true.optimality_gap <= KNOWN).all() and between.all() and not above
-    low, high = statistics.interval(best.svm_ratio.to_numpy(), 0.9)
+    low, high = _statistics.interval(best.svm_ratio.to_numpy(), 0.9)
     circle = true.svm_margin / true.max_margin
     return dataclasses.replace(
         MARGIN,

@@ -11,7 +11,7 @@ import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ntkreg import records
-from ntkreg.experiments import flow_problems, style
+from ntkreg.experiments import _style, flow_problems
 from ntkreg.experiments.flow_problems import Levels, parsed
 from ntkreg.experiments.noisy_flow import Config
 from ntkreg.training import flows
@@ -20,7 +20,7 @@ NUM_PARTICLES = 300
 PHASES = (("no noise", 0.0, 20), ("noise", 1.0, 45), ("quenched", 0.0, 15))  # σ, frames
 WHOLE = 30_000  # steps of a run that has all its frames; a shorter one has fewer
 FRAME_MS, LAST_MS = 90, 2500
-COLORS = {1: style.BLUE, -1: style.VERMILION}
+COLORS = {1: _style.BLUE, -1: _style.VERMILION}
 DPI = 150
 
 
@@ -74,7 +74,7 @@ def frames(
 
 
 def _image(frame: Frame, samples, levels: Levels, config: Config) -> PIL.Image.Image:
-    with style.context():
+    with _style.context():
         fig = matplotlib.figure.Figure(figsize=(5.7, 2.9), dpi=DPI)
         # At the same places in every frame, where a constrained layout would shake, and be slow.
         fig.subplots_adjust(left=0.09, right=0.96, bottom=0.24, top=0.9, wspace=0.25)
@@ -105,10 +105,10 @@ def _picture(fig, frame: Frame, samples, levels: Levels, config: Config) -> None
     left.legend(**below)
     left.set_title(f"{frame.phase}, step {frame.step}")
     steps, values = zip(*frame.history, strict=True)
-    right.plot(steps, values, color=style.BLUE)
+    right.plot(steps, values, color=_style.BLUE)
     minimum, trap = float(levels.minimum), float(levels.trap)
-    right.axhline(trap, label="the trap, certified", **style.CERTIFIED | dict(linestyle=":"))
-    right.axhline(minimum, label="global minimum, certified", **style.CERTIFIED)
+    right.axhline(trap, label="the trap, certified", **_style.CERTIFIED | dict(linestyle=":"))
+    right.axhline(minimum, label="global minimum, certified", **_style.CERTIFIED)
     right.set(
         xlim=(0, config.num_steps), ylim=(0.9 * minimum, 0.75), xlabel="iterations", ylabel="L"
     )

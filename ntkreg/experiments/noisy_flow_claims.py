@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import flow_problems, statistics
+from ntkreg.experiments import _statistics, flow_problems
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.flow_problems import UNKNOWN
 from ntkreg.records import Record
 
@@ -150,8 +150,8 @@ def epsilon_slope(part: pandas.DataFrame, rng: np.random.Generator) -> np.ndarra
     """Of one set: the slope of log mean iterations over log 1/ε, then bootstrap slopes."""
     values = part.pivot(index="epsilon", columns="seed", values="iterations")
     x, iterations = 1 / values.index.to_numpy(), values.to_numpy()
-    means = statistics.resampled(iterations, NUM_RESAMPLES, rng)
-    slope = lambda y: statistics.log_slope(x, y)
+    means = _statistics.resampled(iterations, NUM_RESAMPLES, rng)
+    slope = lambda y: _statistics.log_slope(x, y)
     return np.concatenate([[slope(iterations.mean(-1))], slope(means)])
 
 
@@ -161,7 +161,7 @@ def _resampled_over_sets(slopes: np.ndarray, rng: np.random.Generator) -> tuple[
         return np.nan, np.nan
     drawn = rng.integers(len(slopes), size=(NUM_RESAMPLES, len(slopes)))
     which = 1 + np.arange(NUM_RESAMPLES)[:, None]
-    return statistics.interval(slopes[drawn, which].mean(axis=1))
+    return _statistics.interval(slopes[drawn, which].mean(axis=1))
 
 
 def dim_slope(
@@ -171,10 +171,10 @@ def dim_slope(
     values = part.pivot(index="dim", columns="seed", values="iterations")
     if len(values) < 2:
         return np.nan, (np.nan, np.nan)
-    means = statistics.resampled(values.to_numpy(), NUM_RESAMPLES, rng)
-    slope = lambda y: float(statistics.log_slope(values.index.to_numpy(), y))
-    slopes = statistics.log_slope(values.index.to_numpy(), means)
-    return slope(values.to_numpy().mean(-1)), statistics.interval(slopes)
+    means = _statistics.resampled(values.to_numpy(), NUM_RESAMPLES, rng)
+    slope = lambda y: float(_statistics.log_slope(values.index.to_numpy(), y))
+    slopes = _statistics.log_slope(values.index.to_numpy(), means)
+    return slope(values.to_numpy().mean(-1)), _statistics.interval(slopes)
 
 
 def floor_slope(floors: pandas.DataFrame) -> tuple[float, str]:
@@ -184,6 +184,6 @@ def floor_slope(floors: pandas.DataFrame) -> tuple[float, str]:
     means = means[means > 0]
     if len(means) < 2:
         return np.nan, "not run"
-    slope = float(statistics.log_slope(means.index.to_numpy(), means.to_numpy()))
+    slope = float(_statistics.log_slope(means.index.to_numpy(), means.to_numpy()))
     ends = [f"{gap:.1e} at σ = {sigma:.0e}" for sigma, gap in means.iloc[[0, -1]].items()]
     return slope, " … ".join(ends)

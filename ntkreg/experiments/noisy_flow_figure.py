@@ -4,7 +4,7 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments import style
+from ntkreg.experiments import _style
 from ntkreg.experiments.noisy_flow import traced_steps
 from ntkreg.experiments.noisy_flow_claims import AT_MINIMUM, SET, table
 from ntkreg.records import Record
@@ -16,15 +16,15 @@ FLOWS = {
     ("uniform", "resample, quenched"): "uniform, σ quenched",
     ("uniform", "none"): "uniform, no noise",
 }
-LOOKS = {key: look | dict(label=FLOWS[key]) for key, look in style.categories(FLOWS).items()}
+LOOKS = {key: look | dict(label=FLOWS[key]) for key, look in _style.categories(FLOWS).items()}
 LEAST = 1e-6  # gap shown: below it float32 has no digits
 
 
-@style.styled
+@_style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Six panels; bars span the seeds."""
     rows = table(record)
-    fig, axes = style.panels(6, columns=3, ratio=1.08)
+    fig, axes = _style.panels(6, columns=3, ratio=1.08)
     escapes = rows[rows.part == "escape"]
     _trajectories(axes[0], record, rows)
     _ends(axes[1], escapes)
@@ -57,10 +57,10 @@ def _trajectories(ax, record: Record, rows: pandas.DataFrame) -> None:
         label = look["label"] if row.seed == one.seed.min() else None
         look = look | dict(label=label, linewidth=0.7, markersize=2.4, markevery=6)
         ax.plot(steps[kept], np.maximum(gap[kept], LEAST), **look)
-    ax.axhline(height.max(), label="the trap, certified", **style.CERTIFIED)
+    ax.axhline(height.max(), label="the trap, certified", **_style.CERTIFIED)
     ax.set(xscale="log", yscale="log", xlabel="iterations", ylabel="L/L* − 1", xlim=(10, None))
     ax.set_title(f"{chosen.dataset}, draw {chosen.draw}")
-    style.legend(ax, loc="lower left")
+    _style.legend(ax, loc="lower left")
 
 
 def _ends(ax, escapes: pandas.DataFrame) -> None:
@@ -69,17 +69,17 @@ def _ends(ax, escapes: pandas.DataFrame) -> None:
         gaps = _of(escapes, key).groupby(SET).final_gap.agg(["min", "median", "max"])
         gaps = gaps.clip(lower=LEAST).reindex(sets)
         x = np.arange(len(sets)) + 0.15 * (number - 2)
-        dots = look | style.DOTS | dict(markersize=2.4, capsize=1, label=None)
-        style.with_ends(ax, x, gaps["median"], gaps["min"], gaps["max"], **dots)
+        dots = look | _style.DOTS | dict(markersize=2.4, capsize=1, label=None)
+        _style.with_ends(ax, x, gaps["median"], gaps["min"], gaps["max"], **dots)
     levels = escapes.groupby(SET, sort=False)[["trap_level", "minimum"]].first()
     heights = (levels.trap_level / levels.minimum - 1).clip(lower=LEAST)
-    ax.plot(np.arange(len(sets)), heights, "_", color=style.BLACK, markersize=7, label="the trap")
-    ax.axhline(AT_MINIMUM, label="counts as minimum", **style.LEVEL)
+    ax.plot(np.arange(len(sets)), heights, "_", color=_style.BLACK, markersize=7, label="the trap")
+    ax.axhline(AT_MINIMUM, label="counts as minimum", **_style.LEVEL)
     names = [f"{name}{'' if name.startswith('D') else f' ({draw})'}" for name, draw in sets]
     ax.set_xticks(np.arange(len(sets)), names, rotation=90, fontsize=5)
     ax.set(yscale="log", ylabel="L/L* − 1 at the end", ylim=(LEAST / 2, 3))
     ax.set_title("ends, and the certified trap")
-    style.legend(ax, above=0.15)
+    _style.legend(ax, above=0.15)
 
 
 def _of(escapes: pandas.DataFrame, key: tuple[str, str]) -> pandas.DataFrame:
@@ -90,50 +90,50 @@ def _proved(ax, escapes: pandas.DataFrame) -> None:
     for key, look in LOOKS.items():
         part = _of(escapes, key)
         part = part[part.proved_gap.notna()]
-        dots = look | style.DOTS | dict(alpha=0.7, markersize=2.8)
+        dots = look | _style.DOTS | dict(alpha=0.7, markersize=2.8)
         ax.plot(part.final_gap.clip(lower=LEAST), part.proved_gap.clip(lower=LEAST), **dots)
     ends = np.array([LEAST, 10.0])
-    ax.plot(ends, ends, label="proved = true", **style.PREDICTED)
+    ax.plot(ends, ends, label="proved = true", **_style.PREDICTED)
     ax.set(xscale="log", yscale="log", xlabel="true gap L/L* − 1", ylabel="gap proved by L′")
     ax.set_title("what the first variation proves")
-    style.legend(ax, above=0.65)
+    _style.legend(ax, above=0.65)
 
 
 def _arrivals(ax, arrivals: pandas.DataFrame) -> None:
     parts = dict(list(arrivals[arrivals.iterations > 0].groupby("dataset")))
-    for name, look in style.categories(parts).items():
+    for name, look in _style.categories(parts).items():
         groups = parts[name].groupby("epsilon").iterations
-        style.with_range(ax, groups, lambda epsilon: 1 / epsilon, "mean", label=name, **look)
+        _style.with_range(ax, groups, lambda epsilon: 1 / epsilon, "mean", label=name, **look)
     if len(arrivals):
         x = np.sort(1 / arrivals.epsilon.unique())
         start = arrivals.iterations[arrivals.iterations > 0].min()
-        style.guide(ax, x, start, 1.0, "slope 1 (theorem: 4)")
+        _style.guide(ax, x, start, 1.0, "slope 1 (theorem: 4)")
     ax.set(xscale="log", yscale="log", xlabel="1/ε", ylabel="iterations to L ≤ (1 + ε) L*")
     ax.set_title("from the trap, σ tied to ε")
-    style.legend(ax, above=0.6)
+    _style.legend(ax, above=0.6)
 
 
 def _dimensions(ax, arrivals: pandas.DataFrame) -> None:
     dims = sorted(arrivals.dim.unique())
     if dims:
-        look = style.categories(["D"])["D"] | dict(label=f"D, ε = {arrivals.epsilon.iloc[0]:g}")
-        style.with_range(ax, arrivals.groupby("dim").iterations, middle="mean", **look)
-        style.guide(ax, dims, arrivals.iterations.mean(), 2.0, "slope 2, the theorem's")
-        style.at_sizes(ax, dims, "dimension d")
-    style.plain_ticks(ax.yaxis)
+        look = _style.categories(["D"])["D"] | dict(label=f"D, ε = {arrivals.epsilon.iloc[0]:g}")
+        _style.with_range(ax, arrivals.groupby("dim").iterations, middle="mean", **look)
+        _style.guide(ax, dims, arrivals.iterations.mean(), 2.0, "slope 2, the theorem's")
+        _style.at_sizes(ax, dims, "dimension d")
+    _style.plain_ticks(ax.yaxis)
     ax.set(ylabel="iterations to L ≤ (1 + ε) L*", title="against the dimension")
-    style.legend(ax, above=0.15)
+    _style.legend(ax, above=0.15)
 
 
 def _floors(ax, floors: pandas.DataFrame) -> None:
     floors = floors.assign(shown=floors.final_gap.clip(lower=LEAST))
     parts = dict(list(floors.groupby(["dataset", "num_particles"])))
-    for (name, number), look in style.categories(parts).items():
+    for (name, number), look in _style.categories(parts).items():
         groups = parts[name, number].groupby("sigma").shown
         label = f"{name}, {number} particles"
-        style.with_range(ax, groups, middle="mean", label=label, **look)
+        _style.with_range(ax, groups, middle="mean", label=label, **look)
     ends = np.array([floors.sigma.min(), floors.sigma.max()])
-    ax.plot(ends, ends, label="gap = σ", **style.PREDICTED)
+    ax.plot(ends, ends, label="gap = σ", **_style.PREDICTED)
     ax.set(xscale="log", yscale="log", xlabel="σ, constant", ylabel="L/L* − 1 at the end")
     ax.set_title("the floor that noise sets")
-    style.legend(ax, above=0.45)
+    _style.legend(ax, above=0.45)

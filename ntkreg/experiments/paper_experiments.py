@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import pandas
 
-from ntkreg.claims import Claim
 from ntkreg.experiments import (
     line_claims,
     paper_tables,
@@ -15,6 +14,7 @@ from ntkreg.experiments import (
     teacher_claims,
     width_claims,
 )
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.paper_facts import FIRST, MEMORY, REVISED, SECOND_HAND, UNKNOWN
 
 

@@ -5,7 +5,6 @@ The text of the NeurIPS version was not at hand: its facts come from other publi
 
 from typing import NamedTuple
 
-from ntkreg.claims import Claim
 from ntkreg.experiments import (
     approximate_claims,
     certify,
@@ -23,6 +22,7 @@ from ntkreg.experiments import (
     transition_claims,
     width_claims,
 )
+from ntkreg.experiments._claims import Claim
 
 SLIDES = "the slides"
 FIRST = "the ICLR 2019 submission"

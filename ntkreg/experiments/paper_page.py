@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import paper_tables, report
+from ntkreg.experiments import _report, paper_tables
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.paper_experiments import SECTIONS, Reading, Section, Table
 from ntkreg.experiments.paper_facts import INDEX, SURENESS, Entry
 
-PRESETS = report.PRESETS  # the settings, tables and figures are those of the first
+PRESETS = _report.PRESETS  # the settings, tables and figures are those of the first
 NOT_RUN = "not run"
 
 
@@ -34,7 +34,7 @@ def launcher(claim: Claim) -> str:
     Raises:
       KeyError: where no experiment has it.
     """
-    for name, claims in report.EXPERIMENTS.items():
+    for name, claims in _report.EXPERIMENTS.items():
         if claim in claims:
             return name
     raise KeyError(claim.statement)
@@ -47,7 +47,7 @@ def measured(results: pathlib.Path, claim: Claim) -> dict[str, Claim]:
     """
     found = {PRESETS[0]: claim}
     for preset in PRESETS:
-        for one in report.claims_of(results / launcher(claim) / preset, launcher(claim), ()):
+        for one in _report.claims_of(results / launcher(claim) / preset, launcher(claim), ()):
             if one.statement == claim.statement:
                 found[preset] = one
     return found
@@ -84,7 +84,7 @@ def _section(results: pathlib.Path, section: Section) -> Iterator[str]:
     yield f"**There.** {section.shows}"
     yield f"**Here.** {section.covered[0].upper()}{section.covered[1:]}. {section.remarks}"
     if section.settings:
-        configs = {name: _config(results, name) for name in report.EXPERIMENTS}
+        configs = {name: _config(results, name) for name in _report.EXPERIMENTS}
         rows = [one._replace(here=one.here.format(**configs)) for one in section.settings]
         columns = ["Setting", "There", "Known from", "Here"]
         yield paper_tables.markdown(pandas.DataFrame(rows, columns=columns))

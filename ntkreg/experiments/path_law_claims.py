@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import statistics
+from ntkreg.experiments import _statistics
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.lambda_path_table import (
     KNOWN,
     PROBLEM,
@@ -112,7 +112,7 @@ def estimate_claim(rows: pandas.DataFrame) -> Claim:
     # A minimizer known up to a gap is the best for its weights up to that gap.
     below = int((error < -1e-6 - 2 * exact.optimality_gap).sum())
     near = float((gain >= 10).mean()) if len(gain) else 0.0
-    low, high = statistics.interval(gain, 0.9)
+    low, high = _statistics.interval(gain, 0.9)
     good = abs(_median(slopes) + 2) <= 0.2 and np.isfinite(slopes).mean() >= 0.5 and near >= 0.9
     return dataclasses.replace(
         ESTIMATE,
@@ -131,7 +131,7 @@ def fitted_slopes(exact: pandas.DataFrame) -> np.ndarray:
     """
     small = exact[within(exact.lam, 1e-16)]
     paths = [path for _, path in small.groupby(list(PROBLEM), sort=False)]
-    slope = lambda path: statistics.log_slope(1 - path.predicted_ratio, 1 - path.ratio.to_numpy())
+    slope = lambda path: _statistics.log_slope(1 - path.predicted_ratio, 1 - path.ratio.to_numpy())
     return np.array([slope(path) for path in paths])
 
 
@@ -146,7 +146,7 @@ def remainder_slopes(exact: pandas.DataFrame, remainder: pandas.Series) -> np.nd
     groups = exact.groupby(list(PROBLEM), sort=False).groups.values()
     used = [index[kept[index]] for index in groups]
     return np.array([
-        statistics.log_slope(x[i].to_numpy(), y[i].to_numpy()) if len(i) >= 3 else np.nan
+        _statistics.log_slope(x[i].to_numpy(), y[i].to_numpy()) if len(i) >= 3 else np.nan
         for i in used
     ])  # fmt: skip
 

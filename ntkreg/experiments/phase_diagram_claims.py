@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import configs, phase_diagram, statistics
+from ntkreg.experiments import _statistics, configs, phase_diagram
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.phase_diagram import AXIS, PUBLISHED, PUBLISHED_SCALE, PUBLISHED_WIDTH
 from ntkreg.records import Record
 
@@ -94,9 +94,9 @@ def crossing_of(rows: pandas.DataFrame, dim: int) -> tuple[float, tuple[float, f
     """The n at which the baseline's mean accuracy is 60 % for good, and its bootstrap interval."""
     by_size = rows[rows.dim == dim].pivot(index="num_samples", columns="seed", values="test_error")
     n, errors = by_size.index.to_numpy(float), by_size.to_numpy()
-    draws = statistics.resampled(errors, 2000, np.random.default_rng(0))
-    at = float(statistics.crossing(n, errors.mean(-1), LEVEL))
-    return at, statistics.interval(statistics.crossing(n, draws, LEVEL))
+    draws = _statistics.resampled(errors, 2000, np.random.default_rng(0))
+    at = float(_statistics.crossing(n, errors.mean(-1), LEVEL))
+    return at, _statistics.interval(_statistics.crossing(n, draws, LEVEL))
 
 
 def baseline_claim(rows: pandas.DataFrame) -> Claim:

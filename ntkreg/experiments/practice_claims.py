@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import configs, practice, statistics
+from ntkreg.experiments import _statistics, configs, practice
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.practice import ANNEALED, FINAL, INITIAL, UNKNOWN
 from ntkreg.experiments.practice_data import parsed
 from ntkreg.records import Record
@@ -84,8 +84,8 @@ def networks_claim(rows: pandas.DataFrame) -> Claim:
     differences = against_kernels(rows)
     if differences.shape[1] < 2:
         return NETWORKS
-    ends = np.array([statistics.mean_interval(row) for row in differences.to_numpy()])
-    low, high = statistics.mean_interval(differences.mean().to_numpy())
+    ends = np.array([_statistics.mean_interval(row) for row in differences.to_numpy()])
+    low, high = _statistics.mean_interval(differences.mean().to_numpy())
     unsolved = int((rows.residual > SOLVED).sum())
     unfit = int((rows[rows.predictor == "network"].train_error > 0).sum())
     largest = differences.groupby(GROUP[:2], sort=False).tail(1).mean(axis=1)
@@ -116,7 +116,7 @@ def annealing_claim(rows: pandas.DataFrame) -> Claim:
         differences = against_fixed(rows, schedule)
         if differences.shape[1] < 2:
             return ANNEALING
-        low, high = statistics.mean_interval(differences.mean().to_numpy())
+        low, high = _statistics.mean_interval(differences.mean().to_numpy())
         told.append(
             f"λ {SCHEDULES[schedule]}: {differences.mean(axis=None):+.2%} [{low:+.2%}, {high:+.2%}]"
         )

@@ -5,31 +5,31 @@ import matplotlib.ticker
 import numpy as np
 import pandas
 
-from ntkreg.experiments import statistics, style
+from ntkreg.experiments import _statistics, _style
 from ntkreg.experiments.practice import FINAL, INITIAL
 from ntkreg.experiments.practice_claims import SCHEDULES, against_fixed, table
 from ntkreg.records import Record
 
 # A network is filled, its kernel hollow.
 LOOKS = {
-    ("fully_connected", "network"): style.METHODS["network"],
-    ("fully_connected", "kernel"): style.METHODS["ntk"] | style.HOLLOW,
-    ("convolutional", "network"): style.METHODS["convolutional"],
-    ("convolutional", "kernel"): style.METHODS["convolutional_ntk"] | style.HOLLOW,
+    ("fully_connected", "network"): _style.METHODS["network"],
+    ("fully_connected", "kernel"): _style.METHODS["ntk"] | _style.HOLLOW,
+    ("convolutional", "network"): _style.METHODS["convolutional"],
+    ("convolutional", "kernel"): _style.METHODS["convolutional_ntk"] | _style.HOLLOW,
 }
 MODELS = {"fully_connected": "fully connected", "convolutional": "convolutional"}
 SHORT = {"fully_connected": "full", "convolutional": "conv."}
-FIXED = style.categories([FINAL, INITIAL])
+FIXED = _style.categories([FINAL, INITIAL])
 APART = 1.03  # of points that lie at the same n
 
 
-@style.styled
+@_style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """One panel for each data set, one for annealing; bars are 95 % bootstrap intervals."""
     rows = table(record)
     names = rows.dataset.unique()
     columns = min(len(names) + 1, 2 if len(names) < 4 else 3)
-    fig, axes = style.panels(len(names) + 1, columns, ratio=0.75)
+    fig, axes = _style.panels(len(names) + 1, columns, ratio=0.75)
     for ax, name in zip(axes, names, strict=False):
         _errors(ax, rows[rows.dataset == name])
     _annealing(axes[-1], rows)
@@ -44,15 +44,15 @@ def _errors(ax, rows: pandas.DataFrame) -> None:
         shift = APART ** (number - (len(curves) - 1) / 2)
         label = f"{MODELS[key[0]]}, {'network' if key[1] == 'network' else 'its NTK'}"
         x = shift * values.index.to_numpy()
-        style.with_interval(ax, x, values.to_numpy(), label=label, **LOOKS[key])
+        _style.with_interval(ax, x, values.to_numpy(), label=label, **LOOKS[key])
     sizes = sorted(rows.num_samples.unique())
-    style.at_sizes(ax, sizes, "training images n")
+    _style.at_sizes(ax, sizes, "training images n")
     ax.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
     ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])  # room for markers at 0
     _percent(ax.yaxis)
     ax.set_ylabel("test error")
     ax.set_title(f"{rows.dataset.iloc[0]}, {rows.num_test.iloc[0]} test images")
-    style.legend(ax)
+    _style.legend(ax)
 
 
 def _percent(axis) -> None:
@@ -67,17 +67,17 @@ def _annealing(ax, rows: pandas.DataFrame) -> None:
         if not len(differences):
             continue
         means = differences.mean(axis=1).to_numpy()
-        ends = np.array([statistics.mean_interval(row) for row in differences.to_numpy()]).T
+        ends = np.array([_statistics.mean_interval(row) for row in differences.to_numpy()]).T
         places = np.arange(len(means)) + 0.3 * (number - 0.5)
         label = f"annealed − {SCHEDULES[schedule]}"
         bars = dict(xerr=np.abs(ends - means), elinewidth=0.8)
-        ax.errorbar(means, places, label=label, **bars, **look | style.DOTS)
+        ax.errorbar(means, places, label=label, **bars, **look | _style.DOTS)
         names = [f"{data}, {SHORT[model]}, n = {n}" for data, model, n in differences.index]
         ax.set_yticks(range(len(names)), names, fontsize=6 if len(names) < 9 else 5.5)
     low, high = ax.get_ylim()
-    ax.plot([0, 0], [low, high], **style.LEVEL)
+    ax.plot([0, 0], [low, high], **_style.LEVEL)
     ax.set_ylim(high, low)  # the first row on top
     _percent(ax.xaxis)
     ax.set(xlabel="test error, annealed − fixed")
     ax.set_title("annealed λ against fixed λ")
-    style.legend(ax, above=0.2)
+    _style.legend(ax, above=0.2)

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import statistics
+from ntkreg.experiments import _statistics
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._statistics import Scaling
 from ntkreg.experiments.regression import (
     FLOOR,
     LAWS,
@@ -16,7 +17,6 @@ from ntkreg.experiments.regression import (
     PREDICTORS,
     plateau_size,
 )
-from ntkreg.experiments.statistics import Scaling
 from ntkreg.records import Record
 
 POWERS = {"network": 1, "ntk": 2}
@@ -69,7 +69,7 @@ def dims_of(rows: pandas.DataFrame) -> list[int]:
 def scaling(rows: pandas.DataFrame, law: str, predictor: str) -> Scaling:
     """Where the mean test error crosses the law's level, and how that grows with d."""
     curves = {dim: curve(rows, law, predictor, dim) for dim in dims_of(rows)}
-    return statistics.scaling(curves, LAWS[law].level)
+    return _statistics.scaling(curves, LAWS[law].level)
 
 
 def scaling_claim(rows: pandas.DataFrame, law: str) -> Claim:
@@ -135,8 +135,8 @@ def plateau_claim(rows: pandas.DataFrame) -> Claim:
         sizes, errors = curve(rows, "relu_feature", "ntk", dim)
         found.append(errors[sizes == plateau_size(dim)][0])
     values = np.array(found)
-    draws = statistics.resampled(values, 2000, np.random.default_rng(0))
-    ends = [statistics.interval(column) for column in draws.T]
+    draws = _statistics.resampled(values, 2000, np.random.default_rng(0))
+    ends = [_statistics.interval(column) for column in draws.T]
     off = np.abs(values.mean(-1) / PLATEAU - 1).max()
     shown = [
         f"{mean:.4f} (d = {d})" for d, mean in zip(dims_of(rows), values.mean(-1), strict=True)

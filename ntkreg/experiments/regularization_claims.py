@@ -4,8 +4,8 @@ import dataclasses
 
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import configs, regularization, statistics
+from ntkreg.experiments import _statistics, configs, regularization
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.named_data import parsed
 from ntkreg.records import Record
 
@@ -68,7 +68,7 @@ def _difference(part: pandas.DataFrame, column: str, lam: float) -> tuple[float,
     """The bootstrap interval of the mean over seeds of the value at λ less that at 0."""
     by_lam = part.pivot(index="seed", columns="lam", values=column)
     values = (by_lam[lam] - by_lam[0.0]).to_numpy()
-    return statistics.mean_interval(values)
+    return _statistics.mean_interval(values)
 
 
 def better_claim(rows: pandas.DataFrame, width: int, dataset: str) -> Claim:
@@ -130,4 +130,4 @@ def leaves_claim(rows: pandas.DataFrame, width: int) -> Claim:
 
 def _mean(values: pandas.Series) -> tuple[float, float, float]:
     """The mean over seeds and the ends of its bootstrap interval."""
-    return float(values.mean()), *statistics.mean_interval(values.to_numpy())
+    return float(values.mean()), *_statistics.mean_interval(values.to_numpy())

@@ -4,7 +4,7 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments import configs, regularization, style
+from ntkreg.experiments import _style, configs, regularization
 from ntkreg.experiments.regularization_claims import FIT, ends, table
 from ntkreg.records import Record
 
@@ -17,11 +17,11 @@ PANELS = {
 LOG = ("kernel_distance",)
 
 
-@style.styled
+@_style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Ten panels; every point is a mean over seeds with its 95 % bootstrap interval."""
     config, rows = configs.restored(regularization.Config, record), table(record)
-    fig, axes = style.mosaic("abcd;efgh;iijj", height=6.4, height_ratios=(1.0, 1.0, 0.85))
+    fig, axes = _style.mosaic("abcd;efgh;iijj", height=6.4, height_ratios=(1.0, 1.0, 0.85))
     main = rows[rows.width == config.width]
     for ax, column in zip(axes[:4], PANELS, strict=True):
         _by_size(ax, ends(rows, config.width), column)
@@ -31,14 +31,14 @@ def figure(record: Record) -> matplotlib.figure.Figure:
     _by_width(axes[9], rows, "kernel_distance")
     lines = axes[0].get_legend_handles_labels()
     fig.legend(*lines, loc="outside upper center", ncols=len(lines[0]), columnspacing=1.0)
-    style.legend(axes[4], above=0.3)
+    _style.legend(axes[4], above=0.3)
     return fig
 
 
 def _looks(lams: pandas.Series) -> dict[float, dict]:
     """λ = 0 as networks without it look everywhere, the others in strengths of the network's."""
-    positive = style.ordinal(sorted(set(lams[lams > 0])), style.METHODS["network"]["color"])
-    return {0.0: style.METHODS["network_no_lam"] | dict(linestyle="-")} | positive
+    positive = _style.ordinal(sorted(set(lams[lams > 0])), _style.METHODS["network"]["color"])
+    return {0.0: _style.METHODS["network_no_lam"] | dict(linestyle="-")} | positive
 
 
 def _seeds(rows: pandas.DataFrame, axis: str, column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -48,13 +48,13 @@ def _seeds(rows: pandas.DataFrame, axis: str, column: str) -> tuple[np.ndarray, 
 
 def _by_size(ax, rows: pandas.DataFrame, column: str) -> None:
     """The first data set filled, the second hollow and dashed."""
-    changes = (dict(linestyle="-"), style.HOLLOW | dict(linestyle="--"))
+    changes = (dict(linestyle="-"), _style.HOLLOW | dict(linestyle="--"))
     for (dataset, part), change in zip(rows.groupby("dataset", sort=False), changes, strict=False):
         for lam, of_lam in part.groupby("lam"):
             n, values = _seeds(of_lam, "num_samples", column)
             look = _looks(rows.lam)[lam] | change | dict(label=f"{dataset}, λ = {lam:g}")
-            style.with_interval(ax, n, values, **look)
-    style.at_sizes(ax, rows.num_samples.unique(), "samples n")
+            _style.with_interval(ax, n, values, **look)
+    _style.at_sizes(ax, rows.num_samples.unique(), "samples n")
     ax.set(ylabel=PANELS[column], title="end of training")
     _from_zero(ax, column)
 
@@ -64,10 +64,10 @@ def _by_time(ax, rows: pandas.DataFrame, column: str) -> None:
     for lam, of_lam in part.groupby("lam"):
         on_way = of_lam[of_lam.look != FIT]
         look = _looks(part.lam)[lam]
-        style.with_interval(ax, *_seeds(on_way, "step", column), label=f"λ = {lam:g}", **look)
+        _style.with_interval(ax, *_seeds(on_way, "step", column), label=f"λ = {lam:g}", **look)
         fit = of_lam[of_lam.look == FIT].step.median()
-        ax.axvline(fit, **style.LEVEL | dict(color=look["color"]))
-    ax.plot([], [], label="first fit", **style.LEVEL)
+        ax.axvline(fit, **_style.LEVEL | dict(color=look["color"]))
+    ax.plot([], [], label="first fit", **_style.LEVEL)
     ax.set(xscale="log", xlabel="steps of descent", ylabel=PANELS[column], title=_told(part))
     _from_zero(ax, column)
 
@@ -76,14 +76,14 @@ def _by_width(ax, rows: pandas.DataFrame, column: str) -> None:
     """Without λ when the samples first fit."""
     part = _largest(rows[(rows.look == FIT) & (rows.lam == 0)])
     widths, values = _seeds(part, "width", column)
-    style.with_interval(ax, widths, values, label="λ = 0", **style.METHODS["network_no_lam"])
-    style.guide(ax, widths, values.mean(-1)[0], -0.5, "∝ width$^{-½}$")
+    _style.with_interval(ax, widths, values, label="λ = 0", **_style.METHODS["network_no_lam"])
+    _style.guide(ax, widths, values.mean(-1)[0], -0.5, "∝ width$^{-½}$")
     if column == "activation_change":
-        ax.axhline(0.05, label="5 %", **style.LEVEL)
-    style.at_sizes(ax, widths, "width")
-    style.plain_ticks(ax.yaxis)
+        ax.axhline(0.05, label="5 %", **_style.LEVEL)
+    _style.at_sizes(ax, widths, "width")
+    _style.plain_ticks(ax.yaxis)
     ax.set(ylabel=PANELS[column], title=f"{_told(part)}: first fit")
-    style.legend(ax, loc="lower left")
+    _style.legend(ax, loc="lower left")
 
 
 def _largest(rows: pandas.DataFrame) -> pandas.DataFrame:
@@ -98,6 +98,6 @@ def _told(part: pandas.DataFrame) -> str:
 
 def _from_zero(ax, column: str) -> None:
     if column in LOG:
-        style.plain_ticks(ax.yaxis)
+        _style.plain_ticks(ax.yaxis)
     elif column != "normalized_margin":
         ax.set_ylim(bottom=0)

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import configs, statistics
+from ntkreg.experiments import _statistics, configs
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.separation import Config, curve
 from ntkreg.records import Record
 
@@ -19,11 +19,11 @@ CLAIM = Claim(
 )
 
 
-def scaling(record: Record, predictor: str) -> statistics.Scaling:
+def scaling(record: Record, predictor: str) -> _statistics.Scaling:
     """Where the mean test error of one predictor crosses 25 %, and how that grows with d."""
     dims = record.identity["config"]["dims"]
     curves = {dim: curve(record, predictor, dim, "test_error") for dim in dims}
-    return statistics.scaling(curves, LEVEL)
+    return _statistics.scaling(curves, LEVEL)
 
 
 def expected_dims(config: Config, predictor: str) -> list[int]:
@@ -59,7 +59,7 @@ def claim(record: Record) -> Claim:
     )
 
 
-def _told(name: str, found: statistics.Scaling, missed: list[int], power: int) -> str:
+def _told(name: str, found: _statistics.Scaling, missed: list[int], power: int) -> str:
     unit = "d" if power == 1 else "d²"
     at = [f"{n / d**power:.2f}{unit}" for d, n in zip(found.dims, found.sizes, strict=True)]
     dims = ", ".join(map(str, found.dims))
@@ -67,7 +67,7 @@ def _told(name: str, found: statistics.Scaling, missed: list[int], power: int) -
     return told + (f", not reached at d = {', '.join(map(str, missed))}" if missed else "")
 
 
-def _interval(found: statistics.Scaling) -> str:
+def _interval(found: _statistics.Scaling) -> str:
     return "[{:.2f}, {:.2f}]".format(*found.slope_interval)
 
 

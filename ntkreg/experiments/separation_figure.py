@@ -3,7 +3,7 @@
 import matplotlib.figure
 import numpy as np
 
-from ntkreg.experiments import separation, separation_claims, style
+from ntkreg.experiments import _style, separation, separation_claims
 from ntkreg.experiments.separation import PLANE_EXTENT
 from ntkreg.records import Record
 
@@ -18,10 +18,10 @@ LOOKS = {
 POWERS = {"net_regularized": 1, "ntk_svm": 2}
 
 
-@style.styled
+@_style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Six panels; every point is a mean over seeds with its 95 % bootstrap interval."""
-    fig, axes = style.panels(6, columns=3, ratio=1.0)
+    fig, axes = _style.panels(6, columns=3, ratio=1.0)
     for ax, predictor in zip(axes, POWERS, strict=False):
         _collapse(ax, record, predictor)
     _scalings(axes[2], record)
@@ -32,7 +32,7 @@ def figure(record: Record) -> matplotlib.figure.Figure:
     ]
     if any(meshes):
         label = "mean f, in standard deviations of f"
-        beside: style.Look = dict(shrink=0.6, aspect=30)
+        beside: _style.Look = dict(shrink=0.6, aspect=30)
         bar = fig.colorbar(max(meshes, key=bool), ax=axes[4:], location="bottom", **beside)
         bar.set_label(label, labelpad=1)
         bar.set_ticks([-2, -1, 0, 1, 2])
@@ -40,7 +40,7 @@ def figure(record: Record) -> matplotlib.figure.Figure:
 
 
 def _look(predictor: str) -> dict:
-    return style.METHODS[LOOKS[predictor][0]]
+    return _style.METHODS[LOOKS[predictor][0]]
 
 
 def _label(predictor: str) -> str:
@@ -50,19 +50,19 @@ def _label(predictor: str) -> str:
 def _collapse(ax, record: Record, predictor: str) -> None:
     """Test error against n/d^power: curves that lie on each other need n ∝ d^power."""
     power = POWERS[predictor]
-    looks = style.ordinal(record.identity["config"]["dims"], _look(predictor)["color"])
+    looks = _style.ordinal(record.identity["config"]["dims"], _look(predictor)["color"])
     for dim, look in looks.items():
         n, errors = separation.curve(record, predictor, dim, "test_error")
         if n.size:
-            style.with_interval(ax, n / dim**power, errors, label=f"d = {dim}", **look)
-    ax.axhline(separation_claims.LEVEL, **style.LEVEL)
+            _style.with_interval(ax, n / dim**power, errors, label=f"d = {dim}", **look)
+    ax.axhline(separation_claims.LEVEL, **_style.LEVEL)
     if power == 1:
-        style.at_sizes(ax, record.identity["config"]["sizes_over_d"], "samples n/d")
+        _style.at_sizes(ax, record.identity["config"]["sizes_over_d"], "samples n/d")
     else:
-        style.plain_ticks(ax.xaxis)
+        _style.plain_ticks(ax.xaxis)
         ax.set_xlabel("samples n/d²")
     ax.set(ylim=(-0.02, 0.56), ylabel="test error", title=_label(predictor))
-    style.legend(ax, loc="upper right" if power == 1 else "lower left")
+    _style.legend(ax, loc="upper right" if power == 1 else "lower left")
 
 
 def _scalings(ax, record: Record) -> None:
@@ -71,9 +71,9 @@ def _scalings(ax, record: Record) -> None:
         (_label(name), _look(name), separation_claims.scaling(record, name), POWERS.get(name))
         for name in LOOKS
     ]
-    style.scalings(ax, lines, record.identity["config"]["dims"])
+    _style.scalings(ax, lines, record.identity["config"]["dims"])
     ax.set(ylabel="samples n at 25 % test error", title="sample complexity")
-    style.legend(ax, above=0.85)
+    _style.legend(ax, above=0.85)
 
 
 def _dim_of_planes(record: Record) -> int:
@@ -87,17 +87,17 @@ def _signal(ax, record: Record, dim: int) -> None:
         n, share = separation.curve(record, predictor, dim, "signal_share")
         if not n.size:
             continue
-        style.with_interval(ax, n, share, label=_label(predictor), **_look(predictor))
+        _style.with_interval(ax, n, share, label=_label(predictor), **_look(predictor))
         _, errors = separation.curve(record, predictor, dim, "train_error")
-        look = _look(predictor) | style.HOLLOW | dict(linestyle=":")
-        style.with_interval(ax, n, errors, **look)
-    training = style.HOLLOW | dict(color=style.GREY, linestyle=":", marker="o")
+        look = _look(predictor) | _style.HOLLOW | dict(linestyle=":")
+        _style.with_interval(ax, n, errors, **look)
+    training = _style.HOLLOW | dict(color=_style.GREY, linestyle=":", marker="o")
     ax.plot([], [], label="training errors", **training)
     ax.set(ylim=(-0.04, 1.04), xlabel="samples n", title=f"share of signal, d = {dim}")
     ax.set_ylabel("Var E[f | x₁, x₂] / Var f")
-    style.plain_ticks(ax.xaxis)
+    _style.plain_ticks(ax.xaxis)
     ax.set_yticks(np.linspace(0, 1, 6))
-    style.legend(ax, above=0.35)
+    _style.legend(ax, above=0.35)
 
 
 def _plane(ax, record: Record, predictor: str, dim: int):

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import statistics
+from ntkreg.experiments import _statistics
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.teacher import AXIS, NET_SOLVED, PREDICTORS, TASKS, UNKNOWN
 from ntkreg.records import Record
 from ntkreg.theory import bounds
@@ -127,7 +127,7 @@ def _compared(rows: pandas.DataFrame, task: str, size: int) -> tuple[str, bool]:
     errors = part.pivot(index="seed", columns="predictor", values="test_error")
     shown, lower = [f"{errors.network.mean():.4f} (network)"], True
     for name in KERNELS:
-        low, high = statistics.mean_interval((errors.network - errors[name]).to_numpy())
+        low, high = _statistics.mean_interval((errors.network - errors[name]).to_numpy())
         shown.append(f"{errors[name].mean():.4f} ({name}; difference [{low:.4f}, {high:.4f}])")
         lower &= high < 0
     return f"{task}, n = {size}: {', '.join(shown)}", lower

@@ -4,7 +4,7 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments import style
+from ntkreg.experiments import _style
 from ntkreg.experiments.teacher import PREDICTORS
 from ntkreg.experiments.teacher_claims import table, tasks_of, values_of
 from ntkreg.records import Record
@@ -23,12 +23,12 @@ ERRORS = {
 }
 
 
-@style.styled
+@_style.styled
 def figure(record: Record) -> matplotlib.figure.Figure:
     """Errors of each task above, bounds below; means over trials, 95 % bootstrap intervals."""
     rows = table(record)
     tasks, dim = tasks_of(rows), rows.dim.iloc[0]
-    fig, axes = style.panels(2 * len(tasks), columns=len(tasks), ratio=0.9)
+    fig, axes = _style.panels(2 * len(tasks), columns=len(tasks), ratio=0.9)
     for number, task in enumerate(tasks):
         _errors(axes[number], rows, task, dim)
         _bounds(axes[number + len(tasks)], rows, task)
@@ -36,17 +36,17 @@ def figure(record: Record) -> matplotlib.figure.Figure:
 
 
 def _look(rows: pandas.DataFrame, predictor: str) -> dict:
-    label = LABELS[predictor].format(lam=style.number(rows.lam.max()))
-    return style.METHODS[predictor] | dict(label=label)
+    label = LABELS[predictor].format(lam=_style.number(rows.lam.max()))
+    return _style.METHODS[predictor] | dict(label=label)
 
 
 def _errors(ax, rows: pandas.DataFrame, task: str, dim: int) -> None:
     for predictor in PREDICTORS:
         sizes, errors = values_of(rows, task, predictor, "test_error")
-        style.with_interval(ax, sizes, errors, **_look(rows, predictor))
-    style.at_sizes(ax, sizes, "samples n")
+        _style.with_interval(ax, sizes, errors, **_look(rows, predictor))
+    _style.at_sizes(ax, sizes, "samples n")
     ax.set(ylabel=ERRORS[task], ylim=(0, None), title=f"{TITLES[task]}, d = {dim}")
-    style.legend(ax, above=0.25, loc="upper right")
+    _style.legend(ax, above=0.25, loc="upper right")
 
 
 def _bounds(ax, rows: pandas.DataFrame, task: str) -> None:
@@ -58,14 +58,14 @@ def _bounds(ax, rows: pandas.DataFrame, task: str) -> None:
         return
     for predictor in PREDICTORS:
         look = _look(rows, predictor)
-        style.with_interval(ax, *values_of(rows, task, predictor, "bound"), **look)
+        _style.with_interval(ax, *values_of(rows, task, predictor, "bound"), **look)
         sizes, errors = values_of(rows, task, predictor, "test_error")
-        style.with_interval(
-            ax, sizes, np.maximum(errors, LEAST), **look | style.HOLLOW | dict(label=None)
+        _style.with_interval(
+            ax, sizes, np.maximum(errors, LEAST), **look | _style.HOLLOW | dict(label=None)
         )
-    ax.axhspan(1.0, TOP, color=style.LIGHT, zorder=0, linewidth=0)
+    ax.axhspan(1.0, TOP, color=_style.LIGHT, zorder=0, linewidth=0)
     beside = dict(fontsize=6.0, va="bottom", transform=ax.get_yaxis_transform())
     ax.text(0.02, 1.1, "vacuous above 1", **beside)
-    style.at_sizes(ax, sizes, "samples n")
+    _style.at_sizes(ax, sizes, "samples n")
     ax.set(yscale="log", ylim=(LEAST / 2, TOP), ylabel=f"probability, at least {LEAST:g}")
     ax.set_title("bounds (filled), errors (white)")

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import statistics
+from ntkreg.experiments import _statistics
+from ntkreg.experiments._claims import Claim
 from ntkreg.records import Record
 
 SHARE, ERROR = 0.5, 0.25  # of samples on which planted is optimal; of test points
@@ -27,13 +27,13 @@ def curve(record: Record, dim: int, column: str) -> tuple[np.ndarray, np.ndarray
 
 def crossing(
     record: Record, column: str, level: float, num_resamples: int = 2000
-) -> statistics.Scaling:
+) -> _statistics.Scaling:
     """Where the mean of `test_error`, or the share not `local` or `optimal`, falls to a level."""
     curves = {}
     for dim in sorted(record.identity["config"]["dims"]):
         n, values = curve(record, dim, column)
         curves[dim] = n, values if column == "test_error" else 1.0 - values
-    return statistics.scaling(curves, level, num_resamples)
+    return _statistics.scaling(curves, level, num_resamples)
 
 
 def claim(record: Record) -> Claim:
@@ -61,5 +61,5 @@ def claim(record: Record) -> Claim:
     )
 
 
-def _quantiles(record: Record) -> tuple[statistics.Scaling, statistics.Scaling]:
+def _quantiles(record: Record) -> tuple[_statistics.Scaling, _statistics.Scaling]:
     return crossing(record, "optimal", 0.8, 1), crossing(record, "optimal", 0.2, 1)

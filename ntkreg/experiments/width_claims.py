@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas
 
-from ntkreg.claims import Claim
-from ntkreg.experiments import configs, statistics, width
+from ntkreg.experiments import _statistics, configs, width
+from ntkreg.experiments._claims import Claim
 from ntkreg.experiments.named_data import parsed
 from ntkreg.experiments.width import AXIS, UNKNOWN
 from ntkreg.records import Record
@@ -131,8 +131,8 @@ def error_claim(rows: pandas.DataFrame) -> Claim:
         if not fits.any() or widths[0] == widths[1]:
             good = False
             continue
-        gain = statistics.mean_interval(np.diff(margin)[:, 0])
-        fall = statistics.mean_interval(np.diff(error)[:, 0])
+        gain = _statistics.mean_interval(np.diff(margin)[:, 0])
+        fall = _statistics.mean_interval(np.diff(error)[:, 0])
         told.append(
             f"{dataset}, width {widths[0]} → {widths[1]}, {fits.sum()} of {len(fits)} trials fit: "
             f"margin {margin[:, 0].mean():.5f} → {margin[:, 1].mean():.5f}, error "
@@ -165,7 +165,7 @@ def bound_claim(rows: pandas.DataFrame) -> Claim:
     wide = means.loc[:, means.columns >= 8 * parsed(last.dataset.iloc[0]).sizes[0]]
     if wide.shape[1] < 2 and not broken:
         return BOUND
-    slopes = np.array([statistics.log_slope(list(wide.columns), row) for row in wide.to_numpy()])
+    slopes = np.array([_statistics.log_slope(list(wide.columns), row) for row in wide.to_numpy()])
     growth = []
     for depth in means.index[1:]:
         ratio = means.loc[depth].iloc[-1] / means.loc[means.index[0]].iloc[-1]

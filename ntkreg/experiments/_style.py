@@ -11,7 +11,7 @@ import matplotlib.style
 import matplotlib.ticker
 import numpy as np
 
-from ntkreg.experiments import statistics
+from ntkreg.experiments import _statistics
 
 Look = dict[str, Any]  # keywords of matplotlib
 
@@ -183,10 +183,10 @@ def number(value: float) -> str:
 
 
 def with_interval(ax, x, values: np.ndarray, paired: bool = False, **look) -> None:
-    """Means over seeds (the last axis) with 95 % bootstrap intervals (`statistics.resampled`)."""
+    """Means over seeds (the last axis) with 95 % bootstrap intervals (`_statistics.resampled`)."""
     means = values.mean(-1)
-    draws = statistics.resampled(values, 1000, np.random.default_rng(0), paired)
-    low, high = np.array([statistics.interval(column) for column in draws.T]).T
+    draws = _statistics.resampled(values, 1000, np.random.default_rng(0), paired)
+    low, high = np.array([_statistics.interval(column) for column in draws.T]).T
     with_ends(ax, x, means, low, high, **look)
 
 
@@ -210,7 +210,7 @@ def guide(ax, x, start: float, exponent: float, label: str | None = None) -> Non
 
 
 def scalings(
-    ax, lines: Iterable[tuple[str, Look, statistics.Scaling, float | None]], dims: Iterable[int]
+    ax, lines: Iterable[tuple[str, Look, _statistics.Scaling, float | None]], dims: Iterable[int]
 ) -> None:
     """Crossings against d, each with its label, look, fitted power and the power predicted, if one
     is; `dims` are the dimensions that were asked for."""

@@ -4,6 +4,20 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas
+
+
+def stacked(rows: pandas.DataFrame, column: str, *axes: str) -> np.ndarray:
+    """The column as an array with a dimension for each axis, its values sorted; then its own.
+
+    Raises:
+      ValueError: where `rows` are not one for each combination of the axes' values.
+    """
+    sizes = [rows[axis].nunique() for axis in axes]
+    if len(rows) != np.prod(sizes) or rows.duplicated([*axes]).any():
+        raise ValueError(f"rows must be one for each of {', '.join(axes)}, got {len(rows)}")
+    values = np.stack([np.asarray(value) for value in rows.sort_values([*axes])[column]])
+    return values.reshape(*sizes, *values.shape[1:])
 
 
 def crossing(sizes: np.ndarray, errors: np.ndarray, level: float) -> np.ndarray:
