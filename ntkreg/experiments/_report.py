@@ -75,7 +75,8 @@ def page(results: pathlib.Path, presets: Sequence[str] = PRESETS) -> str:
             "proofs, closed forms or certificates, whatever training reached. A command is told "
             "with the commit whose code it ran.",
             "",
-            XX * figures,
+            _claims.table(rows),
+            *figures,
         ]
     )
 
