@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from ntkreg.experiments import (
+    _claims,
     approximate_claims,
     benchmark_claims,
     certify,
