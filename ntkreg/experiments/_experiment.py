@@ -5,9 +5,12 @@ uv run launch/NAME.py --redraw       # judges and draws the results that are the
 """
 
 import dataclasses
+import datetime
 import functools
 import json
+import os
 import pathlib
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +23,9 @@ from absl import app, flags, logging
 
 from ntkreg.experiments import _config, _style
 from ntkreg.experiments._claims import Claim
-from ntkreg.sweep import Refused, grids, load, store, sweep
+from ntkreg.sweep import Refused, grids, load, programs, store, sweep
+
+MEASURE_SECONDS = 20.0  # of a dry run
 
 
 class Experiment(NamedTuple):
@@ -85,7 +90,11 @@ def main(experiment: Experiment) -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     where = f"results/{experiment.name}/PRESET"
     flags.DEFINE_enum("preset", "laptop", list(experiment.presets), "Sizes.")
-    flags.DEFINE_bool("dry_run", False, "Say how much there is to do; run and write nothing.")
+    flags.DEFINE_bool("dry_run", False, "Say what it would take; run and write nothing.")
+    flags.DEFINE_bool(
+        "distributed", False, "Share the points with the other processes of this job (SLURM, "
+        "Kubernetes, a TPU pod), in a folder that all of them see."
+    )  # fmt: skip
     flags.DEFINE_bool("redraw", False, "Judge and draw the results that are there; run nothing.")
     flags.DEFINE_string("out", None, f"Folder of the results [{where}].")
     for field in dataclasses.fields(experiment.config):
@@ -100,22 +109,26 @@ def _run(experiment: Experiment, argv: list[str]) -> None:
     try:
         if argv[1:]:
             raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
+        if given.distributed:
+            _join()
         config = _restored(experiment, folder) if given.redraw else _wanted(experiment)
         points = experiment.points(config)
         if not (given.dry_run or given.redraw):
             store.check_writable(folder)
     except ValueError as error:
         _refuse(experiment, error)
-    print(f"{len(points)} points; results go to {folder}")
-    if given.dry_run:
-        return
     begun = time.time()
+    print(f"{len(points)} points; results go to {folder}")
     try:
+        if given.dry_run:
+            return print(_estimate(experiment, config))
         if not given.redraw:
             experiment.sweep(config, folder)
-            _add(folder, preset=given.preset, config=dataclasses.asdict(config))
-        show(experiment, config, folder)
-    except (Refused, OSError) as error:  # others are bugs: their traceback is wanted
+        if jax.process_index() == 0:
+            if not given.redraw:
+                _add(folder, preset=given.preset, config=dataclasses.asdict(config))
+            show(experiment, config, folder)
+    except (Refused, OSError, MemoryError) as error:  # others are bugs: their traceback is wanted
         _refuse(experiment, error)
     except KeyboardInterrupt:
         again = " ".join(["uv run", *sys.argv])
@@ -146,6 +159,47 @@ def _add(folder: pathlib.Path, **entries: Any) -> None:
     first = [name for name in ("preset", "config", "claims") if name in known]
     ordered = {name: known[name] for name in [*first, *known]}
     store.write_text(path, json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+
+
+def _join() -> None:
+    """Joins the job that this process is one of."""
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"--distributed must be of a process in a job that JAX can read, got none: {error}"
+        ) from None
+
+
+def _estimate(experiment: Experiment, config: Any) -> str:
+    """Time and memory of a run, from single points of as many kinds as MEASURE_SECONDS allow."""
+    kinds: dict[str, list[grids.Point]] = {}
+    for point in experiment.points(config):
+        kinds.setdefault(repr({**point, "seed": None}), []).append(point)
+    order = random.Random(0).sample(list(kinds.values()), len(kinds))
+    begun, compiling, running, count = time.perf_counter(), 0.0, 0.0, 0
+    while count < len(order) and (not count or time.perf_counter() - begun < MEASURE_SECONDS):
+        first = again = _seconds(experiment, config, order[count][0])
+        if not experiment.host:
+            again = _seconds(experiment, config, order[count][0])
+        compiling, running = compiling + first - again, running + again * len(order[count])
+        count += 1
+    cores = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    seconds = datetime.timedelta(
+        seconds=round((compiling + running) * len(order) / (count * cores))
+    )
+    needed, free = (
+        f"{size / 2**30:.2f} GiB" for size in (programs.largest(), programs.memory_free())
+    )
+    memory = "" if experiment.host else f"; its largest program needs {needed} of {free} free"
+    return f"about {seconds} h:min:s, from one point each of {count} of {len(order)} kinds{memory}"
+
+
+def _seconds(experiment: Experiment, config: Any, point: grids.Point) -> float:
+    begun = time.perf_counter()
+    run = functools.partial(experiment.run, config)
+    sweep(run, [point], static_argnames=experiment.static, host=experiment.host)
+    return time.perf_counter() - begun
 
 
 def _refuse(experiment: Experiment, error: Exception) -> None:

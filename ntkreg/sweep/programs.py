@@ -1,6 +1,7 @@
 """Batches of points: called, or compiled, every shape once in each process."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,8 +76,9 @@ def _computed(work: Work, points: Sequence[Point], size: int) -> Done:
         filled = [points[min(i, len(points) - 1)] for i in range(size or 1)]
         program, seconds = compiled(work, filled[0], size)
         found = jax.device_get(program.call(**_arguments(work, filled, size)))
-    except jax.errors.JaxRuntimeError as error:
-        if size <= jax.local_device_count() or "RESOURCE_EXHAUSTED" not in str(error):
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        is_full = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        if size <= jax.local_device_count() or not is_full:
             raise
         return _computed(work, points, size // 2)
     rows = [
@@ -103,16 +105,20 @@ def _arguments(work: Work, points: Sequence[Point], size: int) -> dict[str, np.n
 
 
 class Program(NamedTuple):
-    """A compiled program, and the names of its results in the order in which `run` gives them."""
+    """A compiled program, the names of its results in the order of `run`, and its memory."""
 
     call: Callable
     names: list[str]
+    num_bytes: int
 
 
 def compiled(work: Work, point: Point, size: int) -> tuple[Program, float]:
     """(the program of a point's shape, seconds that it took to compile: 0 where it was there).
 
     Threads that ask for it while one compiles it wait.
+
+    Raises:
+      MemoryError: where the device has not so many bytes free as it needs.
     """
     shape = (work.identity, work.settings, repr(shape_of(work, point)), size)
     with _alone(shape):
@@ -122,8 +128,35 @@ def compiled(work: Work, point: Point, size: int) -> tuple[Program, float]:
         while len(_programs) >= MOST_PROGRAMS:
             _programs.pop(next(iter(_programs)))
         names, program = lowered(work, point, size)
-        _programs[shape] = Program(program.compile(), names)
+        call = program.compile()
+        _programs[shape] = Program(call, names, _checked_bytes(call, dict(shape_of(work, point))))
         return _programs[shape], time.perf_counter() - begun
+
+
+def largest() -> int:
+    """The bytes that the largest program of this process needs; 0 where there is none."""
+    return max((program.num_bytes for program in _programs.values()), default=0)
+
+
+def memory_free() -> int:
+    """Bytes free on the device that JAX uses."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _checked_bytes(program: jax.stages.Compiled, static: Point) -> int:
+    found, free, gib = program.memory_analysis(), memory_free(), 2**30
+    sizes = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
+    needed = sum(getattr(found, name, 0) for name in sizes)
+    if needed > free:
+        point = ", ".join(f"{name}={value}" for name, value in static.items()) or "a point"
+        raise MemoryError(
+            f"{point} needs {needed / gib:.1f} GiB on {jax.devices()[0].device_kind}, which has "
+            f"{free / gib:.1f} GiB free"
+        )
+    return needed
 
 
 def shape_of(work: Work, point: Point) -> tuple:

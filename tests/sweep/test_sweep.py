@@ -109,6 +109,14 @@ def test_a_batch_is_halved_where_memory_runs_out(monkeypatch):
     assert sizes[:3] == [8, 4, 2]
 
 
+def test_a_program_larger_than_the_memory_is_refused_before_it_runs(monkeypatch):
+    monkeypatch.setattr(programs, "memory_free", lambda: 2**30)
+    large = lambda num, x: {"sum": jnp.sort(x + jnp.arange(float(num))).sum()}
+    with pytest.raises(MemoryError, match=r"num=300000000 needs .* GiB on .*, which has 1.0 GiB"):
+        sweep(large, [{"num": 300_000_000, "x": 1.0}], static_argnames="num")
+    assert sweep(large, [{"num": 3, "x": 1.0}], static_argnames="num")["sum"][0] == 6.0
+
+
 def test_points_that_are_not_finite_are_marked_and_the_others_go_on(capsys):
     table = sweep(lambda x: {"root": jnp.sqrt(x)}, grid(x=[4.0, -1.0, 9.0]))
     assert table.failed.tolist() == ["", "not finite", ""]
