@@ -111,6 +111,8 @@ def write_table(folder: pathlib.Path, table: pandas.DataFrame, known: Mapping[st
     if arrays:
         with written_atomically(folder / ARRAYS) as file:
             np.savez_compressed(file, **arrays)
+    else:
+        (folder / ARRAYS).unlink(missing_ok=True)  # of another table of the same points
     write_text(folder / RUN, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
 
 
