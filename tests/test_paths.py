@@ -1,4 +1,4 @@
-"""The λ-path: how it is cut, where each λ begins, and the certified minima that it comes to."""
+"""The λ-path: where each λ begins, and the certified minima that it comes to."""
 
 import functools
 import math
@@ -31,7 +31,7 @@ LAMS = (1e-2, 1e-4, 1e-8, 1e-16, 1e-32)
 SHORT = Path(Trainer(fully_connected(2, 12), num_steps=7), finish_steps=3)
 FEW = SHORT.trainer.network.init(jax.random.key(1), 2)
 
-ADVANCE = jax.jit(paths.advance, static_argnums=0)
+FOLLOW = jax.jit(paths.follow, static_argnums=0)
 STRETCHED = jax.jit(stretched_to, static_argnums=0)
 
 
@@ -39,10 +39,8 @@ def entry(ends, part):
     return jax.tree.map(lambda leaf: leaf[part], ends)
 
 
-def whole(path, chosen, params, warm=True):
-    """The state at the end of a path."""
-    state = paths.init(path, chosen, params, warm)
-    return ADVANCE(path, DATA, chosen, state, paths.total_steps(path, chosen))
+def ends_of(path, chosen, params, warm=True):
+    return FOLLOW(path, DATA, chosen, params, warm)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -59,28 +57,12 @@ def followed(*lams):
     )
 
 
-# How it is cut -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("warm", [True, False])
-@pytest.mark.parametrize("finish_steps", [3, 0])
-def test_how_a_path_is_cut_does_not_change_a_bit(finish_steps, warm):
-    """In one call, step by step, and in unequal parts that end within and between the λ."""
-    path, chosen = Path(SHORT.trainer, finish_steps), knobs([1e-1, 1e-3, 1e-6], 0.05)
-    expected, total = whole(path, chosen, FEW, warm), paths.total_steps(path, chosen)
-    assert total == 3 * (7 + finish_steps) == int(expected.step)
-    for cuts in ([1] * total, [2, 5, 0, 6, 7, 100], [100]):
-        state = paths.init(path, chosen, FEW, warm)
-        for cut in cuts:
-            assert not paths.is_done(path, chosen, state)
-            state = ADVANCE(path, DATA, chosen, state, cut)
-        assert paths.is_done(path, chosen, state)
-        chex.assert_trees_all_equal(state, expected)
+# Where each λ begins -----------------------------------------------------------------------------
 
 
 def test_cold_lambdas_without_a_finish_are_training_runs():
     path, chosen = Path(SHORT.trainer, finish_steps=0), knobs([1e-1, 1e-3, 1e-6], 0.05)
-    ends = whole(path, chosen, FEW, False).ends
+    ends = ends_of(path, chosen, FEW, False)
     run = jax.jit(trainers.advance, static_argnums=0)
     for part, log_lam in enumerate(chosen.log_lams):
         state = trainers.init(path.trainer, FEW)
@@ -89,64 +71,34 @@ def test_cold_lambdas_without_a_finish_are_training_runs():
         assert not np.allclose(state.params[0], FEW[0])
 
 
-def test_ends_are_kept_as_they_are_reached():
-    chosen = knobs([1e-1, 1e-3, 1e-6], 0.05)
-    state = paths.init(SHORT, chosen, FEW)
-    for _ in range(9):
-        state = ADVANCE(SHORT, DATA, chosen, state, 1)
-        chex.assert_trees_all_equal(state.ends, jax.tree.map(lambda p: jnp.stack([p] * 3), FEW))
-    last = log_value(SHORT.trainer, state.train.params, chosen.log_lams[0])
-    state = ADVANCE(SHORT, DATA, chosen, state, 1)
-    assert log_value(SHORT.trainer, entry(state.ends, 0), chosen.log_lams[0]) <= last
-    for part in (1, 2):
-        chex.assert_trees_all_equal(entry(state.ends, part), FEW)
-    chex.assert_trees_all_equal(state.first, FEW)
-
-
-def test_a_state_keeps_its_types_so_that_no_call_compiles_again():
-    """Weak types count: a number that Python gave is compiled for anew."""
-    chosen = knobs([1e-1, 1e-3, 1e-6], 0.05)
-    state = paths.init(SHORT, chosen, FEW)
-    step = functools.partial(paths.advance, SHORT)
-    types = lambda tree: [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(tree)]
-    assert types(jax.eval_shape(step, DATA, chosen, state, 1)) == types(state)
-
-
-def test_a_trainer_that_has_stopped_does_not_hold_up_the_path():
-    """Its log loss is −∞ where outputs overflow, and every call must still end."""
-    chosen = knobs([1e-1, 1e-3, 1e-6], 0.05)
-    state = paths.init(SHORT, chosen, FEW)
-    stopped = state._replace(train=state.train._replace(log_loss=-jnp.asarray(jnp.inf)))
-    with jax.disable_jit():
-        moved = paths._within_one_lam(SHORT, DATA, chosen, stopped, jnp.int32(1))
-    assert int(moved.step) > 0
-
-
-# Where each λ begins -----------------------------------------------------------------------------
-
-
 def test_a_cold_lambda_does_not_know_the_others():
     one, other = ([1e-1, 1e-4, 1e-6], [1e-3, 1e-4, 1e-2])
-    ends = [whole(SHORT, knobs(lams, 0.05), FEW, False).ends for lams in (one, other)]
+    ends = [ends_of(SHORT, knobs(lams, 0.05), FEW, False) for lams in (one, other)]
     chex.assert_trees_all_equal(entry(ends[0], 1), entry(ends[1], 1))
     assert not np.allclose(entry(ends[0], 0)[0], entry(ends[1], 0)[0])
-    ends = [whole(SHORT, knobs(lams, 0.05), FEW).ends for lams in (one, other)]
+    ends = [ends_of(SHORT, knobs(lams, 0.05), FEW) for lams in (one, other)]
     assert not np.allclose(entry(ends[0], 1)[0], entry(ends[1], 1)[0])
 
 
+STILL = Path(SHORT.trainer, finish_steps=0)  # at rates that move nothing
+
+
 def test_a_warm_lambda_begins_at_the_last_end_stretched():
-    chosen = knobs([1e-3, 1e-6, 1e-9], 0.05)
-    state = ADVANCE(SHORT, DATA, chosen, paths.init(SHORT, chosen, FEW), 10)
-    expected = STRETCHED(SHORT.trainer, DATA, chosen.log_lams[1], entry(state.ends, 0))
-    chex.assert_trees_all_close(state.train.params, expected, rtol=1e-12)
-    assert not np.allclose(state.train.params[0], state.ends[0][0], rtol=0.1)
+    start = entry(ends_of(SHORT, knobs([1e-3], 0.05), FEW), 0)
+    chosen = knobs([1e-3, 1e-6, 1e-9], 1e-14)
+    ends = ends_of(STILL, chosen, start)
+    for part in (1, 2):
+        last = entry(ends, part - 1)
+        expected = STRETCHED(SHORT.trainer, DATA, chosen.log_lams[part], last)
+        chex.assert_trees_all_close(entry(ends, part), expected, rtol=1e-9, atol=1e-11)
+        assert not np.allclose(expected[0], last[0], rtol=0.1)
 
 
 def test_a_warm_lambda_begins_anew_after_an_end_no_better_than_zero():
-    small, chosen = optax.tree.scale(1e-3, FEW), knobs([1e-1, 1e-3, 1e-6], 1e-9)
-    state = ADVANCE(SHORT, DATA, chosen, paths.init(SHORT, chosen, small), 10)
-    assert not np.array_equal(entry(state.ends, 0)[0], small[0])
-    chex.assert_trees_all_equal(state.train.params, small)
+    small = optax.tree.scale(1e-3, FEW)
+    ends = ends_of(STILL, knobs([1e-1, 1e-3, 1e-6], 1e-14), small)
+    for part in range(3):
+        chex.assert_trees_all_close(entry(ends, part), small, rtol=0, atol=1e-12)
 
 
 def test_a_network_that_collapsed_separates_in_the_end():
@@ -245,20 +197,18 @@ def test_a_finish_never_leads_upwards(noise):
     """From an untrained network; at certified minimizers, which lie on kinks; and near them."""
     moved = jax.random.normal(jax.random.key(3), (3, 12))
     for lam in (1e-2, 1e-4, 1e-16):
-        start, chosen = FEW, knobs([lam, lam, lam], 1e-12)
+        start, chosen = FEW, knobs([lam], 1e-12)
         if noise is not None:
             first, last = padded(global_minimum(DATA, lam).primal)
             start = (first * (1 + noise * moved[:2]), last * (1 + noise * moved[2:].T))
-        state = paths.init(SHORT, chosen, start)
-        for _ in range(3):
-            state = ADVANCE(SHORT, DATA, chosen, state, 7)
-            values = [log_value(SHORT.trainer, state.train.params, jnp.log(lam))]
-            for _ in range(2):
-                state = ADVANCE(SHORT, DATA, chosen, state, 1)
-                values.append(log_value(SHORT.trainer, state.train.params, jnp.log(lam)))
-            assert (np.diff(values) <= 0).all()
-            assert noise is not None or values[-1] < values[0]
-            state = ADVANCE(SHORT, DATA, chosen, state, 1)
+        values = [
+            log_value(
+                SHORT.trainer, entry(ends_of(Path(SHORT.trainer, k), chosen, start), 0), np.log(lam)
+            )
+            for k in range(4)
+        ]
+        assert (np.diff(values) <= 0).all()
+        assert noise is not None or values[-1] < values[0]
 
 
 def test_where_nothing_kinks_the_finish_ends_at_the_rounding():
@@ -266,7 +216,7 @@ def test_where_nothing_kinks_the_finish_ends_at_the_rounding():
     trainer, chosen = Trainer(fully_connected(1, 1), num_steps=3), knobs([1e-1, 1e-3, 1e-6], 0.01)
     slope = jax.jit(jax.grad(log_value, 1), static_argnums=0)
     first = trainer.network.init(jax.random.key(0), 2)
-    ends = whole(Path(trainer, finish_steps=60), chosen, first).ends
+    ends = ends_of(Path(trainer, finish_steps=60), chosen, first)
     for part, log_lam in enumerate(chosen.log_lams):
         assert float(optax.tree.norm(slope(trainer, first, log_lam))) > 1e-2
         assert float(optax.tree.norm(slope(trainer, entry(ends, part), log_lam))) < 1e-7
@@ -280,7 +230,7 @@ def test_lanes_are_the_runs_one_by_one_and_a_broken_one_spoils_no_other():
     warm = jnp.array([True, True, False])
     together = lanes(starts, warm)
     for lane in range(3):
-        alone = whole(SHORT, chosen, each[lane], warm[lane]).ends
+        alone = ends_of(SHORT, chosen, each[lane], warm[lane])
         chex.assert_trees_all_close(entry(together, lane), alone, rtol=1e-9, atol=1e-12)
     found = lanes(jax.tree.map(lambda p: p.at[1].set(jnp.nan), starts), warm)
     assert np.isnan(entry(found, 1)[0]).all()

@@ -1,4 +1,4 @@
-"""The path of minimizers of F_λ: λ by λ, each trained, finished off and kept.
+"""The path of minimizers of F_λ: λ by λ, each trained, polished and kept.
 
 At small λ, Θ is large (‖Θ‖^order grows like log(1/λ)/γ) and the loss is sharp: its exponentials
 tell margins apart that differ by 1/‖Θ‖^order of themselves. An optimizer that starts there anew
@@ -8,6 +8,7 @@ that is stretched to the new norm, which costs nothing: along the ray cΘ all ma
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -18,14 +19,14 @@ from jax.flatten_util import ravel_pytree
 
 from ntkreg._checks import check_lams
 from ntkreg._compat import is_concrete
-from ntkreg._types import Array, Bool, Float, Int, Params, PRNGKey, PyTree, Scalar, Scalars
+from ntkreg._types import Array, Float, Params, PRNGKey, PyTree, Scalar, Scalars
 from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import Network, check_homogeneous
 from ntkreg.training import trainers
 from ntkreg.training.margins import dual_weighted_margin, normalized_margin
 from ntkreg.training.objectives import get_loss, log_objective
-from ntkreg.training.stationarity import NUM_GRADIENTS, log_residual
-from ntkreg.training.trainers import Knobs, Trainer, TrainState
+from ntkreg.training.stationarity import log_residual
+from ntkreg.training.trainers import Knobs, Trainer
 
 MEMORY = 20  # pairs that L-BFGS keeps
 LEARNED = 1e-3  # below the mean loss of zero outputs, at least
@@ -50,90 +51,41 @@ class Path:
             raise ValueError(f"finish_steps must be at least 0, got {self.finish_steps}")
 
 
-class PathState(NamedTuple):
-    """What a path carries from step to step.
+def follow(
+    path: Path, data: Dataset, knobs: Knobs, params: Params, warm: bool | Array = True
+) -> Params:
+    """The parameters at the end of every λ of the path, stacked along a new first axis.
 
-    Attributes:
-      train: of the λ at hand; its parameters are those of both optimizers.
-      finish: L-BFGS's own.
-      step: steps taken on the whole path.
-      warm: whether each λ begins at the last one's end, stretched along its ray, or at the first
-        parameters. A warm path too begins there as long as an end is no better than zero outputs,
-        as it is where λ is too large.
-      first: the parameters before the first step.
-      ends: the parameters at the end of every λ, stacked; of those not yet reached, `first`.
+    Args:
+      warm: whether each λ begins at the last one's end, stretched along its ray, or at `params`. A
+        warm path too begins there as long as an end is no better than zero outputs, as it is where
+        λ is too large.
     """
 
-    train: TrainState
-    finish: PyTree
-    step: Int[Array, ""]
-    warm: Bool[Array, ""]
-    first: Params
-    ends: Params
+    def at_lam(start: Params, log_lams: Array) -> tuple[Params, Params]:
+        log_lam, following = log_lams
+        end = _minimized(path, data, Knobs(log_lam[None], knobs.learning_rate), start)
+        stretched = stretched_to(path.trainer, data, following, end)
+        goes_on = jnp.asarray(warm) & _has_learned(path.trainer, data, end)
+        return jax.tree.map(lambda p, q: jnp.where(goes_on, p, q), stretched, params), end
+
+    following = jnp.concatenate([knobs.log_lams[1:], knobs.log_lams[-1:]])
+    return jax.lax.scan(at_lam, params, (knobs.log_lams, following))[1]
 
 
-def init(path: Path, knobs: Knobs, params: Params, warm: bool | Array = True) -> PathState:
-    """The state before the first step."""
-    ends = jax.tree.map(lambda p: jnp.broadcast_to(p, (*knobs.log_lams.shape, *p.shape)), params)
-    train, warm = trainers.init(path.trainer, params), jnp.asarray(warm, bool)
-    return PathState(train, _unfinished(params), jnp.int32(0), warm, params, ends)
+def _minimized(path: Path, data: Dataset, knobs: Knobs, start: Params) -> Params:
+    """The end of both optimizers at one λ."""
+    trainer, state = path.trainer, trainers.init(path.trainer, start)
+    trained = trainers.advance(trainer, data, knobs, state, trainer.num_steps).params
+    value = _log_objective(trainer, data, knobs.log_lams[0])
+    return _polished(value, trained, path.finish_steps)
 
 
-def steps_at_each_lam(path: Path) -> int:
-    """Steps of both optimizers together."""
-    return path.trainer.num_steps + path.finish_steps
-
-
-def copies_held(num_lams: int) -> int:
-    """How many copies of the parameters a path holds at most: ends, L-BFGS, gradients, the rest."""
-    return num_lams + 2 * MEMORY + NUM_GRADIENTS + 8
-
-
-def total_steps(path: Path, knobs: Knobs) -> int:
-    """The number of steps of a whole path."""
-    return steps_at_each_lam(path) * knobs.log_lams.shape[0]
-
-
-def is_done(path: Path, knobs: Knobs, state: PathState) -> Array:
-    """Whether the last λ is finished."""
-    return state.step >= total_steps(path, knobs)
-
-
-def advance(
-    path: Path, data: Dataset, knobs: Knobs, state: PathState, num_steps: Scalar
-) -> PathState:
-    """The state `num_steps` steps on, or at the path's end where that comes first.
-
-    How a path is cut into calls does not change a bit of its result.
-    """
-    last = jnp.minimum(state.step + num_steps, total_steps(path, knobs))
-    return jax.lax.while_loop(
-        lambda s: s.step < last, lambda s: _within_one_lam(path, data, knobs, s, last), state
-    )
-
-
-def _within_one_lam(
-    path: Path, data: Dataset, knobs: Knobs, state: PathState, last: Array
-) -> PathState:
-    """As far as step `last`, or to the end of the λ at hand and the start of the next."""
-    part = state.step // steps_at_each_lam(path)
-    begin, end = (steps_at_each_lam(path) * p for p in (part, part + 1))
-    here = Knobs(knobs.log_lams[part][None], knobs.learning_rate)
-    train = trainers.advance(path.trainer, data, here, state.train, last - state.step)
-    trained = trainers.is_done(path.trainer, here, train)
-    # A trainer that stops early counts as one that took all its steps.
-    step = jnp.maximum(state.step, begin + jnp.where(trained, path.trainer.num_steps, train.step))
-    state = state._replace(train=train, step=step)
-    value, until = _log_objective(path.trainer, data, here.log_lams[0]), jnp.minimum(last, end)
-    unfinished = lambda s: trained & (s.step < until)
-    state = jax.lax.while_loop(unfinished, lambda s: _finishing(value, s), state)
-    following = jnp.minimum(part + 1, knobs.log_lams.shape[0] - 1)
-    return jax.lax.cond(
-        state.step == end,
-        lambda s: _next_lam(path, data, s, part, knobs.log_lams[following]),
-        lambda s: s,
-        state,
-    )
+def _has_learned(trainer: Trainer, data: Dataset, params: Params) -> Array:
+    """Whether the loss is below that of zero outputs."""
+    loss, outputs = get_loss(trainer.loss), trainer.network.apply(params, data.x)
+    gained = loss.value(0.0 * outputs, data.y) - loss.value(outputs, data.y)
+    return jnp.mean(gained) > LEARNED
 
 
 def _log_objective(trainer: Trainer, data: Dataset, log_lam: Array):
@@ -141,46 +93,27 @@ def _log_objective(trainer: Trainer, data: Dataset, log_lam: Array):
     return lambda p: log_objective(loss, trainer.network, p, data, log_lam, trainer.power)
 
 
-def _finisher() -> optax.GradientTransformationExtraArgs:
-    return optax.lbfgs(memory_size=MEMORY)
-
-
-def _unfinished(params: Params) -> PyTree:
-    """L-BFGS before its first step, in types that its steps keep: weak ones compile twice."""
-    flat, _ = ravel_pytree(params)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), _finisher().init(flat))
-
-
-def _finishing(value, state: PathState) -> PathState:
-    """One step of L-BFGS, its length by Wolfe's conditions; none where they lead upwards.
+def _polished(value: Callable[[Params], Array], params: Params, num_steps: int) -> Params:
+    """The parameters after L-BFGS, whose steps obey Wolfe's conditions; none leads upwards.
 
     It runs on one long vector: on a tree of layers its program would grow with the depth.
     """
-    flat, unravel = ravel_pytree(state.train.params)
+    flat, unravel = ravel_pytree(params)
     value_of = lambda p: value(unravel(p))
-    now, slope = jax.value_and_grad(value_of)(flat)
-    known = dict(value=now, grad=slope, value_fn=value_of)
-    updates, finish = _finisher().update(slope, state.finish, flat, **known)
-    better = optax.tree.get(finish, "value") <= now  # on a kink the search may end anywhere
-    params = unravel(jnp.where(better, flat + updates, flat))
-    train = state.train._replace(params=params)
-    return state._replace(train=train, finish=finish, step=state.step + 1)
+    optimizer = optax.lbfgs(memory_size=MEMORY)
 
+    def step(_, carry: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
+        at, state = carry
+        now, slope = jax.value_and_grad(value_of)(at)
+        updates, state = optimizer.update(
+            slope, state, at, value=now, grad=slope, value_fn=value_of
+        )
+        better = optax.tree.get(state, "value") <= now  # on a kink the search may end anywhere
+        return jnp.where(better, at + updates, at), state
 
-def _next_lam(
-    path: Path, data: Dataset, state: PathState, part: Array, log_lam: Array
-) -> PathState:
-    """Keeps the end of one λ and begins the next."""
-    end = state.train.params
-    ends = jax.tree.map(lambda kept, p: kept.at[part].set(p), state.ends, end)
-    loss = get_loss(path.trainer.loss)
-    outputs = path.trainer.network.apply(end, data.x)
-    gained = loss.value(0.0 * outputs, data.y) - loss.value(outputs, data.y)
-    goes_on = state.warm & (jnp.mean(gained) > LEARNED)
-    stretched = stretched_to(path.trainer, data, log_lam, end)
-    start = jax.tree.map(lambda p, q: jnp.where(goes_on, p, q), stretched, state.first)
-    train = trainers.init(path.trainer, start)
-    return state._replace(train=train, finish=_unfinished(start), ends=ends)
+    # Weak types would change in the loop.
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), optimizer.init(flat))
+    return unravel(jax.lax.fori_loop(0, num_steps, step, (flat, state))[0])
 
 
 def stretched_to(trainer: Trainer, data: Dataset, log_lam: Scalar, params: Params) -> Params:
@@ -271,7 +204,7 @@ def train_path(
       lams: λ > 0, each smaller than the one before; or a single one.
       key: draws the first parameters, unless `params` has them.
       finish_steps: of `Path`.
-      warm: of `PathState`.
+      warm: of `follow`.
       **options: of `trainers.Trainer`; num_steps are those at each λ.
 
     Raises:
@@ -302,11 +235,3 @@ def _check_ends(network: Network, ends: Params, data: Dataset) -> None:
 def _run(path: Path, data: Dataset, knobs: Knobs, params: Params, warm: Array) -> PathResult:
     ends = follow(path, data, knobs, params, warm)
     return PathResult(ends, measure(path, data, knobs, ends))
-
-
-def follow(
-    path: Path, data: Dataset, knobs: Knobs, params: Params, warm: bool | Array = True
-) -> Params:
-    """The parameters at the end of every λ of the path, stacked along a new first axis."""
-    state = init(path, knobs, params, warm)
-    return advance(path, data, knobs, state, total_steps(path, knobs)).ends
