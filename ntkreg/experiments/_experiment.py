@@ -23,7 +23,7 @@ from absl import app, flags, logging
 
 from ntkreg.experiments import _config, _style
 from ntkreg.experiments._claims import Claim
-from ntkreg.sweep import Refused, grids, load, programs, store, sweep
+from ntkreg.sweep import Executor, Refused, grids, load, programs, store, sweep
 
 MEASURE_SECONDS = 20.0  # of a dry run
 
@@ -69,10 +69,12 @@ class Experiment(NamedTuple):
             raise ValueError(f"preset must be one of {', '.join(self.presets)}, got {name!r}")
         return self.config(**self.presets[name])
 
-    def sweep(self, config: Any, folder: pathlib.Path | None = None) -> pandas.DataFrame:
+    def sweep(
+        self, config: Any, folder: pathlib.Path | None = None, executor: Executor | None = None
+    ) -> pandas.DataFrame:
         """The table of a Config, resumed where its folder was begun."""
-        run = functools.partial(self.run, config)
-        found = sweep(run, self.points(config), folder, static_argnames=self.static, host=self.host)
+        run, how = functools.partial(self.run, config), dict(host=self.host, executor=executor)
+        found = sweep(run, self.points(config), folder, static_argnames=self.static, **how)
         kept = self.table(found, config) if self.table else found
         if folder is None:
             return kept
@@ -81,8 +83,8 @@ class Experiment(NamedTuple):
         return load(folder)
 
 
-def main(experiment: Experiment) -> None:
-    """The command of an experiment."""
+def main(experiment: Experiment, executor: Callable[[], Executor] | None = None) -> None:
+    """The command of an experiment; `executor` makes what its points go to."""
     logging.set_verbosity(logging.WARNING)  # JAX reports every backend that it does not find
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
@@ -100,10 +102,10 @@ def main(experiment: Experiment) -> None:
     for field in dataclasses.fields(experiment.config):
         kind = _config.kind_of(field.default).__name__
         flags.DEFINE_string(field.name, None, f"{kind} of Config; lists as a,b,c.")
-    app.run(functools.partial(_run, experiment))
+    app.run(functools.partial(_run, experiment, executor))
 
 
-def _run(experiment: Experiment, argv: list[str]) -> None:
+def _run(experiment: Experiment, executor, argv: list[str]) -> None:
     given = flags.FLAGS
     folder = pathlib.Path(given.out or f"results/{experiment.name}/{given.preset}")
     try:
@@ -123,7 +125,7 @@ def _run(experiment: Experiment, argv: list[str]) -> None:
         if given.dry_run:
             return print(_estimate(experiment, config))
         if not given.redraw:
-            experiment.sweep(config, folder)
+            experiment.sweep(config, folder, executor and executor())
         if jax.process_index() == 0:
             if not given.redraw:
                 _add(folder, preset=given.preset, config=dataclasses.asdict(config))

@@ -4,7 +4,7 @@ table = sweep(run, grid(lam=lams, seed=range(20), width=[16, 64]), folder, stati
 """
 
 from ntkreg.sweep.grids import grid
-from ntkreg.sweep.runs import sweep
+from ntkreg.sweep.runs import Executor, sweep
 from ntkreg.sweep.store import Refused, load
 
-__all__ = ["Refused", "grid", "load", "sweep"]
+__all__ = ["Executor", "Refused", "grid", "load", "sweep"]

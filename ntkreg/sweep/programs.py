@@ -13,7 +13,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ntkreg.sweep.grids import Point
 
-FLUSH_SECONDS = 5.0  # of work that a kill can cost where points are run one at a time
 MOST_PROGRAMS = 512  # kept; the oldest go
 FAILED = "failed"  # the column that says why a point has no results, or bad ones
 Row = dict[str, np.ndarray]
@@ -44,14 +43,14 @@ class Done(NamedTuple):
     compile_seconds: list[float]
 
 
-def run_batch(work: Work, points: Sequence[Point], size: int) -> Done:
-    """The first points, at least one: all of them, or what is finished after FLUSH_SECONDS.
+def run_batch(work: Work, points: Sequence[Point], size: int, seconds: float) -> Done:
+    """The first points, at least one: all of them, or what is finished after so many seconds.
 
     Args:
       points: of one shape.
       size: how many are vmapped together; 0 for one at a time.
     """
-    end, done = time.monotonic() + FLUSH_SECONDS, Done([], [])
+    end, done = time.monotonic() + seconds, Done([], [])
     x64, precision = work.settings
     with jax.enable_x64(x64), jax.default_matmul_precision(precision):
         while len(done.rows) < len(points) and (not done.rows or time.monotonic() < end):

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import pandas
+import tqdm
 
 from ntkreg.sweep import fingerprint, grids, provenance, store
 from ntkreg.sweep.grids import Point
 from ntkreg.sweep.programs import FAILED, Row, Work, run_batch, shape_of
-from ntkreg.sweep.progress import Progress
 
 PIECES = 4  # into which a shape's points are cut for every core, so that all cores end together
 POLL_SECONDS = 0.005
+FLUSH_SECONDS = 5.0  # of work that a kill can cost; a batch that goes elsewhere comes back whole
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision")
 
 
@@ -154,9 +155,10 @@ def _batches(work: Work, points: Sequence[Point], rows, batch_size: int | None) 
 def _run(work: Work, points, rows: dict[int, Row], path, batch_size, executor) -> list[float]:
     """Runs what is missing in `rows`, and puts it there; seconds that programs took to compile."""
     waiting, compile_seconds = _batches(work, points, rows, batch_size), []
-    with _pool(executor) as pool, Progress(len(points), len(rows)) as progress:
+    seconds = FLUSH_SECONDS if executor is None else math.inf
+    with _pool(executor) as pool, _progress(len(points), len(rows)) as progress:
         submit = lambda batch: pool.submit(
-            run_batch, work, [points[number] for number in batch.numbers], batch.size
+            run_batch, work, [points[number] for number in batch.numbers], batch.size, seconds
         )
         pending = {submit(batch): batch for batch in waiting}
         try:
@@ -170,7 +172,7 @@ def _run(work: Work, points, rows: dict[int, Row], path, batch_size, executor) -
                         store.write_batch(path, finished, done.rows)
                     rows.update(zip(finished, done.rows, strict=True))
                     compile_seconds += done.compile_seconds
-                    progress.add(count)
+                    progress.update(count)
                     if left:
                         rest = batch._replace(numbers=left)
                         pending[submit(rest)] = rest
@@ -181,6 +183,15 @@ def _run(work: Work, points, rows: dict[int, Row], path, batch_size, executor) -
                 future.cancel()
             raise
     return compile_seconds
+
+
+def _progress(total: int, done: int) -> tqdm.tqdm:
+    """A bar with the time left; where no person looks on, a line a minute."""
+    delay = 0.0 if sys.stderr.isatty() else 60.0
+    return tqdm.tqdm(
+        total=total, initial=done, unit="point", delay=delay, mininterval=delay or 0.1,
+        disable=done == total, dynamic_ncols=True,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
