@@ -1,4 +1,4 @@
-"""Finite width: cells, a small run, the cure, and claims that can fail."""
+"""Finite width: points, a small run, the cure, and claims that can fail."""
 
 import dataclasses
 
@@ -9,42 +9,41 @@ import pytest
 
 from ntkreg import certificates
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments.finite_width import Config, cells
-from ntkreg.experiments.finite_width_claims import (
-    COLUMNS,
-    claims,
+from ntkreg.experiments.finite_width import EXPERIMENT, Config
+from ntkreg.experiments.finite_width.claims import (
     cure_claim,
-    exponents,
+    exponent,
     noise_claim,
     success_claim,
-    table,
     transitions,
 )
-from ntkreg.experiments.finite_width_figure import figure
-from ntkreg.experiments.finite_width_runs import ADAM, CURE, GD, TOLERANCE, samples_of
+from ntkreg.experiments.finite_width.runs import ADAM, ARRAYS, CURE, GD, points, samples_of
 
+CONFIG = EXPERIMENT.preset("smoke")
 WIDTHS, SIZES = (2, 4, 8, 16, 32, 64, 128), (8, 12, 16, 24, 48)
 
 
 @pytest.fixture(scope="module")
-def record(smoke_record):
-    return smoke_record("finite_width")
+def smoke(smoke_table):
+    return smoke_table("finite_width")
 
 
 def rows_of(optimizer, law, noise=0.0, lam=1e-2, draws=4):
     """Rows on which the share of successes passes one half at the width law(n)."""
     rows = []
     for size in SIZES:
-        for draw in range(draws):
-            for width in WIDTHS if optimizer != CURE else (4,):
-                share = np.clip(0.5 + np.log2(width / law(size)) / 4, 0.0, 1.0)
-                successes = round(100 * share)
-                rows.append((
-                    "random", 3, size, draw, width, lam, optimizer, noise, 1.0, 100, successes,
-                    100 - successes, 0, 1e-6, 1e-2, 0.3, 1e-9, True, 5, 3 * (optimizer == CURE),
-                    3 * (optimizer == CURE), 7.0,
-                ))  # fmt: skip
-    return pandas.DataFrame(rows, columns=list(COLUMNS))
+        for width in WIDTHS if optimizer != CURE else (4,):
+            share = np.clip(0.5 + np.log2(width / law(size)) / 4, 0.0, 1.0)
+            rows += [
+                dict(num_samples=size, draw=draw, width=width, successes=round(100 * share))
+                for draw in range(draws)
+            ]
+    failures = 3 * (optimizer == CURE)
+    return pandas.DataFrame(rows).assign(
+        rank=3, optimizer=optimizer, lam=lam, noise=noise, init_scale=1.0, starts=100,
+        stationary=lambda rows: 100 - rows.successes, unfinished=0, minimum_gap=1e-9, proved=True,
+        optimal_neurons=5, failures=failures, cured=failures, insertions=7.0,
+    )  # fmt: skip
 
 
 def all_rows(noisy=lambda n: 0.3 * n):
@@ -60,11 +59,11 @@ def all_rows(noisy=lambda n: 0.3 * n):
 
 
 def test_transitions_are_where_half_succeed_and_their_exponents_are_found():
-    found = {(one.optimizer, one.num_samples): one for one in transitions(all_rows())}
-    for size in SIZES[1:]:  # up to n = 48 the share reaches one within the widths
-        assert found[ADAM, size].width == pytest.approx(size**0.5, rel=0.02)
-    slopes = exponents(list(found.values()))
-    assert slopes[1e-2, ADAM, 0.0][0] == pytest.approx(0.5, abs=0.02)
+    found = transitions(all_rows())
+    adam = found[found.optimizer == ADAM]
+    reached = adam[adam.num_samples > 8]  # whose share reaches one within the widths
+    np.testing.assert_allclose(reached.width, reached.num_samples**0.5, rtol=0.02)
+    assert exponent(adam)[0] == pytest.approx(0.5, abs=0.02)
     claim = success_claim(all_rows())
     assert claim.status == "holds" and "∝ n^0.50" in claim.measured
 
@@ -73,8 +72,8 @@ def test_a_transition_over_one_data_set_has_no_interval():
     """All its resamples are itself; a width of zero would claim certainty."""
     for draws, is_known in ((1, False), (2, True)):
         found = transitions(rows_of(ADAM, lambda n: n**0.5, draws=draws))
-        assert len(found) == len(SIZES) and all(np.isfinite(one.width) for one in found)
-        assert all(np.isfinite(one.interval).all() == is_known for one in found)
+        assert len(found) == len(SIZES) and np.isfinite(found.width).all()
+        assert (np.isfinite(found[["low", "high"]]) == is_known).all(axis=None)
 
 
 def test_each_claim_fails_where_its_rows_break_it():
@@ -107,39 +106,49 @@ def test_no_claim_is_made_from_a_heuristic_or_a_wide_minimum():
             assert claim(blind).status == "not run"
 
 
-def test_a_small_run_has_no_network_below_the_certified_minimum(record):
-    gaps = record.arrays["gaps"]
-    assert (gaps[np.isfinite(gaps)] > -1e-6).all()
-    rows = table(record)
-    assert len(rows) == len(cells(Config.preset("smoke"))) and rows.proved.all()
-    assert (rows.successes + rows.stationary + rows.unfinished == rows.starts).all()
-    wide = rows[(rows.optimizer == ADAM) & (rows.width == 32)]
-    narrow = rows[(rows.optimizer == ADAM) & (rows.width == 2)]
-    assert wide.successes.sum() == wide.starts.sum() and narrow.successes.sum() < len(narrow) * 2
-    cures = rows[rows.optimizer == CURE]
+def test_a_small_run_has_no_network_below_the_certified_minimum(smoke):
+    assert (smoke.best_gap > -1e-6).all() and (smoke.failed == "").all()
+    assert len(smoke) == len(points(CONFIG)) and smoke.proved.all()
+    assert (smoke.successes + smoke.stationary + smoke.unfinished == smoke.starts).all()
+    adam = smoke[smoke.optimizer == ADAM].groupby("width")[["successes", "starts"]].sum()
+    assert adam.successes[32] == adam.starts[32] and adam.successes[2] < adam.starts[2]
+    cures = smoke[smoke.optimizer == CURE]
     assert cures.failures.sum() == cures.cured.sum() == 2
 
 
-def test_the_claims_and_the_figure_are_made_of_a_record(record):
-    assert [claim.status for claim in claims(record)].count("not run") == 0
-    assert len(figure(record).axes) == 8
+def test_the_claims_and_the_figure_are_made_of_a_table_also_without_arrays(smoke):
+    assert all(claim.status != "not run" for claim in EXPERIMENT.claims(smoke, CONFIG))
+    plain = smoke.drop(columns=list(ARRAYS))
+    for table in (smoke, plain):
+        axes = EXPERIMENT.figure(table, CONFIG).axes
+        assert len(axes) == 8
+        kept = [text.get_text() for ax in axes[-2:] for text in ax.texts]
+        assert kept == (["not kept"] * 2 if table is plain else [])
+
+
+def test_a_failure_in_the_plane_keeps_its_particles(smoke):
+    """They are a network of the gap that stands beside them."""
+    row = smoke[smoke.stationary > 0].iloc[0]
+    w, u = row.worst[:, 0], row.worst[:, 1:]
+    x, y = map(np.asarray, samples_of(CONFIG, 2, row.num_samples, row.draw))
+    outputs = np.maximum(x @ u.T, 0) @ w / row.width
+    value = np.logaddexp(0, -y * outputs).mean() + row.lam * np.sum(row.worst**2) / row.width
+    assert value / row.minimum - 1 == pytest.approx(row.worst_gap, rel=1e-5)
 
 
 def test_repeated_samples_have_the_same_objective_and_minimum():
-    config = Config.preset("smoke")
-    samples = samples_of(config, 2, 4, 0)
+    samples = samples_of(CONFIG, 2, 4, 0)
     assert samples.x.shape == (8, 2)
     np.testing.assert_array_equal(samples.x[:4], samples.x[4:])
     single = Dataset(*(np.asarray(a)[:4] for a in samples))
     both = [certificates.global_minimum(s, 0.02).upper for s in (single, jax.device_get(samples))]
     assert both[0] == pytest.approx(both[1], rel=1e-7)
-    assert not np.array_equal(samples.x, samples_of(config, 2, 8, 0).x)
+    assert not np.array_equal(samples.x, samples_of(CONFIG, 2, 8, 0).x)
 
 
-def test_cells_are_all_different():
-    rows = cells(Config())
-    assert len(rows) == len(set(rows))
-    assert {row[2] for row in rows} == {ADAM, GD, CURE} and TOLERANCE == 1e-3
+def test_points_are_all_different():
+    found = pandas.DataFrame(points(Config()))
+    assert not found.duplicated().any() and set(found.optimizer) == {ADAM, GD, CURE}
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,12 @@ import matplotlib.figure
 import numpy as np
 import pandas
 
-from ntkreg.experiments import _statistics, _style, configs, finite_width
-from ntkreg.experiments.finite_width_claims import known, main_rows, shares, table, transitions
-from ntkreg.experiments.finite_width_runs import ADAM, CURE, GD, TOLERANCE, samples_of
-from ntkreg.records import Record
+from ntkreg.experiments import _statistics, _style
+from ntkreg.experiments.finite_width.claims import known, main_rows, shares, transitions
+from ntkreg.experiments.finite_width.runs import ADAM, CURE, GD, TOLERANCE, Config, samples_of
 
-LEAST = 1e-8  # gap shown
+SMALLEST = 1e-8  # gap shown
 SHOWN_GAP = 0.03  # about which the failure that is shown has
-SHARE = "share at the minimum"
 SIGNS = {
     1: dict(color=_style.BLUE, linestyle="-"),
     -1: dict(color=_style.VERMILION, linestyle="--"),
@@ -19,11 +17,10 @@ SIGNS = {
 
 
 @_style.styled
-def figure(record: Record) -> matplotlib.figure.Figure:
+def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
     """Eight panels; bars are 95 % intervals over data sets."""
-    rows = table(record)
     fig, axes = _style.mosaic("aabbcc;ddeeff;ggghhh", height=6.6)
-    trained = main_rows(rows)
+    trained = main_rows(table)
     lams = sorted(trained.lam.unique(), reverse=True)
     plain = trained[trained.noise == 0.0]
     for ax, lam in zip(axes[:2], lams, strict=False):
@@ -31,11 +28,11 @@ def figure(record: Record) -> matplotlib.figure.Figure:
         _by_size(ax, part, f"Adam, λ = {lam:g}")
     descent = plain[(plain.optimizer == GD) & (plain.lam == lams[0])]
     _by_size(axes[2], descent, f"gradient descent, λ = {lams[0]:g}")
-    _transitions(axes[3], rows)
+    _transitions(axes[3], table)
     _noise(axes[4], trained[trained.optimizer == GD])
-    _others(axes[5], rows)
-    _failure(axes[6], record, rows)
-    _cure(axes[7], record, rows)
+    _others(axes[5], table)
+    _failure(axes[6], table, config)
+    _cure(axes[7], table)
     if len(lams) < 2:
         axes[1].set_axis_off()
     return fig
@@ -52,7 +49,7 @@ def _share(ax, rows: pandas.DataFrame, **look) -> None:
 def _axes(ax, rows: pandas.DataFrame, name: str, **legend) -> None:
     if len(rows):
         _style.at_sizes(ax, rows.width.unique(), "width")
-    ax.set(ylabel=SHARE, ylim=(-0.04, 1.04), title=name)
+    ax.set(ylabel="share at the minimum", ylim=(-0.04, 1.04), title=name)
     ax.set_yticks(np.linspace(0, 1, 6))
     _style.legend(ax, **legend)
 
@@ -65,35 +62,29 @@ def _by_size(ax, rows: pandas.DataFrame, title: str) -> None:
 
 
 def _transitions(ax, rows: pandas.DataFrame) -> None:
-    groups: dict[tuple, list] = {}
-    for one in transitions(rows):
-        if one.noise == 0.0 and np.isfinite(one.width):
-            groups.setdefault((one.optimizer, one.lam), []).append(one)
-    for (optimizer, lam), look in _style.categories(groups).items():
-        ones = groups[optimizer, lam]
-        sizes, widths = [one.num_samples for one in ones], [one.width for one in ones]
-        ends = np.transpose([one.interval for one in ones])
-        name = "Adam" if optimizer == ADAM else "descent"
-        _style.with_ends(ax, sizes, widths, *ends, label=f"{name}, λ = {lam:g}", **look)
+    """Widths at which half succeed, and numbers of neurons of the minimizers, with intervals."""
+    found = transitions(rows)
+    found = found[(found.noise == 0.0) & np.isfinite(found.width)]
+    groups = dict(list(found.groupby(["lam", "optimizer"])))
+    for (lam, optimizer), look in _style.categories(groups).items():
+        part = groups[lam, optimizer]
+        label = f"{'Adam' if optimizer == ADAM else 'descent'}, λ = {lam:g}"
+        _style.with_ends(ax, part.num_samples, part.width, part.low, part.high, label=label, **look)
         if optimizer == ADAM:
-            _neurons(ax, main_rows(known(rows[rows.lam == lam])), look)
-    all_sizes = np.array(sorted(rows.num_samples.unique()))
+            optima = main_rows(known(rows[rows.lam == lam])).groupby(["num_samples", "draw"])
+            for size, neurons in optima.optimal_neurons.first().groupby("num_samples"):
+                values = neurons.to_numpy()
+                low, high = _statistics.mean_interval(values)
+                _style.with_ends(ax, [size], values.mean(), [low], [high], **_optimum(look))
+    sizes = np.array(sorted(rows.num_samples.unique()))
     ax.plot([], [], label="neurons of the optimum", **_optimum(dict(color=_style.GREY, marker="o")))
-    ax.plot(all_sizes, all_sizes + 1, label="n + 1", **_style.PREDICTED)
-    _style.at_sizes(ax, all_sizes, "samples n")
+    ax.plot(sizes, sizes + 1, label="n + 1", **_style.PREDICTED)
+    _style.at_sizes(ax, sizes, "samples n")
     ax.set(yscale="log", ylabel="width at which half succeed", title="the transition")
     _style.legend(ax, above=0.6)
 
 
-def _neurons(ax, rows: pandas.DataFrame, look: dict) -> None:
-    """How many neurons the minimizer has: means over data sets, with bootstrap intervals."""
-    for size, part in rows.groupby("num_samples"):
-        found = part.groupby("draw").optimal_neurons.first().to_numpy()
-        ends = _statistics.mean_interval(found)
-        _style.with_ends(ax, [size], found.mean(), [ends[0]], [ends[1]], **_optimum(look))
-
-
-def _optimum(look: dict) -> dict:
+def _optimum(look: _style.Look) -> _style.Look:
     return look | _style.HOLLOW | _style.DOTS
 
 
@@ -114,36 +105,35 @@ def _others(ax, rows: pandas.DataFrame) -> None:
     parts = dict(list(rows.groupby(["rank", "init_scale"])))
     for (rank, scale), look in _style.categories(parts).items():
         part = parts[rank, scale]
-        label = f"{rank}, {scale:g}"
-        _share(ax, part[part.optimizer == ADAM], label=label, **look | dict(linestyle="-"))
-        hollow = look | _style.HOLLOW | dict(linestyle="--")
-        _share(ax, part[part.optimizer == GD], **hollow)
+        filled = look | dict(linestyle="-", label=f"{rank}, {scale:g}")
+        _share(ax, part[part.optimizer == ADAM], **filled)
+        _share(ax, part[part.optimizer == GD], **look | _style.HOLLOW | dict(linestyle="--"))
     hollow = _style.HOLLOW | dict(color=_style.GREY, marker="o", linestyle="--")
     ax.plot([], [], label="descent", **hollow)
-    told = dict(title="rank, scale of the start", alignment="left")
-    _axes(ax, rows, f"starts and ranks, n = {size}", above=0.42, ncols=2, **told)
+    options = dict(above=0.42, ncols=2, title="rank, initial ‖Θ‖", alignment="left")
+    _axes(ax, rows, f"initial scales and ranks, n = {size}", **options)
 
 
-def _failure(ax, record: Record, rows: pandas.DataFrame) -> None:
-    """Of the worst stationary failure in the plane: what each direction is worth."""
-    config = configs.restored(finite_width.Config, record)
-    plane = rows[(rows["rank"] == 2) & (rows.stationary > 0) & (rows.width >= 2)]
+def _failure(ax, rows: pandas.DataFrame, config: Config) -> None:
+    """Of a stationary failure in the plane: what each direction is worth."""
     ax.set_title("a failure in the plane")
-    if not len(plane):
-        ax.text(0.5, 0.5, "none", ha="center", transform=ax.transAxes)
-        return
-    plane = plane[plane.width >= min(4, plane.width.max())]
-    gaps = record.arrays["gaps"][plane.index]
-    worst = np.where(np.isfinite(gaps), gaps, -np.inf).max(axis=1)
-    chosen = plane.iloc[np.argmin(np.abs(np.log(worst / SHOWN_GAP)))]
+    plane = rows[(rows["rank"] == 2) & (rows.stationary > 0)]
+    plane = plane[plane.width >= min(4, plane.width.max())] if len(plane) else plane
+    if not len(plane) or "worst" not in rows:
+        return _note(ax, "not kept" if len(plane) else "none")
+    chosen = plane.loc[np.log(plane.worst_gap / SHOWN_GAP).abs().idxmin()]
     samples = samples_of(config, 2, int(chosen.num_samples), int(chosen.draw))
-    particles = record.arrays["worst"][chosen.name][: chosen.width, :3]
-    _worths(ax, np.asarray(samples.x), np.asarray(samples.y), particles, chosen.lam)
+    _worths(ax, np.asarray(samples.x), np.asarray(samples.y), chosen.worst, chosen.lam)
     ax.axhline(1.0, **_style.LEVEL)
     ax.set(xlabel="direction of u, degrees", ylabel="worth of a neuron, 1 = its cost")
     ax.set(xlim=(-180, 180), xticks=[-180, -90, 0, 90, 180])
     ax.set_title(f"a failure: width {chosen.width}, {chosen.optimizer}; above 1 is missing")
     _style.legend(ax, title="neurons: dots, by mass")
+
+
+def _note(ax, text: str) -> None:
+    ax.set(xticks=[], yticks=[])
+    ax.text(0.5, 0.5, text, ha="center", transform=ax.transAxes)
 
 
 def _worths(ax, x: np.ndarray, y: np.ndarray, particles: np.ndarray, lam: float) -> None:
@@ -165,18 +155,21 @@ def _worths(ax, x: np.ndarray, y: np.ndarray, particles: np.ndarray, lam: float)
         ax.scatter(at, sign * worth(at), s=8 + 60 * mass, **dots)
 
 
-def _cure(ax, record: Record, rows: pandas.DataFrame) -> None:
-    for lam, look in _style.categories(sorted(rows.lam.unique())).items():
-        chosen = rows.index[(rows.optimizer == CURE) & (rows.lam == lam)]
-        before, after, added = (
-            record.arrays[name][chosen].ravel() for name in ("gaps", "cured_gaps", "insertions")
+def _cure(ax, rows: pandas.DataFrame) -> None:
+    """Each run that insertion continued: its gap before and after."""
+    ax.set_title("the cure (size: insertions)")
+    if "cured_gaps" not in rows:
+        return _note(ax, "not kept")
+    cures = rows[rows.optimizer == CURE]
+    for lam, look in _style.categories(sorted(cures.lam.unique())).items():
+        part = cures[cures.lam == lam]
+        before, after, inserted = (
+            np.hstack(list(part[name])) for name in ("gaps", "cured_gaps", "inserted")
         )
-        kept = np.isfinite(after)
-        x, y = (np.maximum(gap[kept], LEAST) for gap in (before, after))
         dots = dict(color=look["color"], marker=look["marker"], alpha=0.6, linewidth=0)
-        ax.scatter(x, y, s=4 + added[kept] / 5, label=f"λ = {lam:g}", **dots)
+        x, y = (np.maximum(gaps, SMALLEST) for gaps in (before, after))
+        ax.scatter(x, y, s=4 + inserted / 5, label=f"λ = {lam:g}", **dots)
     ax.axhline(TOLERANCE, **_style.LEVEL)
     ax.axvline(TOLERANCE, **_style.LEVEL)
     ax.set(xscale="log", yscale="log", xlabel="F/F* − 1 before", ylabel="F/F* − 1 with insertions")
-    ax.set_title("the cure (size: insertions)")
     _style.legend(ax, above=0.12, ncols=2)
