@@ -10,25 +10,25 @@ submission of the same for the random feature.
 """
 
 import dataclasses
-import functools
+import itertools
 import math
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
+import pandas
 
-from ntkreg import cells as stages
-from ntkreg import data, networks
-from ntkreg._types import Array, Bool, Float, Params, PRNGKey
+from ntkreg import data, kernels, networks
+from ntkreg._types import Array, Bool, Float, PRNGKey
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import configs, training
-from ntkreg.kernels import kernel_machines
-from ntkreg.kernels import tangent as kernels
-from ntkreg.records import Record
-from ntkreg.sweeps import Cell, Point
+from ntkreg.experiments import _config, _statistics, _style, _training
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.experiments._statistics import Scaling
+from ntkreg.sweep import grid
 from ntkreg.training import objectives
 
 # relu of a standard normal z by degree of Hermite polynomial, E relu(z)² = 1/2 in all. Degree 0:
@@ -47,7 +47,7 @@ class Law(NamedTuple):
       draw: (key, number of samples, dimension) -> samples.
       truncation: squared errors count as this where they are larger.
       level: of the mean error, at whose crossing sizes are compared.
-      planted_norm: the least ‖Θ‖₂² of a network that is y itself: twice Σ|wⱼ|‖uⱼ‖.
+      planted_norm: the smallest ‖Θ‖₂² of a network that is y itself: twice Σ|wⱼ|‖uⱼ‖.
     """
 
     draw: Callable[[PRNGKey, int, int], Dataset]
@@ -60,10 +60,8 @@ LAWS = {
     "D": Law(data.noisy_xor, 1.0, 0.5, 8.0),
     "relu_feature": Law(data.relu_feature, math.inf, 0.04, 2.0),
 }
-PREDICTORS = ("network", "ntk")
-AXIS = ("law", "predictor", "dim", "num_samples", "num_rows")
-STATIC = ("law", "predictor", "dim", "num_rows")
-MOST_ROWS = 200  # to which samples are repeated (`training.num_rows`)
+POWERS = {"network": 1, "ntk": 2}  # predictor -> the power of d that its sample size grows with
+MOST_ROWS = 200  # to which samples are repeated (`_training.num_rows`)
 MAX_SAMPLES = 2**20  # keeps (dim, num_samples) apart in one 32-bit number
 PLANTED_WIDTH = 4  # neurons of |x₁| − |x₂|
 NET_SOLVED = 1e-2  # how far above the planted network's objective a solved network may end
@@ -79,13 +77,11 @@ class Config:
       dims: the dimensions d.
       sizes_over_d: n/d, for both predictors.
       sizes_over_d2: n/d², for the kernel, which has n = d^1.5 too.
-      num_seeds: seeds 0 … num_seeds − 1, each with samples, test points and start of its own.
-      width: of the network.
-      lams: the path of λ that the network follows to its end. At 1e-5 Adam still comes to the
-        planted network's objective; at 1e-8 it stays some per cent above, with the same errors but
-        for D near the transition, where they move by some hundredths with any setting.
-      num_steps: Adam steps at each λ of the path.
-      learning_rate: of Adam.
+      num_seeds: seeds 0 … num_seeds − 1, each with its own samples, test points and initialisation.
+      width, lams, num_steps, learning_rate: of the network (`_training.Training`). At λ = 1e-5 Adam
+        still comes to the planted network's objective; at 1e-8 it stays some per cent above, with
+        the same errors but for D near the transition, where they move by some hundredths with any
+        setting.
       num_test: fresh test points drawn; those among the training samples are left out.
     """
 
@@ -101,23 +97,19 @@ class Config:
     num_test: int = 4096
 
     def __post_init__(self):
-        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
-        check("laws", *configs.one_of(tuple(LAWS)))
+        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check("laws", *_config.one_of(LAWS))
         check("dims", lambda d: d >= 3, "at least 3")
         for name in ("sizes_over_d", "sizes_over_d2"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("num_seeds", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
-        configs.check_distinct(self, "laws", "dims")
-        training.check(self)
+        _config.check_distinct(self, "laws", "dims")
+        _training.check(self)
         check("width", lambda v: v >= PLANTED_WIDTH, f"at least {PLANTED_WIDTH}, to plant D's")
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: minutes on two cores. full: one accelerator."""
-        return cls(**configs.preset(PRESETS, name))
 
-
+# smoke: seconds. laptop: minutes on two cores. full: one accelerator.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         # d^1.5 = 3d = d²/3 = 27: one shape for each law and predictor.
@@ -129,20 +121,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def cells(config: Config) -> list[tuple[str, str, int, int, int]]:
-    """(law, predictor, dim, num_samples, num_rows) of every cell, each to be run with every seed.
-
-    The samples are repeated to fill num_rows rows (`training.num_rows`).
-    """
+def points(config: Config) -> list[dict[str, Any]]:
+    """Every law, predictor, dimension, n and seed; the samples are repeated to fill num_rows."""
     found = []
-    for dim in config.dims:
+    for dim, law, predictor in itertools.product(config.dims, config.laws, POWERS):
         linear = {max(1, round(ratio * dim)) for ratio in config.sizes_over_d}
         squared = {max(1, round(ratio * dim**2)) for ratio in config.sizes_over_d2}
-        sizes = {"network": linear, "ntk": linear | squared | {plateau_size(dim)}}
-        rows = functools.partial(training.num_rows, sizes=linear, most=MOST_ROWS)
-        for law in config.laws:
-            for predictor in PREDICTORS:
-                found += [(law, predictor, dim, n, rows(n)) for n in sorted(sizes[predictor])]
+        sizes = linear if predictor == "network" else linear | squared | {plateau_size(dim)}
+        for n in sorted(sizes):
+            rows = _training.num_rows(n, linear, MOST_ROWS)
+            one = dict(law=law, predictor=predictor, dim=dim, num_samples=n, num_rows=rows)
+            found += [one | seed for seed in grid(seed=range(config.num_seeds))]
     return found
 
 
@@ -151,69 +140,87 @@ def plateau_size(dim: int) -> int:
     return round(dim**1.5)
 
 
-def cell(config: Config) -> Cell:
-    """The cell of one (law, predictor, dim, num_samples, num_rows, seed)."""
-    network = networks.fully_connected(2, config.width)
-    draw = functools.partial(_drawn, config.num_test)
+class Fit(NamedTuple):
+    """A predictor's outputs on training and test points, its λ, and how well it was solved.
 
-    def measure(point: Point, train: Dataset, rest: tuple, params: Params) -> dict[str, Array]:
-        fitted, outputs = (network.apply(params, x) for x in (train.x, rest[0].x))
-        law, lam = LAWS[point["law"]], config.lams[-1]
-        residual = _above_planted(network, params, train, lam, law.planted_norm)
-        errors = _errors(law, fitted - train.y, outputs, *rest)
-        return {**errors, **_solved(lam, residual, NET_SOLVED)}
+    `residual` is ‖f − y‖/‖y‖ of an interpolant, and for a network F/F(planted) − 1: above 0 it
+    proves that the optimum was missed.
+    """
 
-    def interpolated(**point) -> dict[str, Array]:
-        _, train, rest = draw(point)
-        gram = kernels.ntk(network, train.x)
-        beta = kernel_machines.min_norm_interpolant(gram, train.y)
-        outputs, misfits = kernels.ntk(network, rest[0].x, train.x) @ beta, gram @ beta - train.y
-        residual = jnp.linalg.norm(misfits) / jnp.linalg.norm(train.y)
-        errors = _errors(LAWS[point["law"]], misfits, outputs, *rest)
-        return {**errors, **_solved(0.0, residual, KERNEL_SOLVED)}
-
-    trained = training.cell(config, draw, measure, loss="squared")
-    return stages.chosen("predictor", {"network": trained, "ntk": interpolated})
+    train: Float[Array, " n"]
+    test: Float[Array, " m"]
+    lam: float
+    residual: Float[Array, ""]
+    solved: Bool[Array, ""]
 
 
-_SQUARED = objectives.get_loss("squared")
+def run(
+    config: Config,
+    law: str,
+    predictor: str,
+    dim: int,
+    num_samples: Array,
+    num_rows: int,
+    seed: Array,
+) -> dict[str, Any]:
+    """λ, residual and errors of one predictor.
+
+    Returns:
+      test_error: the mean of min((y − f)², truncation) over fresh test points; train_loss: of
+      (y − f)² over the samples; lam, residual and solved of `Fit`.
+    """
+    key, train, test, is_fresh = samples_of(config, law, dim, num_samples, num_rows, seed)
+    if predictor == "network":
+        fit = _network(config, LAWS[law], key, train, test.x)
+    else:
+        fit = _interpolant(networks.fully_connected(2, config.width), train, test.x)
+    errors = jnp.minimum((fit.test - test.y) ** 2, LAWS[law].truncation)
+    return {
+        "lam": jnp.asarray(fit.lam),
+        "residual": fit.residual,
+        "solved": fit.solved,
+        "test_error": jnp.sum(errors * is_fresh) / jnp.sum(is_fresh),
+        "train_loss": jnp.mean((fit.train - train.y) ** 2),
+    }
 
 
-def _drawn(num_test: int, point: Point) -> tuple[PRNGKey, Dataset, tuple[Dataset, Array]]:
-    """A key for the start, training samples, and test points with the mask of the fresh ones."""
+def samples_of(
+    config: Config, law: str, dim: int, num_samples: Array, num_rows: int, seed: Array
+) -> tuple[PRNGKey, Dataset, Dataset, Bool[Array, " m"]]:
+    """A key of the network's own, training samples, and test points with a mask of fresh ones."""
     # The key leaves the predictor out: both see the same samples.
-    key = jax.random.key(point["seed"])
-    key = jax.random.fold_in(key, point["dim"] * MAX_SAMPLES + point["num_samples"])
+    key = jax.random.fold_in(jax.random.key(seed), dim * MAX_SAMPLES + num_samples)
     data_key, start_key = jax.random.split(key)
-    rows = jnp.arange(point["num_rows"]) % point["num_samples"]
     # One draw for both sets: they have one w, and each draw more is slow to compile.
-    drawn = LAWS[point["law"]].draw(data_key, num_test + rows.size, point["dim"])
-    train = jax.tree.map(lambda a: a[num_test:][rows], drawn)
-    test = jax.tree.map(lambda a: a[:num_test], drawn)
-    never_twice = point["law"] != "D"
-    is_fresh = jnp.ones(num_test, bool) if never_twice else data.unseen(test.x, train.x)
-    return start_key, train, (test, is_fresh)
+    drawn = LAWS[law].draw(data_key, config.num_test + num_rows, dim)
+    rows = config.num_test + jnp.arange(num_rows) % num_samples
+    train = jax.tree.map(lambda a: a[rows], drawn)
+    test = jax.tree.map(lambda a: a[: config.num_test], drawn)
+    is_fresh = data.unseen(test.x, train.x) if law == "D" else jnp.ones(config.num_test, bool)
+    return start_key, train, test, is_fresh
 
 
-def _errors(
-    law: Law,
-    misfits: Float[Array, " n"],
-    outputs: Float[Array, " m"],
-    test: Dataset,
-    counted: Bool[Array, " m"],
-) -> dict[str, Array]:
-    """Means of min((y − f)², truncation) over the counted test points, of (y − f)² over samples."""
-    errors = jnp.minimum((outputs - test.y) ** 2, law.truncation)
-    test_error = jnp.sum(errors * counted) / jnp.sum(counted)
-    return {"test_error": test_error, "train_loss": jnp.mean(misfits**2)}
+def _network(config: Config, law: Law, key: PRNGKey, train: Dataset, test_x: Array) -> Fit:
+    network = networks.fully_connected(2, config.width)
+    params, lam = _training.trained(config, train, key, "squared"), config.lams[-1]
+    loss = objectives.get_loss("squared")
+    reached = objectives.objective(loss, network, params, train, math.log(lam))
+    residual = reached / planted_objective(lam, law.planted_norm, jnp.mean(train.y**2)) - 1
+    fitted, outputs = network.apply(params, train.x), network.apply(params, test_x)
+    return Fit(fitted, outputs, lam, residual, residual <= NET_SOLVED)
 
 
-def _solved(lam: float, residual: Array, largest: float) -> dict[str, Array]:
-    return {"lam": jnp.asarray(lam), "residual": residual, "solved": residual <= largest}
+def _interpolant(network: networks.Network, train: Dataset, test_x: Array) -> Fit:
+    gram = kernels.ntk(network, train.x)
+    beta = kernels.min_norm_interpolant(gram, train.y)
+    fitted = gram @ beta
+    residual = jnp.linalg.norm(fitted - train.y) / jnp.linalg.norm(train.y)
+    outputs = kernels.ntk(network, test_x, train.x) @ beta
+    return Fit(fitted, outputs, 0.0, residual, residual <= KERNEL_SOLVED)
 
 
 def planted_objective(lam: float, planted_norm: float, mean_square: Array) -> Array:
-    """The least F_λ over the scales of a network that fits y, with ‖Θ‖² = planted_norm.
+    """The minimum of F_λ over the scales of a network that fits y, with ‖Θ‖² = planted_norm.
 
     At scale c it is mean(y²)(1 − c)² + λ planted_norm c.
     """
@@ -221,32 +228,193 @@ def planted_objective(lam: float, planted_norm: float, mean_square: Array) -> Ar
     return mean_square * shrinkage**2 + lam * planted_norm * (1 - shrinkage)
 
 
-def _above_planted(
-    network: networks.Network, params: Params, train: Dataset, lam: float, planted_norm: float
-) -> Float[Array, ""]:
-    """F_λ(Θ)/F_λ(planted) − 1; above 0 it proves that the optimum was missed."""
-    reached = objectives.objective(_SQUARED, network, params, train, math.log(lam))
-    return reached / planted_objective(lam, planted_norm, jnp.mean(train.y**2)) - 1
+# Claims --------------------------------------------------------------------------------------
+
+SLOPE_TOLERANCE = 0.15
+PLATEAU_TOLERANCE = 0.2  # relative; at finite d the steps of the staircase are not yet apart
+LOWER_SIDE = 0.3  # n/d² up to which the kernel's error on D must stay above the level
+ON_D = Claim(
+    statement="With the squared loss too the weakly regularised network learns D from O(d) "
+    "samples, and least-norm regression with the NTK needs Ω(d²)",
+    source="Wei et al. 2019, Section 2, truncated squared loss",
+    predicted=f"n at mean min((y − f)², 1) = {LAWS['D'].level} ∝ d¹ (network), ∝ d² (NTK); the "
+    f"NTK's stays above it at n ≤ {LOWER_SIDE}d²",
+)
+ON_FEATURE = Claim(
+    statement="One random ReLU feature of Gaussian inputs is learned by the network from O(d) "
+    "samples, and by least-norm regression with the NTK, past its linear part, from Ω(d²)",
+    source="Wei et al., ICLR 2019 submission; Ghorbani et al. 2020 for the kernel",
+    predicted=f"n at mean squared error {LAWS['relu_feature'].level} (between {FLOOR:.4f} and "
+    f"{PLATEAU:.4f}) ∝ d¹ (network), ∝ d² (NTK)",
+)
+STAIRCASE = Claim(
+    statement="Between d and d² samples the NTK has learned the random ReLU feature's linear part "
+    "alone",
+    source="derived here from the Hermite coefficients of relu; Ghorbani et al. 2020",
+    predicted=f"mean squared error 1/2 − 1/(2π) − 1/4 = {PLATEAU:.4f} at n = d^1.5, as d → ∞",
+)
+CLAIMS = (ON_D, ON_FEATURE, STAIRCASE)
 
 
-def memory(config: Config, point: Point) -> int:
-    """Bytes that a cell holds at once, counted from its arrays."""
-    n, dim, width = point["num_rows"], point["dim"], config.width
-    if point["predictor"] == "network":
-        return 4 * n * (6 * width + 2 * dim) + 8 * config.num_test * (width + dim)
-    # The eigenvectors are factorised in two more matrices beside the Gram matrix.
-    return 8 * (4 * n**2 + n * config.num_test + 12 * kernels.ACCELERATOR_BLOCK**2)
+def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
+    """The three claims; those whose law was left out are not run."""
+    return [scaling_claim(table, "D"), scaling_claim(table, "relu_feature"), plateau_claim(table)]
 
 
-def grid(config: Config) -> dict[str, Any]:
-    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
-    return dict(
-        function=cell(config),
-        axes={AXIS: cells(config), "seed": range(config.num_seeds)},
-        static=STATIC,
+def curve(
+    rows: pandas.DataFrame, law: str, predictor: str, dim: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(sizes, test errors of shape (sizes, seeds)) of one predictor in one dimension."""
+    of = rows[(rows.law == law) & (rows.predictor == predictor) & (rows.dim == dim)]
+    sizes = np.unique(of.num_samples)
+    if not sizes.size:
+        return sizes, np.zeros((0, 0))
+    return sizes, _statistics.stacked(of, "test_error", "num_samples", "seed")
+
+
+def scaling(rows: pandas.DataFrame, law: str, predictor: str) -> Scaling:
+    """Where the mean test error crosses the law's level, and how that grows with d."""
+    curves = {dim: curve(rows, law, predictor, dim) for dim in np.unique(rows.dim).tolist()}
+    return _statistics.scaling(curves, LAWS[law].level)
+
+
+def scaling_claim(rows: pandas.DataFrame, law: str) -> Claim:
+    """Both exponents within 0.15 of 1 and 2; on D, the kernel's error above the level up to 0.3d².
+
+    In every dimension both must cross the level. Runs that were not solved make it fail, and are
+    counted: a bad optimum is no evidence for a theorem, and says nothing against it.
+    """
+    claim, rows = {"D": ON_D, "relu_feature": ON_FEATURE}[law], rows[rows.law == law]
+    if rows.dim.nunique() < 2:
+        return claim
+    found = {name: scaling(rows, law, name) for name in POWERS}
+    lowest, below = math.inf, ""
+    if law == "D":
+        lowest = lowest_error(rows)
+        below = f"; least mean error of the NTK at n ≤ {LOWER_SIDE}d²: {lowest:.3f}"
+    missed = (~rows.solved).groupby(rows.predictor).sum()
+    residuals = rows.residual[rows.predictor == "network"]
+    good = lowest > LAWS[law].level and not missed.any()
+    for name, power in POWERS.items():
+        good &= abs(found[name].slope - power) <= SLOPE_TOLERANCE
+        good &= len(found[name].dims) == rows.dim.nunique()
+    ends = {name: "[{:.2f}, {:.2f}]".format(*found[name].slope_interval) for name in POWERS}
+    return dataclasses.replace(
+        claim,
+        measured=f"{_growth(found['network'], 'network', 'd')}, "
+        f"{_growth(found['ntk'], 'NTK', 'd²')}{below}; provably not at their optimum: "
+        f"{missed['network']} networks, {missed['ntk']} interpolants; "
+        f"{(residuals < -NET_SOLVED).sum()} of {len(residuals)} networks lie below the planted "
+        "one, which then proves nothing",
+        interval=f"network {ends['network']}; ntk {ends['ntk']}: 95 %, bootstrap over seeds",
+        status="holds" if good else "fails",
     )
 
 
-def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`."""
-    return configs.swept(config, grid(config), memory, folder)
+def _growth(found: Scaling, name: str, unit: str) -> str:
+    pairs = zip(found.dims, found.sizes, strict=True)
+    at = (f"{n / d ** (2 if unit == 'd²' else 1):.2f}{unit} at d = {d}" for d, n in pairs)
+    return f"∝ d^{found.slope:.2f} ({name}, at n = {', '.join(at) or 'none'})"
+
+
+def lowest_error(rows: pandas.DataFrame) -> float:
+    """The kernel's lowest mean error on D at n ≤ 0.3d², over all dimensions; NaN without any."""
+    below = (rows.predictor == "ntk") & (rows.num_samples <= LOWER_SIDE * rows.dim**2)
+    errors = rows[below & (rows.law == "D")].groupby(["dim", "num_samples"]).test_error
+    return errors.apply(lambda part: part.mean(skipna=False)).min(skipna=False)
+
+
+def plateau_claim(rows: pandas.DataFrame) -> Claim:
+    """The mean error of solved kernels at n = d^1.5 within 20 % of the plateau, in every d."""
+    at = rows.num_samples == rows.dim.map(plateau_size)
+    rows = rows[(rows.law == "relu_feature") & (rows.predictor == "ntk") & at]
+    if not len(rows):
+        return STAIRCASE
+    values = _statistics.stacked(rows, "test_error", "dim", "seed")
+    draws = _statistics.resampled(values, 2000, np.random.default_rng(0))
+    ends = ["[{:.4f}, {:.4f}]".format(*_statistics.interval(column)) for column in draws.T]
+    means = values.mean(-1)
+    off = np.abs(means / PLATEAU - 1).max()
+    shown = [f"{mean:.4f} (d = {d})" for d, mean in zip(np.unique(rows.dim), means, strict=True)]
+    return dataclasses.replace(
+        STAIRCASE,
+        measured=f"{', '.join(shown)}; at most {off:.0%} off",
+        interval=f"{', '.join(ends)}: 95 %, bootstrap over seeds",
+        status="holds" if rows.solved.all() and off <= PLATEAU_TOLERANCE else "fails",
+    )
+
+
+# Figure --------------------------------------------------------------------------------------
+
+LABELS = {"network": "network, λ = {lam}", "ntk": "NTK, least norm"}
+ERRORS = {"D": "mean of min((y − f)², 1)", "relu_feature": "mean squared error"}
+TITLES = {"D": "D", "relu_feature": "ReLU feature"}
+
+
+@_style.styled
+def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+    """Three panels for each law; points are means over seeds with 95 % bootstrap intervals."""
+    fig, axes = _style.panels(3 * len(config.laws), columns=3, ratio=0.9)
+    labels = {n: text.format(lam=_style.number(config.lams[-1])) for n, text in LABELS.items()}
+    for number, law in enumerate(law for law in LAWS if law in config.laws):
+        line = axes[3 * number : 3 * number + 3]
+        for ax, predictor in zip(line, POWERS, strict=False):
+            _collapse(ax, rows, law, predictor, labels[predictor])
+        _exponents(line[2], rows, law, labels)
+    return fig
+
+
+def _collapse(ax, rows: pandas.DataFrame, law: str, predictor: str, label: str) -> None:
+    """Errors against n/d^power: curves that lie on each other need n ∝ d^power."""
+    power, color = POWERS[predictor], _style.METHODS[predictor]["color"]
+    for dim, look in _style.ordinal(np.unique(rows.dim), color).items():
+        sizes, errors = curve(rows, law, predictor, dim)
+        _style.with_interval(ax, sizes / dim**power, errors, label=f"d = {dim}", **look)
+    ax.axhline(LAWS[law].level, label="level compared", **_style.LEVEL)
+    if law == "relu_feature" and predictor == "ntk":  # the steps of its staircase
+        ax.axhline(PLATEAU, label="energy of degree ≥ 2", **_style.PREDICTED)
+        ax.axhline(FLOOR, label="energy of degree ≥ 3", **_style.PREDICTED | dict(linestyle="-."))
+    if power == 1:  # less than a decade
+        _style.at_sizes(ax, np.unique(np.round(sizes / dim, 1)), "samples n/d")
+    else:
+        _style.plain_ticks(ax.xaxis)
+        ax.set_xlabel("samples n/d²")
+    ax.set(ylabel=ERRORS[law], title=f"{TITLES[law]}, {label}")
+    ax.set_ylim(bottom=0)
+    if law == "D" and predictor == "ntk":
+        _style.legend(ax, loc="lower left")
+    else:
+        _style.legend(ax, above=0.3 if power == 1 else 0.75, loc="upper right")
+
+
+def _exponents(ax, rows: pandas.DataFrame, law: str, labels: dict[str, str]) -> None:
+    """The n at which the error crosses the level against d, with fitted and predicted slopes."""
+    lines = [
+        (labels[name], _style.METHODS[name], scaling(rows, law, name), power)
+        for name, power in POWERS.items()
+    ]
+    _style.scalings(ax, lines, np.unique(rows.dim))
+    ax.set_ylabel(f"samples n at error {LAWS[law].level}")
+    ax.set_title(f"{TITLES[law]}, sample complexity")
+    _style.legend(ax, above=0.35)
+
+
+def summary(table: pandas.DataFrame, config: Config) -> str:
+    """Mean test error over seeds by law, predictor, dimension and n, and the fitted slopes."""
+    lines = ["mean test error on fresh points"]
+    for (law, predictor), rows in table.groupby(["law", "predictor"], sort=False):
+        found = scaling(table, law, predictor)
+        low, high = found.slope_interval
+        slope = f"n ∝ d^{found.slope:.2f} [{low:.2f}, {high:.2f}]" if len(found.dims) > 1 else ""
+        unsolved = int((~rows.solved).sum())
+        lines.append(f"{law}, {predictor}  {slope}  {unsolved} of {len(rows)} runs not solved")
+        for dim, group in rows.groupby("dim"):
+            means = group.groupby("num_samples").test_error.mean()
+            lines.append(f"  d={dim:<4} " + "  ".join(f"n={n}: {e:.3f}" for n, e in means.items()))
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    "regression", Config, PRESETS, points, run, claims, figure, summary, CLAIMS,
+    static=("dim", "num_rows"),
+)  # fmt: skip
