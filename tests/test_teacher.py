@@ -9,37 +9,39 @@ import pandas
 import pytest
 from scipy.optimize import minimize_scalar
 
-from ntkreg.experiments.teacher import PREDICTORS, TASKS, Config, planted_objective, samples_of
-from ntkreg.experiments.teacher_claims import (
+from ntkreg.experiments import teacher
+from ntkreg.experiments.teacher import (
     BOUNDS,
     COLUMNS,
+    EXPERIMENT,
+    PREDICTORS,
+    TASKS,
+    Config,
     bound_claim,
-    claims,
     compared_size,
     error_claim,
-    table,
 )
-from ntkreg.experiments.teacher_figure import figure
+from ntkreg.sweep.store import read_batches
 from ntkreg.theory.bounds import kernel_bound, two_layer_bound
 from ntkreg.training.objectives import get_loss
 
 # Two of the tasks, one of each loss: the third would only be compiled again.
-CONFIG = Config.preset("smoke")
+CONFIG = EXPERIMENT.preset("smoke")
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def drawn(task, seed):
-    return samples_of(CONFIG, {"task": task, "num_samples": 30, "seed": seed})
+    return teacher.samples_of(CONFIG, task, 30, seed)
 
 
 @pytest.fixture(scope="module")
-def record(smoke_record):
-    return smoke_record("teacher")
+def smoke(smoke_table):
+    return smoke_table("teacher")
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_planted_network_gives_the_labels(task):
-    _, train, (test, planted) = drawn(task, 3)
+    _, train, test, planted = drawn(task, 3)
     assert train.x.shape == (30, CONFIG.dim) and test.y.shape == (CONFIG.num_test,)
     first, last = map(np.asarray, planted)
     for samples in (train, test):
@@ -54,47 +56,59 @@ def test_the_planted_network_gives_the_labels(task):
 
 @pytest.mark.parametrize("loss", ["logistic", "squared"])
 def test_the_planted_objective_is_that_of_the_best_scale_of_balanced_neurons(loss):
-    _, train, (_, planted) = drawn("parity", 3)
+    _, train, _, planted = drawn("parity", 3)
     lam, stretched = 1e-6, (3.0 * planted[0], planted[1] / 3.0)
     value = np.log1p(np.exp(-1.0)) if loss == "logistic" else 0.0  # all outputs are y
     of = lambda c: (
         (np.log1p(np.exp(-c)) if loss == "logistic" else (1 - c) ** 2) + lam * c * 4 * np.sqrt(2)
     )
     best = minimize_scalar(of, bounds=(0.01, 50.0), method="bounded", options={"xatol": 1e-10}).fun
-    found = float(planted_objective(get_loss(loss), stretched, train, lam))
+    found = float(teacher.planted_objective(get_loss(loss), stretched, train, lam))
     assert best * (1 - 1e-9) <= found <= min(value + lam * 4 * np.sqrt(2), best * 1.01)
 
 
-def test_the_predictors_fit_the_samples_and_are_solved(record):
-    rows = table(record)
-    assert len(rows) == 2 * CONFIG.num_trials * len(PREDICTORS)
-    assert list(rows.columns) == list(COLUMNS)
-    kernels = rows[rows.predictor != "network"]
+def test_the_predictors_fit_the_samples_and_are_solved(smoke):
+    assert len(smoke) == 2 * CONFIG.num_trials * len(PREDICTORS) and (smoke.failed == "").all()
+    kernels = smoke[smoke.predictor != "network"]
     assert kernels.solved.all() and (kernels.train_error < 1e-12).all()
-    assert (rows.train_error < 1e-3).all() and (rows.test_error < 0.3).all()
-    assert (rows.lam[rows.predictor == "network"] == CONFIG.lams[-1]).all()
+    assert (smoke.train_error < 1e-3).all() and (smoke.test_error < 0.3).all()
+    assert (smoke.lam[smoke.predictor == "network"] == CONFIG.lams[-1]).all()
 
 
-def test_bounds_are_computed_for_shares_of_wrong_signs(record):
-    rows = table(record)
-    assert rows.bound[rows.task == "regression"].isna().all()
-    told = rows[rows.task == "classification"]
-    assert (told.normalized_margin > 0).all() and (told.test_error <= told.bound).all()
-    first = {name: record.arrays[name][0] for name in ("mean_square", "largest_square")}
-    mean, largest = first["mean_square"], first["largest_square"]
-    margin = [told[(told.predictor == p) & (told.seed == 0)].iloc[0] for p in PREDICTORS]
-    expected = two_layer_bound(margin[0].normalized_margin, 40, mean[0], np.sqrt(largest[0]))
-    assert margin[0].bound == pytest.approx(float(expected))
-    expected = kernel_bound(margin[2].normalized_margin, 40, mean[2], largest[2])
-    assert margin[2].bound == pytest.approx(float(expected))
-    # K(x, x) is ‖x‖² over 2d for ReLU features, over d for the NTK.
+def test_margins_and_bounds_are_those_of_shares_of_wrong_signs(smoke):
+    empty = smoke[["normalized_margin", "bound"]].isna().all(axis=1)
+    assert empty.equals(smoke.task == "regression")
+    signs = smoke[~empty]
+    assert (signs.normalized_margin > 0).all() and (signs.test_error <= signs.bound).all()
+
+
+def test_the_table_has_a_row_with_its_own_bound_for_every_predictor():
+    found = pandas.DataFrame(dict(task="parity", num_samples=[40, 80], seed=0, failed=""))
+    rng = np.random.default_rng(0)
+    for name in ("normalized_margin", "mean_square", "largest_square"):
+        found[name] = list(rng.uniform(0.1, 1.0, (2, 3)))
+    for name in ("train_error", "test_error", "residual", "solved"):
+        found[name] = list(np.zeros((2, 3)))
+    rows = teacher.table(found, CONFIG)
+    assert list(rows.columns) == list(COLUMNS) and len(rows) == 6
+    network, nngp = rows[(rows.num_samples == 80) & (rows.predictor != "ntk")].itertuples()
+    of = lambda name: found[name][1]
+    margins, means, largest = map(of, ("normalized_margin", "mean_square", "largest_square"))
+    assert network.bound == two_layer_bound(margins[0], 80, means[0], np.sqrt(largest[0]))
+    assert nngp.bound == kernel_bound(margins[1], 80, means[1], largest[1]) and nngp.lam == 0
+
+
+def test_the_squares_of_the_kernels_are_those_of_the_inputs(smoke_results, smoke):
+    """K(x, x) is ‖x‖² over 2d for ReLU features, over d for the NTK."""
+    mean = read_batches(smoke_results / "teacher" / "smoke")[0]["mean_square"]
     np.testing.assert_allclose(mean[1:] * [2 * CONFIG.dim, CONFIG.dim], mean[0], rtol=1e-6)
 
 
-def test_a_small_run_has_claims_and_two_panels_for_each_task(record):
-    assert len(claims(record)) == 2
-    axes = figure(record).axes
+def test_a_small_run_has_claims_and_two_panels_for_each_task(smoke):
+    assert len(teacher.claims(smoke, CONFIG)) == 2
+    axes = teacher.figure(smoke, CONFIG).axes
     assert len(axes) == 4 and all(ax.lines or ax.texts for ax in axes)
+    assert "regression, d = 5, means over 2 trials" in teacher.summary(smoke, CONFIG)
 
 
 def rows_of(network=0.05, kernel=0.1, bound=0.5, kernels_solved=True):
@@ -108,7 +122,7 @@ def rows_of(network=0.05, kernel=0.1, bound=0.5, kernels_solved=True):
                     error = (network if name == "network" else kernel) + noise
                     limit = np.nan if task == "regression" else bound * (640 / n) ** 0.5
                     solved = name == "network" or kernels_solved
-                    values = (1e-8, 0.1, 0.0, error, limit, 0.0, solved, False)
+                    values = (1e-8, 0.1, 0.0, error, limit, 0.0, solved, "")
                     rows.append((task, 20, n, name, seed, *values))
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
@@ -129,7 +143,7 @@ def test_the_claim_on_errors_fails_on_rows_that_break_it(broken):
 def test_networks_that_diverged_break_the_claim():
     rows = rows_of()
     one = (rows.task == "regression") & (rows.predictor == "network") & (rows.seed == 0)
-    assert error_claim(rows.assign(diverged=one)).status == "fails"
+    assert error_claim(rows.assign(failed=np.where(one, "not finite", ""))).status == "fails"
     assert error_claim(rows.assign(test_error=rows.test_error.mask(one))).status == "fails"
 
 
@@ -181,5 +195,5 @@ def test_a_bad_config_is_named(fields, message):
 
 
 def test_trials_have_teachers_of_their_own():
-    (_, samples, (_, first)), (_, others, (_, second)) = (drawn("regression", s) for s in (0, 1))
+    (_, samples, _, first), (_, others, _, second) = (drawn("regression", s) for s in (0, 1))
     assert not jnp.allclose(first[0], second[0]) and not jnp.allclose(samples.x, others.x)

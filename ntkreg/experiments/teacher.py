@@ -11,35 +11,35 @@ n, and its construction with Gaussian inputs.
 """
 
 import dataclasses
-import functools
 import math
-import os
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
+import pandas
 
-from ntkreg import cells as stages
-from ntkreg import data, networks
+from ntkreg import data, kernels, networks
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
 from ntkreg.data import draws
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import configs, training
-from ntkreg.kernels import kernel_machines
-from ntkreg.kernels import tangent as kernels
-from ntkreg.records import Record
-from ntkreg.sweeps import Cell, Point
+from ntkreg.experiments import _config, _statistics, _style, _training
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.sweep import grid
+from ntkreg.theory import bounds
 from ntkreg.training.margins import normalized_margin
 from ntkreg.training.objectives import Loss, get_loss, objective
 
 LOSSES = {"classification": "logistic", "regression": "squared", "parity": "logistic"}
 TASKS = tuple(LOSSES)
-PREDICTORS = ("network", "nngp", "ntk")
-STATIC = ("task", "num_samples")
-AXIS = (*STATIC, "seed")
-UNKNOWN = np.inf  # margins in a regression
+KERNELS = {"nngp": kernels.nngp, "ntk": kernels.ntk}
+PREDICTORS = ("network", *KERNELS)
+COLUMNS = (
+    "task", "dim", "num_samples", "predictor", "seed", "lam", "normalized_margin", "train_error",
+    "test_error", "bound", "residual", "solved", "failed",
+)  # fmt: skip
 PARITY_UNITS = 4  # hidden units of x₁x₂ on signs
 NET_SOLVED = 0.05  # how far above the teacher's objective a solved network may end
 KERNEL_SOLVED = 1e-6  # relative: duality gap of the machine, residual of the interpolant
@@ -54,14 +54,12 @@ class Config:
       tasks: any of TASKS.
       dim: d.
       sizes: n.
-      num_trials: seeds 0 … num_trials − 1, each with its teacher, samples and start.
-      teacher_units, teacher_margin: hidden units of the teacher, and the least |f(x)| of the points
-        that are classified.
-      width: of the network.
-      lams: the path of λ that the network follows to its end. From 1e-2 a network can begin with
-        nearly all neurons gone, and not come back to fit the rarer class.
-      num_steps: Adam steps at each λ of the path.
-      learning_rate: of Adam, small: at larger ones the squared loss ends far from its optimum.
+      num_trials: seeds 0 … num_trials − 1, each with its teacher, samples and initialisation.
+      teacher_units, teacher_margin: hidden units of the teacher, and the smallest |f(x)| of the
+        points that are classified.
+      width, lams, num_steps, learning_rate: of the network (`_training.Training`). From λ = 1e-2 it
+        can begin with nearly all neurons gone, and not come back to fit the rarer class; at larger
+        rates the squared loss ends far from its optimum.
       num_test: fresh test points.
     """
 
@@ -78,27 +76,20 @@ class Config:
     num_test: int = 4096
 
     def __post_init__(self):
-        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
-        check("tasks", *configs.one_of(TASKS))
+        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check("tasks", *_config.one_of(TASKS))
         check("dim", lambda d: d >= 2, "at least 2")
         check("sizes", lambda n: n >= 2, "at least 2")
         check("teacher_margin", lambda v: 0 <= v < np.inf, "at least 0 and finite")
         for name in ("num_trials", "teacher_units", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
-        configs.check_distinct(self, "tasks", "sizes")
-        training.check(self)
-        check(
-            "width",
-            lambda v: v >= max(self.teacher_units, PARITY_UNITS),
-            f"at least that of what is planted, {max(self.teacher_units, PARITY_UNITS)}",
-        )
-
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop, thorough: minutes on two cores. full: many cores."""
-        return cls(**configs.preset(PRESETS, name))
+        _config.check_distinct(self, "tasks", "sizes")
+        _training.check(self)
+        planted = max(self.teacher_units, PARITY_UNITS)
+        check("width", lambda v: v >= planted, f"at least that of what is planted, {planted}")
 
 
+# smoke: seconds. laptop, thorough: minutes on two cores. full: many cores.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         tasks=("classification", "regression"), dim=5, sizes=(40,), num_trials=2, width=32,
@@ -113,55 +104,83 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def points(config: Config) -> list[dict[str, Any]]:
+    """Every task, n and trial."""
+    return grid(task=config.tasks, num_samples=config.sizes, seed=range(config.num_trials))
+
+
 class Fit(NamedTuple):
     """A trained predictor: its outputs, what its bound is made of, how well it was solved.
 
-    `mean_square` and `largest_square` are of ‖x‖² over the samples for the network, of K(x, x) for
-    a kernel. `residual` is the relative duality gap of a machine, the relative residual of an
-    interpolant, and for the network F/F(teacher) − 1 with the teacher at its best scale: above 0 it
-    proves that the optimum was missed, below it says nothing.
+    `normalized_margin` is 0 in the regression, which has none. `squares` are ‖x‖² of the samples
+    for the network, K(x, x) for a kernel. `residual` is the relative duality gap of a machine, the
+    relative residual of an interpolant, and for the network F/F(teacher) − 1 with the teacher at
+    its best scale: above 0 it proves that the optimum was missed, below it says nothing.
     """
 
     train: Float[Array, " n"]
     test: Float[Array, " m"]
     normalized_margin: Float[Array, ""]
-    mean_square: Float[Array, ""]
-    largest_square: Float[Array, ""]
+    squares: Float[Array, " n"]
     residual: Float[Array, ""]
     solved: Bool[Array, ""]
 
 
-def samples_of(config: Config, point: Point) -> tuple[PRNGKey, Dataset, tuple[Dataset, Params]]:
-    """A key for the start, training samples, fresh test points, and the planted network.
+def run(config: Config, task: str, num_samples: int, seed: Array) -> dict[str, Array]:
+    """Errors and margins on one sample, each an array over PREDICTORS.
+
+    Returns:
+      train_error and test_error, the share of wrong signs, in the regression the mean square over
+      Var y; mean_square and largest_square of `Fit.squares`; normalized_margin, residual and solved
+      as there.
+    """
+    key, train, test, planted = samples_of(config, task, num_samples, seed)
+    loss, network = get_loss(LOSSES[task]), networks.fully_connected(2, config.width)
+    params = _training.trained(config, train, key, LOSSES[task])
+    fits = [_fit_network(loss, network, params, train, test.x, planted, config.lams[-1])]
+    for kernel in KERNELS.values():
+        gram, cross = kernel(network, train.x), kernel(network, test.x, train.x)
+        fits.append(_fit_kernel(loss, gram, cross, train.y))
+    found = [_measured(loss, fit, train, test) for fit in fits]
+    return {name: jnp.stack([one[name] for one in found]) for name in found[0]}
+
+
+def _measured(loss: Loss, fit: Fit, train: Dataset, test: Dataset) -> dict[str, Array]:
+    return {
+        "normalized_margin": fit.normalized_margin,
+        "train_error": _error(loss, fit.train, train.y),
+        "test_error": _error(loss, fit.test, test.y),
+        "mean_square": jnp.mean(fit.squares),
+        "largest_square": jnp.max(fit.squares),
+        "residual": fit.residual,
+        "solved": fit.solved,
+    }
+
+
+def samples_of(
+    config: Config, task: str, num_samples: int, seed: Array
+) -> tuple[PRNGKey, Dataset, Dataset, Params]:
+    """A key of the network's own, training samples, fresh test points, and the planted network.
 
     The teacher's outputs are scaled to variance 1 over all points drawn.
     """
-    task, n = point["task"], point["num_samples"]
-    key = jax.random.fold_in(jax.random.key(point["seed"]), n)
+    key = jax.random.fold_in(jax.random.key(seed), num_samples)
     start_key, teacher_key, data_key = jax.random.split(key, 3)
-    num_points = n + config.num_test
+    num_points = num_samples + config.num_test
     if task == "parity":
         both, planted = data.gaussian_parity(data_key, num_points, config.dim), _parity(config.dim)
     else:
-        weights, function = training.random_teacher(teacher_key, config.dim, config.teacher_units)
-        both, planted = _taught(config, task, data_key, num_points, weights, function)
-    first, second = (
-        jax.tree.map(lambda a, rows=rows: a[rows], both) for rows in (slice(n), slice(n, None))
-    )
-    return start_key, first, (second, planted)
-
-
-def _taught(
-    config: Config, task: str, key: PRNGKey, num_points: int, weights: Params, function: Callable
-) -> tuple[Dataset, Params]:
-    """Samples of a teacher, and the teacher as it labels them."""
+        planted, function = _training.random_teacher(teacher_key, config.dim, config.teacher_units)
     if task == "classification":
-        drawn = data.teacher(key, function, num_points, config.dim, config.teacher_margin)
-        return drawn, weights
-    x = draws.normal(key, (num_points, config.dim))
-    outputs = function(x)
-    scale = jnp.std(outputs)
-    return Dataset(x, outputs / scale), (weights[0], weights[1] / scale)
+        both = data.teacher(data_key, function, num_points, config.dim, config.teacher_margin)
+    elif task == "regression":
+        x = draws.normal(data_key, (num_points, config.dim))
+        outputs = function(x)
+        scale = jnp.std(outputs)
+        both, planted = Dataset(x, outputs / scale), (planted[0], planted[1] / scale)
+    train = jax.tree.map(lambda a: a[:num_samples], both)
+    test = jax.tree.map(lambda a: a[num_samples:], both)
+    return start_key, train, test, planted
 
 
 def _parity(dim: int) -> Params:
@@ -170,51 +189,32 @@ def _parity(dim: int) -> Params:
     return first, jnp.array([0.5, 0.5, -0.5, -0.5])[:, None]
 
 
-def cell(config: Config) -> Cell:
-    """The cell of one (task, num_samples, seed): arrays with one entry for each of PREDICTORS."""
-    network = networks.fully_connected(2, config.width)
-    draw = functools.partial(samples_of, config)
-
-    def measure(point: Point, train: Dataset, rest: tuple, params: Params) -> dict[str, Array]:
-        test, planted = rest
-        loss = get_loss(LOSSES[point["task"]])
-        fits = [_fit_network(loss, network, params, train, test, planted, config.lams[-1])]
-        fits += [_fit_kernel(loss, network, of, train, test) for of in (kernels.nngp, kernels.ntk)]
-        found = [_measured(loss, fit, train, test) for fit in fits]
-        return {name: jnp.stack([one[name] for one in found]) for name in found[0]}
-
-    trained = {task: training.cell(config, draw, measure, loss) for task, loss in LOSSES.items()}
-    return stages.chosen("task", trained)
-
-
 def _fit_network(
     loss: Loss,
     network: networks.Network,
     params: Params,
     train: Dataset,
-    test: Dataset,
+    test_x: Float[Array, "m d"],
     planted: Params,
     lam: float,
 ) -> Fit:
     reached = objective(loss, network, params, train, math.log(lam))
     residual = reached / planted_objective(loss, planted, train, lam) - 1
-    margin = normalized_margin(network, params, train) if loss.labels == "sign" else UNKNOWN
-    squares = jnp.sum(train.x**2, axis=1)
+    is_sign = loss.labels == "sign"
     return Fit(
         train=network.apply(params, train.x),
-        test=network.apply(params, test.x),
-        normalized_margin=jnp.asarray(margin),
-        mean_square=jnp.mean(squares),
-        largest_square=jnp.max(squares),
+        test=network.apply(params, test_x),
+        normalized_margin=normalized_margin(network, params, train) if is_sign else jnp.zeros(()),
+        squares=jnp.sum(train.x**2, axis=1),
         residual=residual,
         solved=residual <= NET_SOLVED,
     )
 
 
 def planted_objective(loss: Loss, planted: Params, train: Dataset, lam: float) -> Array:
-    """The least F_λ of a two-layer network over SCALES, its neurons balanced.
+    """The minimum of F_λ of a two-layer network over SCALES, its neurons balanced.
 
-    Its outputs stay where uⱼ and wⱼ have equal norms, and ‖Θ‖² is then 2 Σ|wⱼ|‖uⱼ‖, the least.
+    Its outputs stay where uⱼ and wⱼ have equal norms, and ‖Θ‖² is then smallest, 2 Σ|wⱼ|‖uⱼ‖.
     """
     first, last = planted
     outputs = jnp.maximum(train.x @ first, 0.0) @ last[:, 0]
@@ -224,25 +224,16 @@ def planted_objective(loss: Loss, planted: Params, train: Dataset, lam: float) -
 
 
 def _fit_kernel(
-    loss: Loss, network: networks.Network, kernel: Callable, train: Dataset, test: Dataset
+    loss: Loss, gram: Float[Array, "n n"], cross: Float[Array, "m n"], y: Float[Array, " n"]
 ) -> Fit:
-    gram = kernel(network, train.x)
     if loss.labels == "sign":
-        svm = kernel_machines.hard_margin_svm(gram, train.y, solver="interior_point")
+        svm = kernels.hard_margin_svm(gram, y, solver="interior_point")
         beta, residual, margin = svm.coefficients, svm.relative_gap, svm.margin
     else:
-        beta, margin = kernel_machines.min_norm_interpolant(gram, train.y), jnp.asarray(UNKNOWN)
-        residual = jnp.linalg.norm(gram @ beta - train.y) / jnp.linalg.norm(train.y)
-    squares = jnp.diagonal(gram)
-    return Fit(
-        train=gram @ beta,
-        test=kernel(network, test.x, train.x) @ beta,
-        normalized_margin=margin,
-        mean_square=jnp.mean(squares),
-        largest_square=jnp.max(squares),
-        residual=residual,
-        solved=residual <= KERNEL_SOLVED,
-    )
+        beta, margin = kernels.min_norm_interpolant(gram, y), jnp.zeros(())
+        residual = jnp.linalg.norm(gram @ beta - y) / jnp.linalg.norm(y)
+    solved = residual <= KERNEL_SOLVED
+    return Fit(gram @ beta, cross @ beta, margin, jnp.diagonal(gram), residual, solved)
 
 
 def _error(loss: Loss, outputs: Float[Array, " m"], y: Float[Array, " m"]) -> Float[Array, ""]:
@@ -252,31 +243,210 @@ def _error(loss: Loss, outputs: Float[Array, " m"], y: Float[Array, " m"]) -> Fl
     return jnp.mean((outputs - y) ** 2) / jnp.var(y)
 
 
-def _measured(loss: Loss, fit: Fit, train: Dataset, test: Dataset) -> dict[str, Array]:
-    found = fit._asdict()
-    del found["train"], found["test"]
-    return {
-        "train_error": _error(loss, fit.train, train.y),
-        "test_error": _error(loss, fit.test, test.y),
-        **found,
+def table(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """One row for every predictor in every trial.
+
+    `bound` is of the share of wrong signs, with probability 0.95, infinite without a margin;
+    margins and bounds are empty in the regression. `lam` is 0 for kernels. `failed` is of all
+    predictors in a trial.
+    """
+    results = [name for name in found if isinstance(found[name].iloc[0], np.ndarray)]
+    found = found.assign(predictor=[PREDICTORS] * len(found))
+    rows = found.explode(["predictor", *results], ignore_index=True).infer_objects()
+    n, margin, mean, largest = (
+        rows[name].to_numpy()
+        for name in ("num_samples", "normalized_margin", "mean_square", "largest_square")
+    )
+    is_network, is_sign = rows.predictor == "network", rows.task != "regression"
+    bound = np.where(
+        is_network,
+        bounds.two_layer_bound(margin, n, mean, np.sqrt(largest)),
+        bounds.kernel_bound(margin, n, mean, largest),
+    )
+    return rows.assign(
+        dim=config.dim,
+        lam=np.where(is_network, config.lams[-1], 0.0),
+        normalized_margin=rows.normalized_margin.where(is_sign),
+        bound=np.where(is_sign, bound, np.nan),
+    )[list(COLUMNS)]
+
+
+# Claims --------------------------------------------------------------------------------------
+
+SOURCE = "Wei et al., ICLR 2019 submission, the experiment on network and kernel with varying n"
+ERRORS = Claim(
+    statement="On a teacher with six hidden units, its signs and its outputs, and on the parity of "
+    "two signs, the network errs less than the ReLU-feature kernel and the NTK",
+    source=SOURCE,
+    predicted="network's test error below both kernels' at the largest n; on parity, which kernels "
+    "learn from n ∝ d² on, at the largest n ≤ d² (the largest n in brackets)",
+)
+BOUNDS = Claim(
+    statement="Test errors stay below the margin bounds, 6√D/(γ√n) + ε for the network and "
+    "4√(tr K/n)/(γ√n) + ε for the kernels; above 1 a bound is vacuous",
+    source=SOURCE + "; Kakade, Sridharan, Tewari 2008",
+    predicted="no error above its bound",
+)
+CLAIMS = (ERRORS, BOUNDS)
+
+
+def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
+    """Both claims."""
+    return [error_claim(table), bound_claim(table)]
+
+
+def tasks_of(rows: pandas.DataFrame) -> list[str]:
+    """The tasks that were run."""
+    return [task for task in TASKS if (rows.task == task).any()]
+
+
+def compared_size(rows: pandas.DataFrame, task: str) -> int:
+    """The largest n; on parity the largest up to d², beyond which kernels have learned it too."""
+    part = rows[rows.task == task]
+    early = part[part.num_samples <= part.dim**2]
+    return int((early if task == "parity" and len(early) else part).num_samples.max())
+
+
+def error_claim(rows: pandas.DataFrame) -> Claim:
+    """Differences trial by trial, since all predictors have the same samples.
+
+    It holds where the intervals of all of them are below 0, all kernel predictors were solved and
+    no network diverged. A network that is provably not at its optimum is no better for it, so that
+    these are counted only.
+    """
+    is_network = rows.predictor == "network"
+    good = bool(rows.solved[~is_network].all()) and (rows.failed == "").all()
+    shown, largest = [], rows.num_samples.max()
+    for task in tasks_of(rows):
+        at = compared_size(rows, task)
+        text, is_lower = _compared(rows, task, at)
+        good &= is_lower
+        shown.append(text if at == largest else f"{text} ({_compared(rows, task, largest)[0]})")
+    missed = (~rows.solved).groupby(rows.predictor).sum()
+    counts = ", ".join(f"{missed[name]} ({name})" for name in PREDICTORS)
+    residuals = rows.residual[is_network]
+    return dataclasses.replace(
+        ERRORS,
+        measured=f"{'; '.join(shown)}; provably not at their optimum: {counts}; "
+        f"{(residuals < -NET_SOLVED).sum()} of {len(residuals)} networks lie below the planted "
+        "one, which then proves nothing",
+        interval="of the mean difference: 95 %, bootstrap over trials, paired",
+        status="holds" if good else "fails",
+    )
+
+
+def _compared(rows: pandas.DataFrame, task: str, size: int) -> tuple[str, bool]:
+    """The errors at one n in words, and whether the network's are below both kernels'."""
+    part = rows[(rows.task == task) & (rows.num_samples == size)]
+    errors = part.pivot(index="seed", columns="predictor", values="test_error")
+    shown, is_lower = [f"{errors.network.mean():.4f} (network)"], True
+    for name in KERNELS:
+        low, high = _statistics.mean_interval((errors.network - errors[name]).to_numpy())
+        shown.append(f"{errors[name].mean():.4f} ({name}; difference [{low:.4f}, {high:.4f}])")
+        is_lower &= high < 0
+    return f"{task}, n = {size}: {', '.join(shown)}", is_lower
+
+
+def bound_claim(rows: pandas.DataFrame) -> Claim:
+    """No error above its bound, of those that are at most 1: the others are counted as vacuous."""
+    rows = rows[rows.task != "regression"]
+    if not len(rows):
+        return BOUNDS
+    broken, judged = int((rows.test_error > rows.bound).sum()), int((rows.bound <= 1).sum())
+    by_name = (rows.bound > 1).groupby(rows.predictor)
+    vacuous = ", ".join(
+        f"{by_name.sum()[name]} of {by_name.size()[name]} ({name})" for name in PREDICTORS
+    )
+    at = rows.num_samples.max()
+    means = rows[rows.num_samples == at].groupby(["task", "predictor"]).bound.mean()
+    shown = "; ".join(
+        f"{task}: " + ", ".join(f"{means[task, name]:.2f} ({name})" for name in PREDICTORS)
+        for task in tasks_of(rows)
+    )
+    return dataclasses.replace(
+        BOUNDS,
+        measured=f"{broken} errors above one of the {judged} bounds up to 1; vacuous are {vacuous};"
+        f" mean bound at n = {at}, {shown}",
+        interval="all trials and sizes",
+        status="fails" if broken else "holds" if judged else "not run",
+    )
+
+
+# Figure --------------------------------------------------------------------------------------
+
+SMALLEST, TOP = 1e-4, 200.0  # of the axis of bounds
+LABELS = {"network": "network, λ = {lam}", "nngp": "ReLU features (NNGP)", "ntk": "NTK"}
+TITLES = {
+    "classification": "signs of a teacher",
+    "regression": "outputs of a teacher",
+    "parity": "parity of two signs",
+}
+
+
+@_style.styled
+def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+    """Errors of each task above, bounds below; means over trials, 95 % bootstrap intervals."""
+    tasks, lam = tasks_of(rows), _style.number(config.lams[-1])
+    looks = {
+        name: _style.METHODS[name] | dict(label=LABELS[name].format(lam=lam)) for name in PREDICTORS
     }
+    fig, axes = _style.panels(2 * len(tasks), columns=len(tasks), ratio=0.9)
+    for number, task in enumerate(tasks):
+        part = rows[rows.task == task]
+        _errors(axes[number], part, looks)
+        axes[number].set_title(f"{TITLES[task]}, d = {config.dim}")
+        _bounds(axes[number + len(tasks)], part, looks)
+    return fig
 
 
-def memory(config: Config, point: Point) -> int:
-    """Bytes that a cell holds at once, counted from its arrays."""
-    n = point["num_samples"]
-    kernel = 6 * n**2 + n * config.num_test + 12 * kernels.ACCELERATOR_BLOCK**2
-    network = (6 * n + config.num_test) * (config.dim + config.width)
-    return 8 * (kernel + network)
+def _draw(ax, rows: pandas.DataFrame, column: str, predictor: str, look: _style.Look) -> None:
+    of = rows[rows.predictor == predictor]
+    values = _statistics.stacked(of, column, "num_samples", "seed")
+    values = np.maximum(values, SMALLEST) if ax.get_yscale() == "log" else values
+    _style.with_interval(ax, np.unique(of.num_samples), values, **look)
 
 
-def grid(config: Config) -> dict[str, Any]:
-    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
-    seeds = range(config.num_trials)
-    rows = [(task, n, seed) for task in config.tasks for n in config.sizes for seed in seeds]
-    return dict(function=cell(config), axes={AXIS: rows}, static=STATIC)
+def _errors(ax, rows: pandas.DataFrame, looks: dict[str, _style.Look]) -> None:
+    for predictor, look in looks.items():
+        _draw(ax, rows, "test_error", predictor, look)
+    _style.at_sizes(ax, np.unique(rows.num_samples), "samples n")
+    of_signs = LOSSES[rows.task.iloc[0]] == "logistic"
+    ax.set_ylabel("share of wrong signs" if of_signs else "mean squared error / Var y")
+    ax.set_ylim(0, None)
+    _style.legend(ax, above=0.25, loc="upper right")
 
 
-def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`."""
-    return configs.swept(config, grid(config), memory, folder)
+def _bounds(ax, rows: pandas.DataFrame, looks: dict[str, _style.Look]) -> None:
+    """Bounds (filled) and errors (white) on one logarithmic axis, what is vacuous in grey."""
+    if rows.bound.isna().all():
+        why = "no bound: margins bound\nthe share of wrong signs"
+        ax.text(0.5, 0.5, why, ha="center", va="center")
+        ax.set_axis_off()
+        return
+    ax.set_yscale("log")
+    for predictor, look in looks.items():
+        _draw(ax, rows, "bound", predictor, look)
+        _draw(ax, rows, "test_error", predictor, look | _style.HOLLOW | dict(label=None))
+    ax.axhspan(1.0, TOP, color=_style.LIGHT, zorder=0, linewidth=0)
+    beside = dict(fontsize=6.0, va="bottom", transform=ax.get_yaxis_transform())
+    ax.text(0.02, 1.1, "vacuous above 1", **beside)
+    _style.at_sizes(ax, np.unique(rows.num_samples), "samples n")
+    ax.set(ylim=(SMALLEST / 2, TOP), ylabel=f"probability, at least {SMALLEST:g}")
+    ax.set_title("bounds (filled), errors (white)")
+
+
+def summary(table: pandas.DataFrame, config: Config) -> str:
+    """Mean errors, bounds and margins over trials, by task, predictor and n."""
+    lines = []
+    for task in tasks_of(table):
+        lines.append(f"{task}, d = {config.dim}, means over {config.num_trials} trials")
+        columns = ["test_error", "bound", "normalized_margin", "solved"]
+        by = table[table.task == task].groupby(["predictor", "num_samples"])
+        lines.append(by[columns].mean().dropna(axis="columns").to_string(float_format="%.4f"))
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    "teacher", Config, PRESETS, points, run, claims, figure, summary, CLAIMS, table,
+    static=("num_samples",),
+)  # fmt: skip
