@@ -8,25 +8,7 @@ Writes summary.csv (one row per network and time), run.json, figure.png and figu
 results/lazy_training/PRESET. The same command goes on where an interrupted one ended.
 """
 
-from ntkreg.experiments import command, lazy_training
-from ntkreg.experiments.lazy_training_claims import at_end, claims, table
-from ntkreg.experiments.lazy_training_figure import figure
-from ntkreg.records import Record
-
-SHOWN = [
-    "prediction_distance",
-    "linearised_prediction_distance",
-    "linearised_distance",
-    "kernel_distance",
-]
-
-
-def summary(record: Record) -> str:
-    """Means over seeds at the end of training."""
-    rows = at_end(table(record))
-    means = rows.groupby(["loss", "depth", "width", "output_scale"], sort=False)[SHOWN].mean()
-    return f"relative distances at time {rows.time.max():g}, means over seeds\n" + means.to_string()
-
+from ntkreg.experiments import _experiment, lazy_training
 
 if __name__ == "__main__":
-    command.main("lazy_training", lazy_training, figure, summary, claims, table)
+    _experiment.main(lazy_training.EXPERIMENT)

@@ -20,6 +20,12 @@ def stacked(rows: pandas.DataFrame, column: str, *axes: str) -> np.ndarray:
     return values.reshape(*sizes, *values.shape[1:])
 
 
+def by_seed(rows: pandas.DataFrame, axis: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """(values of the axis, the column's values: a row for each of them, a column for each seed)."""
+    found = rows.pivot(index=axis, columns="seed", values=column)
+    return found.index.to_numpy(float), found.to_numpy()
+
+
 def crossing(sizes: np.ndarray, errors: np.ndarray, level: float) -> np.ndarray:
     """The size at which `errors` falls to `level` for good, linear in log size between points.
 

@@ -9,27 +9,27 @@ Ma (NeurIPS 2019), Section 1, on the learning rate and initial scale that it tak
 """
 
 import dataclasses
-import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
 import optax
+import pandas
 
 from ntkreg import data, kernels, networks
-from ntkreg._types import Array, Float, Params, Scalar
+from ntkreg._types import Array, Params, Scalar
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import configs, descents
-from ntkreg.records import Record
-from ntkreg.sweeps import Point
+from ntkreg.experiments import _config, _descents, _statistics, _style
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.networks.network import Network
+from ntkreg.sweep import grid
 from ntkreg.training import kernel_regime, objectives, trainers
 from ntkreg.training.kernel_regime import FromStart, relative_change
 
-STATIC = ("depth", "width", "loss")
-AXIS = (*STATIC, "output_scale")
 LOSSES = ("squared", "logistic")
-UNKNOWN = np.inf  # of columns that only the squared loss has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Config:
       losses: squared and logistic.
       output_scales, scale_width: multipliers of two-layer networks of that width; all the others
         have the multiplier 1.
-      num_seeds: samples and starts, drawn anew for each.
+      num_seeds: samples and initial parameters, drawn anew for each.
       learning_rate, num_steps: of gradient descent; their product is the time at which it stops,
         whatever the loss.
-      num_looks: at the predictions, equally far apart in log time.
+      num_looks: times at which predictions are compared, equally far apart in log time.
     """
 
     dim: int = 10
@@ -63,24 +63,24 @@ class Config:
     num_looks: int = 9
 
     def __post_init__(self):
-        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
         check("dim", lambda v: v >= 3, "at least 3")
-        for name in ("num_samples", "num_test", "widths", "deep_widths", "scale_width"):
-            check(name, lambda v: v >= 1, "at least 1")
-        for name in ("num_seeds", "num_steps"):
+        sizes = ("num_samples", "num_test", "widths", "deep_widths", "scale_width")
+        for name in (*sizes, "num_seeds", "num_steps"):
             check(name, lambda v: v >= 1, "at least 1")
         for name in ("output_scales", "learning_rate"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
-        check("losses", *configs.one_of(LOSSES))
-        configs.check_distinct(self, "widths", "deep_widths", "losses", "output_scales")
-        descents.look_steps(self.num_steps, self.num_looks)
+        check("losses", *_config.one_of(LOSSES))
+        _config.check_distinct(self, "widths", "deep_widths", "losses", "output_scales")
+        _descents.log_steps(self.num_steps, self.num_looks)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop, thorough: minutes on two cores. full: a GPU."""
-        return cls(**configs.preset(PRESETS, name))
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps after which predictions are compared; the last is the end."""
+        return _descents.log_steps(self.num_steps, self.num_looks)
 
 
+# smoke: seconds. laptop, thorough: minutes on two cores. full: a GPU.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         dim=4, num_samples=8, num_test=16, widths=(16, 64), deep_widths=(16,),
@@ -97,73 +97,67 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def cells(config: Config) -> list[tuple[int, int, str, float]]:
-    """(depth, width, loss, output_scale) of every cell, each to be run with every seed."""
-    found = []
+def points(config: Config) -> list[dict[str, Any]]:
+    """Networks against width at both depths, then against output scale, with every seed."""
+    seeds, found = range(config.num_seeds), []
     for loss in config.losses:
-        found += [(2, width, loss, 1.0) for width in config.widths]
-        found += [(3, width, loss, 1.0) for width in config.deep_widths]
-        found += [(2, config.scale_width, loss, scale) for scale in config.output_scales]
-    return list(dict.fromkeys(found))  # scale 1 at scale_width may be there twice
+        of = dict(loss=[loss], seed=seeds)
+        found += grid(depth=[2], width=config.widths, output_scale=[1.0], **of)
+        found += grid(depth=[3], width=config.deep_widths, output_scale=[1.0], **of)
+        scaled = grid(
+            depth=[2], width=[config.scale_width], output_scale=config.output_scales, **of
+        )
+        found += [point for point in scaled if point not in found]  # scale 1 may be there
+    return found
 
 
-def look_steps(config: Config) -> np.ndarray:
-    """The steps at which predictions are compared; the last is the end."""
-    return np.array(descents.look_steps(config.num_steps, config.num_looks))
-
-
-def cell(config: Config):
-    """The function of (depth, width, loss, output_scale, seed) -> relative distances at every look.
+def run(
+    config: Config, depth: int, width: int, loss: str, output_scale: Scalar, seed: Scalar
+) -> dict[str, Array]:
+    """Relative distances, as arrays over `config.steps`, and what is measured at the end.
 
     - prediction_distance: of the network's test predictions from the exact kernel's.
     - linearised_prediction_distance: of the linearised network's from the exact kernel's.
     - linearised_distance: of the network's from the linearised network's.
-    - flow_distance: of the exact kernel's, in steps, from its flow (squared loss).
+    - flow_distance: of the exact kernel's, in steps, from its flow (squared loss alone).
 
     And at the end: kernel_distance of the empirical NTK on the samples; linearised_error, by which
-    the linearised network misses (I − 2ηK/n)^t of the empirical kernel (squared loss); train_loss,
-    and kernel_train_loss of the exact kernel's predictor.
+    the linearised network misses (I − 2ηK/n)^t of the empirical kernel (squared loss alone);
+    train_loss, and kernel_train_loss of the exact kernel's predictor.
     """
-
-    def run(depth, width, loss, output_scale, seed) -> dict[str, Array]:
-        network = networks.fully_connected(depth, width, scaling="ntk")
-        train, test, start = _drawn(config, network, seed)
-        # s·Θ₀ multiplies outputs by s^order = α and the kernel by α²/s².
-        scale = output_scale ** (1 / network.order)
-        gain = output_scale**2 / scale**2
-        start = optax.tree.scale(scale, start)
-        rate = config.learning_rate / gain
-        steps = jnp.asarray(look_steps(config))
-        net, linear = (
-            _descent(config, made(network), loss, train, test, start, rate, steps)
-            for made in (kernel_regime.centred, kernel_regime.linearised)
-        )
-        gram, cross = kernels.ntk(network, train.x), kernels.ntk(network, test.x, train.x)
-        exact = _kernel_descent(config, loss, gram, cross, train, steps)
-        before = kernels.empirical_ntk(network, start, train.x) / gain
-        after = kernels.empirical_ntk(network, net.params, train.x) / gain
-        compare = jax.vmap(relative_change)
-        value = objectives.get_loss(loss).value
-        found = {
-            "prediction_distance": compare(net.test, exact.test),
-            "linearised_prediction_distance": compare(linear.test, exact.test),
-            "linearised_distance": compare(net.test, linear.test),
-            "flow_distance": jnp.full(steps.shape, UNKNOWN),
-            "kernel_distance": relative_change(after, before),
-            "linearised_error": jnp.full((), UNKNOWN),
-            "train_loss": jnp.mean(value(net.train[-1], train.y)),
-            "kernel_train_loss": jnp.mean(value(exact.train[-1], train.y)),
-        }
-        if loss == "squared":  # there is a closed form
-            found["flow_distance"] = _flow_distance(config, gram, cross, train, exact, steps)
-            found["linearised_error"] = _power_error(config, before, train, linear.train[-1])
-        return found
-
-    return run
+    network = networks.fully_connected(depth, width, scaling="ntk")
+    train, test, start = _drawn(config, network, seed)
+    # s·Θ₀ multiplies outputs by s^order = α and the kernel by α²/s².
+    scale = output_scale ** (1 / network.order)
+    gain = output_scale**2 / scale**2
+    start = optax.tree.scale(scale, start)
+    descend = lambda made: _outputs(config, made(network), loss, train, test, start, gain)
+    fitted, outputs, params = descend(kernel_regime.centred)
+    linear_fitted, linear_outputs, _ = descend(kernel_regime.linearised)
+    gram, cross = kernels.ntk(network, train.x), kernels.ntk(network, test.x, train.x)
+    rate = config.learning_rate
+    betas = _descents.kernel_at_steps(loss, gram, train.y, rate, config.steps)
+    exact = betas @ cross.T
+    before, after = (kernels.empirical_ntk(network, p, train.x) / gain for p in (start, params))
+    compare = jax.vmap(relative_change)
+    value = objectives.get_loss(loss).value
+    found = {
+        "prediction_distance": compare(outputs, exact),
+        "linearised_prediction_distance": compare(linear_outputs, exact),
+        "linearised_distance": compare(outputs, linear_outputs),
+        "kernel_distance": relative_change(after, before),
+        "train_loss": jnp.mean(value(fitted[-1], train.y)),
+        "kernel_train_loss": jnp.mean(value(betas[-1] @ gram, train.y)),
+    }
+    if loss == "squared":  # there is a closed form
+        flow = kernel_regime.kernel_flow(gram, train.y, rate * jnp.asarray(config.steps))
+        found["flow_distance"] = compare(exact, flow @ cross.T)
+        found["linearised_error"] = _power_error(config, before, train, linear_fitted[-1])
+    return found
 
 
-def _drawn(config: Config, network: networks.Network, seed: Scalar):
-    """Samples of D, points to compare at, and the network's start at multiplier 1."""
+def _drawn(config: Config, network: Network, seed: Scalar) -> tuple[Dataset, Dataset, Params]:
+    """Samples of D, points to compare at, and the network's parameters at multiplier 1."""
     data_key, start_key = jax.random.split(jax.random.key(seed))
     drawn = data.noisy_xor(data_key, config.num_samples + config.num_test, config.dim)
     train = jax.tree.map(lambda a: a[: config.num_samples], drawn)
@@ -171,78 +165,285 @@ def _drawn(config: Config, network: networks.Network, seed: Scalar):
     return train, test, network.init(start_key, config.dim)
 
 
-@dataclasses.dataclass(frozen=True)
-class Outputs:
-    """Outputs on the samples and on the test points at every look, and the last parameters."""
-
-    train: Float[Array, "t n"]
-    test: Float[Array, "t m"]
-    params: Params | None = None
-
-
-def _descent(config, network, loss, train: Dataset, test: Dataset, start, rate, steps) -> Outputs:
-    trainer = trainers.Trainer(
-        network,
-        loss=loss,
-        descend="plain",
-        optimizer=optax.sgd,
-        schedule=trainers.constant,
-        num_steps=config.num_steps,
-    )
-    knobs = trainers.knobs(0.0, rate, train.x.dtype)
-
-    def look(state, last):
-        state = trainers.advance(trainer, train, knobs, state, last - state.step)
-        outputs = network.apply(state.params, jnp.concatenate([train.x, test.x]))
-        return state, outputs
-
-    state, outputs = jax.lax.scan(look, trainers.init(trainer, FromStart(start, start)), steps)
+def _outputs(
+    config: Config, network: Network, loss: str, train: Dataset, test: Dataset, start: Params, gain
+) -> tuple[Array, Array, Params]:
+    """Outputs on the samples and on the test points after `config.steps`, the last parameters."""
+    trainer = _descents.gradient_descent(network, loss, config.num_steps)
+    knobs = trainers.knobs(0.0, config.learning_rate / gain, train.x.dtype)
+    begun, both = FromStart(start, start), jnp.concatenate([train.x, test.x])
+    measure = lambda params: network.apply(params, both)
+    last, outputs = _descents.at_steps(trainer, train, knobs, begun, config.steps, measure)
     n = config.num_samples
-    return Outputs(outputs[:, :n], outputs[:, n:], state.params.params)
+    return outputs[:, :n], outputs[:, n:], last.params
 
 
-def _kernel_descent(config, loss, gram, cross, train: Dataset, steps) -> Outputs:
-    """The predictor of gradient descent in the kernel's space, at the same steps."""
-
-    def look(carry, last):
-        beta, step = carry
-        beta = kernel_regime.kernel_descent(
-            objectives.get_loss(loss), gram, train.y, config.learning_rate, last - step,
-            coefficients=beta,
-        )  # fmt: skip
-        return (beta, last), beta
-
-    first = (jnp.zeros_like(train.y), jnp.zeros_like(steps[0]))
-    _, betas = jax.lax.scan(look, first, steps)
-    return Outputs(betas @ gram, betas @ cross.T)
-
-
-def _flow_distance(config, gram, cross, train: Dataset, exact: Outputs, steps) -> Array:
-    """How far steps of this length are from the flow, whose closed form is the squared loss's."""
-    betas = kernel_regime.kernel_flow(gram, train.y, config.learning_rate * steps)
-    return jax.vmap(relative_change)(exact.test, betas @ cross.T)
-
-
-def _power_error(config, gram, train: Dataset, outputs: Array) -> Array:
+def _power_error(config: Config, gram: Array, train: Dataset, outputs: Array) -> Array:
     """How far `outputs` are from y − (I − 2ηK/n)^t y, by the eigenvalues of K."""
     values, vectors = jnp.linalg.eigh(gram)
     shrunk = (1 - 2 * config.learning_rate * values / config.num_samples) ** config.num_steps
     return relative_change(outputs, train.y - vectors @ (shrunk * (vectors.T @ train.y)))
 
 
-def memory(config: Config, point: Point) -> int:
-    """Bytes that a cell holds at once: two Jacobians on the samples, and activations."""
-    depth, width, points = point["depth"], point["width"], config.num_samples + config.num_test
-    size = width * (config.dim + 1) + (depth - 2) * width**2
-    return 8 * (size * (2 * config.num_samples + 6) + 2 * depth * points * width)
+# The table ------------------------------------------------------------------------------------
+
+AT_END = ["kernel_distance", "linearised_error", "train_loss", "kernel_train_loss"]
+COLUMNS = (
+    "depth", "width", "loss", "output_scale", "seed", "time", "prediction_distance",
+    "linearised_prediction_distance", "linearised_distance", "flow_distance", *AT_END, "failed",
+)  # fmt: skip
 
 
-def grid(config: Config) -> dict[str, Any]:
-    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
-    axes = {AXIS: cells(config), "seed": range(config.num_seeds)}
-    return dict(function=cell(config), axes=axes, static=STATIC)
+def by_time(table: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """One row for every network and time; what is measured at the end alone stands at the last.
+
+    What only the squared loss has is NaN elsewhere.
+    """
+    times = [config.learning_rate * step for step in config.steps]
+    rows = _descents.by_entry(table, "time", times).reindex(columns=COLUMNS)
+    rows[AT_END] = rows[AT_END].where(rows.time == rows.time.max())
+    return rows
 
 
-def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`."""
-    return configs.swept(config, grid(config), memory, folder)
+def at_end(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows of the last time."""
+    return rows[rows.time == rows.time.max()]
+
+
+def scaled(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """The networks of the one width that was run at several output scales."""
+    return rows[rows.groupby(["depth", "width"]).output_scale.transform("nunique") > 1]
+
+
+def slope(rows: pandas.DataFrame, axis: str, column: str) -> tuple[float, tuple[float, float]]:
+    """The log slope of the mean over seeds along the axis, and its bootstrap interval.
+
+    A seed has the same samples at all widths and scales, so that whole seeds are drawn.
+    """
+    x, values = _statistics.by_seed(rows, axis, column)
+    if len(x) < 2:
+        return np.nan, (np.nan, np.nan)
+    draws = _statistics.resampled(values, 2000, np.random.default_rng(0), paired=True)
+    found = float(_statistics.log_slope(x, values.mean(-1)))
+    return found, _statistics.interval(_statistics.log_slope(x, draws))
+
+
+# Claims ---------------------------------------------------------------------------------------
+
+SOURCE = "slides, Can NTK explain deep learning?"
+SLOPE_TOLERANCE, NEAR, ROUNDING = 0.1, 0.01, 1e-6
+WIDTH = Claim(
+    statement="Wide networks, trained without λ, predict what the exact NTK predicts at the same "
+    "time",
+    source=f"{SOURCE}; Jacot, Gabriel, Hongler 2018; Lee et al. 2019",
+    predicted="distance ∝ width^−½ at depths 2 and 3 (squared loss, within 0.1)",
+)
+SCALE = Claim(
+    statement="At any width a large output scale makes training the kernel method of the network's "
+    "own features at the start",
+    source=f"{SOURCE}; Chizat, Oyallon, Bach 2019",
+    # Neurons cross samples in proportion to 1/α. Where few do, the distance follows their number;
+    # where many do, at random, its root. A smooth activation has 1/α throughout.
+    predicted="distance from the linearised network below 1 % at the largest α, falling like "
+    "α^−½ to α^−1 (within 0.1)",
+)
+POWER = Claim(
+    statement="The linearised network descends as its empirical kernel does",
+    source="Lee et al. 2019; derived here (ntkreg.training.kernel_regime)",
+    predicted="outputs y − (I − 2ηK/n)^t y, to 1e-6",
+    certified=True,
+)
+
+
+def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
+    """The three claims."""
+    rows = at_end(table)
+    return [width_claim(rows), scale_claim(rows), power_claim(rows)]
+
+
+def width_claim(rows: pandas.DataFrame) -> Claim:
+    """Slopes at every depth and loss; the squared loss's decide, and both depths must be there."""
+    plain = rows[rows.output_scale == 1]
+    shown, good, judged = [], not plain.failed.ne("").any(), set()
+    for (loss, depth), part in plain.groupby(["loss", "depth"], sort=False):
+        if part.width.nunique() < 3:
+            continue
+        found, ends = slope(part, "width", "prediction_distance")
+        change, _ = slope(part, "width", "kernel_distance")
+        widest = part[part.width == part.width.max()].prediction_distance.mean()
+        shown.append(
+            f"{loss}, depth {depth}: width^{found:.2f} [{ends[0]:.2f}, {ends[1]:.2f}], "
+            f"{widest:.1%} at {part.width.max()}, the empirical NTK's change ∝ width^{change:.2f}"
+        )
+        if loss == "squared":
+            judged.add(depth)
+            good &= abs(found + 0.5) <= SLOPE_TOLERANCE
+    if judged != {2, 3}:
+        return WIDTH
+    return dataclasses.replace(
+        WIDTH,
+        measured=f"at time {rows.time.max():g}: " + "; ".join(shown),
+        interval="95 %, bootstrap over seeds (samples and starts)",
+        status="holds" if good else "fails",
+    )
+
+
+def scale_claim(rows: pandas.DataFrame) -> Claim:
+    """The mean distance at the largest output scale, and its slope over the four largest ones."""
+    rows = scaled(rows)
+    scales = np.sort(rows.output_scale.unique())
+    if not len(scales):
+        return SCALE
+    shown, good = [], not rows.failed.ne("").any()
+    for loss, part in rows.groupby("loss", sort=False):
+        large = part[part.output_scale >= scales[-4:][0]]
+        found, ends = slope(large, "output_scale", "linearised_distance")
+        last, first = (part[part.output_scale == s] for s in (scales[-1], scales[0]))
+        distances = last.linearised_distance.to_numpy()
+        low, high = _statistics.mean_interval(distances)
+        shown.append(
+            f"{loss}: {first.linearised_distance.mean():.1%} at α = {scales[0]:g}, "
+            f"{distances.mean():.2%} [{low:.2%}, {high:.2%}] at {scales[-1]:g} (one start at "
+            f"{distances.max():.2%}), ∝ α^{found:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]; from the "
+            f"exact kernel {last.prediction_distance.mean():.1%}, as its own linearisation is"
+        )
+        falls = -1 - SLOPE_TOLERANCE <= found <= -0.5 + SLOPE_TOLERANCE
+        good &= falls and high < NEAR
+    return dataclasses.replace(
+        SCALE,
+        measured=f"width {rows.width.iloc[0]}, at time {rows.time.max():g}: " + "; ".join(shown),
+        interval="95 %, bootstrap over seeds",
+        status="holds" if good else "fails",
+    )
+
+
+def power_claim(rows: pandas.DataFrame) -> Claim:
+    """The largest error over all linearised networks under the squared loss."""
+    squared = rows[rows.loss == "squared"]
+    if squared.empty:
+        return POWER
+    errors = squared.linearised_error.to_numpy()  # NaN where a run diverged, and in their maximum
+    return dataclasses.replace(
+        POWER,
+        measured=f"off by at most {errors.max():.1e}, relative, over {len(errors)} networks",
+        interval="largest of all",
+        status="holds" if errors.max() <= ROUNDING else "fails",
+    )
+
+
+# The picture ----------------------------------------------------------------------------------
+
+CURVES = {
+    "prediction_distance": (_style.METHODS["network_no_lam"], "network − kernel"),
+    "linearised_prediction_distance": (_style.METHODS["linearised"], "linearised − kernel"),
+    "linearised_distance": (
+        dict(color=_style.BLACK, marker="s", linestyle="--"),
+        "network − linearised",
+    ),
+}
+
+
+@_style.styled
+def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+    """Six panels; every point is a mean over seeds with its 95 % bootstrap interval."""
+    end = at_end(table)
+    plain, of_scale = end[end.output_scale == 1], scaled(end)
+    fig, axes = _style.panels(6, columns=3, ratio=1.1)
+    for ax, loss in zip(axes, plain.loss.unique(), strict=False):
+        _by_width(ax, plain[plain.loss == loss], f"{loss} loss, time {end.time.max():g}")
+    _drift(axes[2], plain)
+    _by_scale(axes[3], of_scale)
+    _drift_by_scale(axes[4], of_scale)
+    _by_time(axes[5], table)
+    for ax in axes:
+        if not ax.has_data():
+            ax.set_axis_off()
+    return fig
+
+
+def _curves(ax, rows: pandas.DataFrame, axis: str, by: str) -> None:
+    """Each of CURVES in its look, for each part of `rows`: filled the first, hollow the next."""
+    parts = rows.groupby(by, sort=False)
+    for (name, part), change in zip(parts, ({}, _style.HOLLOW), strict=False):
+        for column, (look, label) in CURVES.items():
+            fitted = slope(part, axis, column)[0] if axis == "width" else np.nan
+            power = "" if np.isnan(fitted) else f": {fitted:.2f}".replace("-", "−")
+            look = look | change | dict(label=f"{name}, {label}{power}")
+            _style.with_interval(ax, *_statistics.by_seed(part, axis, column), **look)
+
+
+def _by_width(ax, rows: pandas.DataFrame, title: str) -> None:
+    _curves(ax, rows, "width", "depth")
+    widths = np.sort(rows.width.unique())
+    top = rows[rows.width == widths[0]].prediction_distance.mean()
+    _style.guide(ax, widths, 1.5 * top, -0.5, "predicted: −½")
+    _style.at_sizes(ax, widths, "width")
+    ax.set(yscale="log", ylabel="relative distance of predictions", title=title)
+    _style.legend(ax, below=0.8, title="depth, distance: power of the width", alignment="left")
+
+
+def _drift(ax, rows: pandas.DataFrame) -> None:
+    groups = dict(list(rows.groupby(["loss", "depth"], sort=False)))
+    for (loss, depth), look in _style.categories(groups).items():
+        part = groups[loss, depth]
+        power = _style.power("width", slope(part, "width", "kernel_distance")[0])
+        curve = _statistics.by_seed(part, "width", "kernel_distance")
+        _style.with_interval(ax, *curve, label=f"{loss}, depth {depth}{power}", **look)
+    _style.at_sizes(ax, rows.width.unique(), "width")
+    ax.set(yscale="log", ylabel="relative change of the empirical NTK", title="drift of the kernel")
+    _style.legend(ax, below=0.35)
+
+
+def _by_scale(ax, rows: pandas.DataFrame) -> None:
+    _curves(ax, rows, "output_scale", "loss")
+    ax.axhline(NEAR, label="1 %", **_style.LEVEL)
+    _scale_axes(ax, rows, "relative distance of predictions")
+    _style.legend(ax, below=0.65, handlelength=1.8)
+
+
+def _drift_by_scale(ax, rows: pandas.DataFrame) -> None:
+    losses = _style.categories(rows.loss.unique())
+    for number, (loss, look) in enumerate(losses.items()):
+        part = rows[rows.loss == loss]
+        scales, values = _statistics.by_seed(part, "output_scale", "kernel_distance")
+        _style.with_interval(ax, scales, values, label=loss, **look)
+        if (scales >= 1).any():
+            start = values.mean(-1)[scales >= 1][0]
+            label = None if number else "predicted: 1/α"
+            _style.guide(ax, scales[scales >= 1], start, -1.0, label)
+    _scale_axes(ax, rows, "relative change of the empirical NTK")
+    _style.legend(ax)
+
+
+def _scale_axes(ax, rows: pandas.DataFrame, label: str) -> None:
+    title = f"width {rows.width.iloc[0]}, depth {rows.depth.iloc[0]}" if len(rows) else ""
+    ax.set(xscale="log", yscale="log", xlabel="output scale α", ylabel=label, title=title)
+
+
+def _by_time(ax, rows: pandas.DataFrame) -> None:
+    shallow = rows[(rows.depth == 2) & (rows.loss == rows.loss.iloc[0]) & (rows.output_scale == 1)]
+    widths = np.sort(shallow.width.unique())
+    shown = widths[:: max(1, len(widths) // 4)]
+    color = _style.METHODS["network_no_lam"]["color"]
+    for width, look in _style.ordinal(shown, color).items():
+        curve = _statistics.by_seed(shallow[shallow.width == width], "time", "prediction_distance")
+        _style.with_interval(ax, *curve, label=f"width {width}", **look)
+    flow = shallow[shallow.width == widths[0]].groupby("time").flow_distance.mean()
+    ax.plot(flow.index, flow, label="steps − flow", **_style.PREDICTED)
+    ax.set(xscale="log", yscale="log", xlabel="time: learning rate × steps")
+    ax.set(ylabel="distance from the kernel", title=f"{shallow.loss.iloc[0]} loss, depth 2")
+    _style.legend(ax, loc="lower left")
+
+
+def summary(table: pandas.DataFrame, config: Config) -> str:
+    """Means over seeds at the end of training."""
+    rows = at_end(table)
+    by = rows.groupby(["loss", "depth", "width", "output_scale"], sort=False)
+    means = by[[*CURVES, "kernel_distance"]].mean()
+    return f"relative distances at time {rows.time.max():g}, means over seeds\n" + means.to_string()
+
+
+EXPERIMENT = Experiment(
+    "lazy_training", Config, PRESETS, points, run, claims, figure, summary, (WIDTH, SCALE, POWER),
+    table=by_time, static=("depth", "width"),
+)  # fmt: skip

@@ -7,7 +7,7 @@ import jax
 from ntkreg import data
 from ntkreg._types import Array, PRNGKey
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import training
+from ntkreg.experiments import _training
 
 TEACHER_UNITS, TEACHER_MARGIN = 10, 0.01
 WANTED = "random:DIM:N, teacher:DIM:N, D:DIM:N or digits:N"
@@ -58,6 +58,6 @@ def samples_of(
         both = data.noisy_xor(data_key, n + num_test, source.sizes[0])
     else:
         function_key, data_key = jax.random.split(data_key)
-        _, function = training.random_teacher(function_key, source.sizes[0], TEACHER_UNITS)
+        _, function = _training.random_teacher(function_key, source.sizes[0], TEACHER_UNITS)
         both = data.teacher(data_key, function, n + num_test, source.sizes[0], TEACHER_MARGIN)
     return key, jax.tree.map(lambda a: a[:n], both), jax.tree.map(lambda a: a[n:], both)
