@@ -7,26 +7,36 @@ import numpy as np
 import pandas
 import pytest
 
-from ntkreg.experiments import lambda_path, path_law_claims, path_minimizers, path_problems
-from ntkreg.experiments.lambda_path import Config
-from ntkreg.experiments.lambda_path_claims import (
+from ntkreg.data.dataset import Dataset
+from ntkreg.experiments.lambda_path import CLAIMS, EXPERIMENT, Config, problems
+from ntkreg.experiments.lambda_path.claims import (
     certified_claim,
     claims,
     classes_claim,
     deep_claim,
+    estimate_claim,
+    own_claim,
+    rate_claim,
 )
-from ntkreg.experiments.lambda_path_figure import figure
-from ntkreg.experiments.lambda_path_table import COLUMNS, best_of_seeds, table, within
-from ntkreg.experiments.path_law_claims import estimate_claim, own_claim, rate_claim
-from ntkreg.experiments.path_problems import Problem, known, parsed
+from ntkreg.experiments.lambda_path.figure import figure
+from ntkreg.experiments.lambda_path.problems import Problem, parsed, reference
+from ntkreg.experiments.lambda_path.runs import (
+    LARGEST_LOG,
+    best_of_seeds,
+    random_sets,
+    run,
+    table,
+    within,
+)
 from ntkreg.training.margins import normalized_margin
 
+CONFIG = EXPERIMENT.preset("smoke")
 LAMS = (1e-6, 1e-16, 1e-32, 1e-64, 1e-100, 1e-200)
 
 
 @pytest.fixture(scope="module")
-def record(smoke_record):
-    return smoke_record("lambda_path")
+def smoke(smoke_table):
+    return smoke_table("lambda_path")
 
 
 def paths(dataset, kind, number, starts, order=2, depth=2, power=2.0, gamma=0.05):
@@ -39,12 +49,25 @@ def paths(dataset, kind, number, starts, order=2, depth=2, power=2.0, gamma=0.05
                 predicted = 1 - 0.8 / scale
                 ratio = predicted + 0.3 / scale**2
                 weighted = gamma * (1 + 0.5 / scale**2)
-                rows.append((
-                    dataset, draw, depth, 9, "relu", power, start, 0, lam, gamma * ratio, gamma,
-                    kind, ratio, predicted, weighted, 0.0, (scale / gamma) ** (1 / order), 1e-4,
-                    True, 1e-9, gamma * ratio, gamma * (ratio + 1e-5), 1e-10,
+                rows.append(dict(
+                    dataset=dataset, draw=draw, depth=depth, width=9, activation="relu",
+                    power=power, start=start, seed=0, lam=lam, normalized_margin=gamma * ratio,
+                    reference_margin=gamma, reference_kind=kind, reference_gap=1e-10, ratio=ratio,
+                    predicted_ratio=predicted, self_predicted=gamma * ratio,
+                    end_predicted=gamma * (ratio + 1e-5), dual_weighted_margin=weighted,
+                    log_objective=0.0, norm=(scale / gamma) ** (1 / order), stationarity=1e-4,
+                    converged=True, optimality_gap=1e-9,
                 ))  # fmt: skip
-    return pandas.DataFrame(rows, columns=[*COLUMNS, *path_minimizers.OWN_LAWS, "reference_gap"])
+    return differences(pandas.DataFrame(rows))
+
+
+def differences(rows):
+    """The columns that are differences of others, to more digits than these have on disk."""
+    return rows.assign(
+        shortfall=1 - rows.ratio,
+        law_error=rows.ratio - rows.predicted_ratio,
+        weighted_error=rows.dual_weighted_margin / rows.reference_margin - 1,
+    )
 
 
 def all_rows():
@@ -66,23 +89,16 @@ def test_ends_of_a_range_of_lam_count_however_they_were_rounded():
 
 
 def test_the_claims_hold_on_rows_that_follow_the_law():
-    rows = all_rows()
-    for claim in (
-        certified_claim,
-        deep_claim,
-        classes_claim,
-        rate_claim,
-        estimate_claim,
-        own_claim,
-    ):
-        assert claim(rows).status == "holds", claim(rows)
+    found = claims(all_rows(), CONFIG)
+    assert [claim.statement for claim in found] == [claim.statement for claim in CLAIMS]
+    assert all(claim.status == "holds" for claim in found), found
 
 
 def changed(rows, where, **values):
     rows = rows.copy()
     for name, change in values.items():
         rows.loc[where, name] = change(rows.loc[where, name])
-    return rows
+    return differences(rows)
 
 
 def test_each_claim_fails_where_its_rows_break_it():
@@ -146,9 +162,8 @@ def test_claims_without_rows_are_not_run():
     assert classes_claim(rows[rows.reference_kind == "exact"]).status == "not run"
 
 
-def test_no_network_is_above_its_reference_and_none_below_the_certified_minimum(record):
-    rows = table(record)
-    exact = rows[rows.reference_kind == "exact"]
+def test_no_network_is_above_its_reference_and_none_below_the_certified_minimum(smoke):
+    exact = smoke[smoke.reference_kind == "exact"]
     assert len(exact) == 30 and (exact.reference_gap < 1e-8).all()
     assert (exact.ratio <= 1 + exact.reference_gap + 1e-12).all()
     assert (exact.optimality_gap > -1e-9).all()
@@ -158,14 +173,13 @@ def test_no_network_is_above_its_reference_and_none_below_the_certified_minimum(
     # A network within 1 + gap of the minimum has a margin within O(√gap) of the minimizer's.
     bound = np.maximum(2e-6, 0.1 * np.sqrt(small.optimality_gap.clip(lower=0)))
     assert (np.abs(small.self_predicted / small.normalized_margin - 1) < bound).all()
-    closed = rows[rows.reference_kind.isin(["closed form", "best known"])]
+    closed = smoke[smoke.reference_kind.isin(["closed form", "best known"])]
     assert len(closed) == 20 and (closed.ratio <= 1 + 1e-9).all()
     assert (best_of_seeds(closed).ratio > 0.95).all()
 
 
-def test_the_law_is_near_what_training_reaches(record):
-    rows = table(record)
-    best = best_of_seeds(rows[rows.lam == 1e-32])
+def test_the_law_is_near_what_training_reaches(smoke):
+    best = best_of_seeds(smoke[smoke.lam == 1e-32])
     on_d = best.dataset == "D:3:8"  # whose dual weights are many: the path takes its own
     np.testing.assert_allclose(best.end_predicted[on_d], best.normalized_margin[on_d], rtol=1e-4)
     assert (best.predicted_ratio - best.ratio)[on_d].item() > 1e-3
@@ -173,29 +187,55 @@ def test_the_law_is_near_what_training_reaches(record):
     np.testing.assert_allclose(best.ratio, best.predicted_ratio, atol=1e-3)
 
 
-def test_converged_networks_gain_nothing_from_ten_times_more_steps(record, tmp_path):
-    config = Config.preset("smoke")
+def test_converged_networks_gain_nothing_from_ten_times_more_steps(smoke):
     longer = dataclasses.replace(
-        config, problems=config.problems[1:2], num_steps=10 * config.num_steps
+        CONFIG, problems=CONFIG.problems[1:2], num_steps=10 * CONFIG.num_steps
     )
-    rows = table(record)
-    rows = rows[rows.depth == 3].reset_index(drop=True)
-    more = table(lambda_path.run(longer, tmp_path))
+    rows = smoke[smoke.depth == 3].reset_index(drop=True)
+    more = EXPERIMENT.sweep(longer)
     assert rows.converged.sum() >= 4
     assert (more.ratio - rows.ratio)[rows.converged].max() < 1e-3
 
 
-def test_samples_that_no_network_separates_are_told_from_a_failure():
-    flat = path_minimizers.certified_path(
-        path_problems.Dataset(np.ones((4, 1)), np.array([1.0, -1.0, 1.0, -1.0])), (1e-3, 1e-9)
-    )
-    assert (flat["reference_margin"] == 0).all()
+def swept(**certified):
+    """What a sweep finds on one certified data set: a network at zero, and the true minimizers."""
+    set_of = dict(dataset="random:2:4", depth=2, width=3, activation="relu", power=2.0, draw=0)
+    lams = np.array(CONFIG.lams)
+    measured = dict(
+        normalized_margin=0 * lams, dual_weighted_margin=0 * lams, log_objective=0 * lams,
+        norm=0 * lams, log_residual=0 * lams + LARGEST_LOG, alpha=np.full((len(lams), 4), 0.25),
+    )  # fmt: skip
+    return pandas.DataFrame([
+        {**set_of, "certified": False, "warm": True, "seed": 0, "failed": "", **measured},
+        {**set_of, "certified": True, "warm": False, "seed": 0, "failed": "", **certified},
+    ])  # fmt: skip
 
 
-def test_the_figure_has_six_panels_and_lines_in_them(record):
-    axes = figure(record).axes
+def test_samples_that_no_network_separates_are_told_from_a_failure(monkeypatch):
+    flat = Dataset(np.ones((4, 1)), np.array([1.0, -1.0, 1.0, -1.0]))
+    monkeypatch.setattr(problems, "draw", lambda problem, number: (None, flat))
+    found = run(CONFIG, True, False, 0, 0, **parsed("random:1:4/2/3/relu/2")._asdict())
+    assert found == {"max_margin": 0.0}
+    rows = table(swept(**found), CONFIG)
+    assert (rows.reference_margin == 0).all() and not len(random_sets(rows))
+    assert certified_claim(rows).status == "not run"
+
+
+def test_a_certificate_that_raised_makes_the_claims_fail():
+    rows = table(swept(failed="ArithmeticError: bounds cross"), CONFIG)
+    assert certified_claim(rows).status == rate_claim(rows).status == "fails"
+    assert estimate_claim(rows).status == "fails"
+
+
+def test_the_zero_network_is_at_no_stationary_point_and_has_not_diverged():
+    rows = table(swept(max_margin=0.0), CONFIG)
+    assert rows.stationarity.isna().all() and not rows.converged.any()
+
+
+def test_the_figure_has_six_panels_and_lines_in_them(smoke):
+    axes = figure(smoke, CONFIG).axes
     assert len(axes) == 6 and all(ax.lines for ax in axes)
-    found = claims(record) + path_law_claims.claims(record)
+    found = claims(smoke, CONFIG)
     assert [claim.status for claim in found].count("not run") == 1  # no digits
 
 
@@ -209,9 +249,9 @@ def test_the_figure_has_six_panels_and_lines_in_them(record):
 )  # fmt: skip
 def test_known_margins_come_with_weights_of_all_their_margins(text, number):
     problem = parsed(text)
-    found = known(problem, number)
-    _, samples = path_problems.draw(problem, number)
-    network = path_problems.network(problem)
+    found = reference(problem, number)
+    _, samples = problems.draw(problem, number)
+    network = problems.network(problem)
     num_margins = problem.num_samples * (problem.num_classes - 1)
     assert found.alpha.shape == (num_margins,) and (found.alpha >= -1e-12).all()
     assert found.alpha.sum() == pytest.approx(1.0)
@@ -221,7 +261,7 @@ def test_known_margins_come_with_weights_of_all_their_margins(text, number):
 
 def test_draws_of_one_number_are_one_data_set():
     problem = parsed("random:3:12/2/8/relu/2")
-    (_, one), (_, same), (_, other) = (path_problems.draw(problem, n) for n in (1, 1, 2))
+    (_, one), (_, same), (_, other) = (problems.draw(problem, n) for n in (1, 1, 2))
     assert np.array_equal(one.x, same.x) and not np.array_equal(one.x, other.x)
     assert set(np.asarray(one.y)) == {-1.0, 1.0}
 

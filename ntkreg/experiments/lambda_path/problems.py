@@ -1,5 +1,6 @@
 """Problems for the λ-path: a data set, a network, a penalty, and what theory knows of them."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -105,8 +106,9 @@ def network(problem: Problem) -> Network:
     )
 
 
+@functools.partial(jax.jit, static_argnames="problem")
 def draw(problem: Problem, number: Scalar) -> tuple[PRNGKey, Dataset]:
-    """The samples of that number, and a key that only they determine."""
+    """A key that depends on problem and number alone, and the samples of that number."""
     key = jax.random.fold_in(jax.random.key(number), problem.num_samples)
     key, data_key = jax.random.split(key)
     if problem.name == "orthonormal":
@@ -124,7 +126,7 @@ def orthonormal(counts: tuple[int, ...]) -> Dataset:
     return Dataset(jnp.eye(len(labels)), y)
 
 
-def known(problem: Problem, number: int) -> Reference | None:
+def reference(problem: Problem, number: int) -> Reference | None:
     """What theory says of the max margin; None where nothing does."""
     if problem.activation == "identity" and problem.num_classes == 2:
         x, y = draw(problem, number)[1]

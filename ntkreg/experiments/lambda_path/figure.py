@@ -1,13 +1,14 @@
 """The picture of the λ-path: the way to the max margin, its rate, and how training gets there."""
 
+from typing import Any
+
 import matplotlib.figure
 import numpy as np
 import pandas
 
 from ntkreg.experiments import _style
-from ntkreg.experiments.lambda_path_table import PROBLEM, best_of_seeds, random_sets, table
-from ntkreg.experiments.path_law_claims import NOISE, WEIGHTED_AT
-from ntkreg.records import Record
+from ntkreg.experiments.lambda_path.claims import NOISE, WEIGHTED_AT
+from ntkreg.experiments.lambda_path.runs import PROBLEM, best_of_seeds, is_multiclass, random_sets
 
 LAW_FROM = 0.3  # above it λ is too large for the law
 FLOOR = 1e-6  # of what is shown of differences
@@ -16,9 +17,8 @@ TRUE = _style.METHODS["certified"]
 
 
 @_style.styled
-def figure(record: Record) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Any) -> matplotlib.figure.Figure:
     """Six panels; bars reach from the 10th to the 90th percentile over data sets, or all seeds."""
-    rows = table(record)
     sets = random_sets(rows)
     fig, axes = _style.panels(6, columns=3, ratio=0.92)
     _approach(axes[0], sets)
@@ -46,9 +46,9 @@ def _axes(ax, name: str, ylabel: str, **legend) -> None:
 def _approach(ax, sets: pandas.DataFrame) -> None:
     certified, best = sets[sets.start == "certified"], best_of_seeds(sets)
     look = TRAINED | _style.DOTS | dict(label="trained, best of the seeds")
-    _spread(ax, best, 1 - best.ratio, shift=0.97, **look)
+    _spread(ax, best, best.shortfall, shift=0.97, **look)
     look = TRUE | _style.DOTS | _style.HOLLOW | dict(label="true minimizer")
-    _spread(ax, certified, 1 - certified.ratio, shift=1.03, **look)
+    _spread(ax, certified, certified.shortfall, shift=1.03, **look)
     law = (1 - certified.predicted_ratio).groupby(certified.lam).median()
     ax.plot(-np.log10(law.index), law, label="law, from the dual", **_style.PREDICTED)
     number = certified.groupby(list(PROBLEM)).ngroups
@@ -59,14 +59,14 @@ def _law(ax, rows: pandas.DataFrame) -> None:
     """Measured against predicted; on the diagonal the law holds with its constant."""
     rows = rows[rows.reference_kind.isin(["closed form", "best known"])]
     best = best_of_seeds(rows[rows.predicted_ratio.notna()])
-    ends, by_depth = [1.0, 0.0], dict(list(best.groupby("depth")))
+    best = best.assign(x=1 - best.predicted_ratio)
+    best = best[(best.x > 0) & (best.x < LAW_FROM)]
+    by_depth = dict(list(best.groupby("depth")))
     for depth, look in _style.ordinal(by_depth, TRAINED["color"]).items():
-        x, y = 1 - by_depth[depth].predicted_ratio, 1 - by_depth[depth].ratio
-        kept = (x > 0) & (x < LAW_FROM) & (y > 0)
+        part = by_depth[depth][by_depth[depth].shortfall > 0]
         dots = look | _style.DOTS | dict(alpha=0.7, label=f"depth {depth}")
-        ax.plot(x[kept], y[kept], **dots)
-        if kept.any():
-            ends = [min(ends[0], x[kept].min()), max(ends[1], x[kept].max())]
+        ax.plot(part.x, part.shortfall, **dots)
+    ends = best.x[best.shortfall > 0].agg(["min", "max"])
     ax.plot(ends, ends, label="law = measured", **_style.PREDICTED)
     ax.set(xscale="log", yscale="log", xlabel="1 − γ$_λ$/γ*, law", ylabel="1 − γ$_λ$/γ*, trained")
     ax.set_title("closed forms, r = 1, 2, 4")
@@ -74,15 +74,13 @@ def _law(ax, rows: pandas.DataFrame) -> None:
 
 
 def _remainder(ax, exact: pandas.DataFrame) -> None:
-    ends: list[float] = []
-    for _, path in exact.groupby(list(PROBLEM)):
-        x, y = path.norm**2 * path.reference_margin, (path.predicted_ratio - path.ratio).abs()
-        kept = (path.lam <= WEIGHTED_AT) & (y > NOISE)
-        look = dict(color=TRUE["color"], alpha=0.3, linewidth=0.6, markersize=2.5)
-        ax.plot(x[kept], y[kept], ".-", **look)
-        ends += x[kept].tolist()
-    if ends:
-        x = np.array([min(ends), max(ends)])
+    kept = exact[(exact.lam <= WEIGHTED_AT) & (exact.law_error.abs() > NOISE)]
+    kept = kept.assign(x=kept.norm**2 * kept.reference_margin)
+    look = dict(color=TRUE["color"], alpha=0.3, linewidth=0.6, markersize=2.5)
+    for _, path in kept.groupby(list(PROBLEM)):
+        ax.plot(path.x, path.law_error.abs(), ".-", **look)
+    if len(kept):
+        x = np.array([kept.x.min(), kept.x.max()])
         _style.guide(ax, x, 0.3 / x[0] ** 2, -2.0, "∝ R$^{−2}$")
     ax.set(xscale="log", yscale="log", xlabel="R γ*", ylabel="|law − true minimizer|")
     ax.set_title("rest, a line for each data set")
@@ -91,32 +89,51 @@ def _remainder(ax, exact: pandas.DataFrame) -> None:
 
 def _estimates(ax, sets: pandas.DataFrame) -> None:
     best = best_of_seeds(sets)
-    weighted = (best.dual_weighted_margin / best.reference_margin - 1).abs()
-    _spread(ax, best, 1 - best.ratio, shift=0.97, label="normalized margin", **TRAINED)
+    _spread(ax, best, best.shortfall, shift=0.97, label="normalized margin", **TRAINED)
     look = _style.METHODS["linearised"] | dict(label="dual-weighted margin")
-    _spread(ax, best, weighted, shift=1.03, **look)
+    _spread(ax, best, best.weighted_error.abs(), shift=1.03, **look)
     _axes(ax, "two estimates of γ*", "|estimate/γ* − 1|", loc="upper right")
 
 
 def _starts(ax, rows: pandas.DataFrame) -> None:
     """On the problems and seeds that both were run on."""
     looks = {"warm": TRAINED, "cold": _style.METHODS["network_small_init"]}
+    rows = rows[(rows.seed == 0) & (rows.draw == 0) & rows.predicted_ratio.notna()]
     for (start, look), shift in zip(looks.items(), (0.97, 1.03), strict=True):
-        part = rows[(rows.start == start) & (rows.seed == 0) & (rows.draw == 0)]
-        part = part[part.predicted_ratio.notna()]
-        short = (part.predicted_ratio - part.ratio).clip(lower=FLOOR)
+        part = rows[rows.start == start]
+        short = (-part.law_error).clip(lower=FLOOR)
         _spread(ax, part, short, shift, label=f"{start} start", **look)
     ylabel = "law − γ$_λ$/γ*, at least 10$^{−6}$"
     _axes(ax, "how far one run falls short", ylabel, above=0.2, loc="upper center")
 
 
 def _classes(ax, rows: pandas.DataFrame) -> None:
-    several = rows[rows.dataset.str.startswith("digits") | (rows.dataset.str.count(":") > 2)]
-    several = several[several.start == "warm"]
+    several = rows[is_multiclass(rows) & (rows.start == "warm")]
     parts = dict(list(several.groupby(["dataset", "depth"])))
     for (name, depth), look in _style.categories(parts).items():
         part = parts[name, depth]
         label = f"{name}, {depth}, {part.reference_kind.iloc[0]}"
-        _spread(ax, part, (1 - part.ratio).clip(lower=1e-5), label=label, **look)
-    told = dict(title="data, depth, reference", alignment="left", handlelength=1.8)
-    _axes(ax, "several classes", "1 − γ$_λ$/reference", above=0.4, **told)
+        _spread(ax, part, part.shortfall.clip(lower=1e-5), label=label, **look)
+    legend = dict(title="data, depth, reference", alignment="left", handlelength=1.8)
+    _axes(ax, "several classes", "1 − γ$_λ$/reference", above=0.4, **legend)
+
+
+def summary(rows: pandas.DataFrame, config: Any) -> str:
+    """The ratio at each λ of the best seed, median over draws, by problem."""
+    best = best_of_seeds(rows)
+    lines = ["margin over the reference, best of the seeds (median over draws), and the law's"]
+    for names, part in best.groupby(list(PROBLEM[:-1]), sort=False):
+        lines.append(f"  {'/'.join(map(str, names))}  ({part.reference_kind.iloc[0]})")
+        for title, column in (("trained", "ratio"), ("law", "predicted_ratio")):
+            medians = part.groupby("lam", sort=False)[column].median()
+            shown = "  ".join(f"{lam:.0e}: {value:.4f}" for lam, value in medians.items())
+            lines.append(f"    {title:<8}{shown}")
+    inseparable = rows[(rows.start == "certified") & (rows.reference_margin <= 0)]
+    if len(inseparable):
+        number = inseparable.groupby(list(PROBLEM)).ngroups
+        lines.append(f"  {number} data sets that no network of this kind separates: margins ≤ 0")
+    trained = rows[rows.start != "certified"]
+    done = f"{trained.converged.mean():.0%} of {len(trained)} networks converged"
+    return "\n".join(
+        [*lines, f"  {done}; where one has not, the optimizer, not the theorem, failed"]
+    )

@@ -1,0 +1,136 @@
+"""Claim II: as λ → 0 the regularised minimizer becomes the max-margin network, at any depth.
+
+Networks are trained along a path of λ down to 1e-200, each beside the best margin that is known.
+Where the data have low rank the true minimizer is computed at every λ too, and what training
+misses can be told from what the theorem says. How fast the margin rises is predicted, with its
+constant, from the dual weights of the max margin alone (`ntkreg.theory.path_law`).
+
+Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ntkreg.experiments import _config
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.experiments.lambda_path import claims, figure, problems, runs
+from ntkreg.experiments.lambda_path.claims import (
+    CERTIFIED,
+    CLAIMS,
+    CLASSES,
+    DEEP,
+    ESTIMATE,
+    LIMITS,
+    OWN,
+    RATE,
+    RATES,
+)
+from ntkreg.experiments.lambda_path.problems import parsed
+
+__all__ = [
+    "CERTIFIED", "CLAIMS", "CLASSES", "DEEP", "ESTIMATE", "EXPERIMENT", "LIMITS", "OWN", "PRESETS",
+    "RATE", "RATES", "Config", "check_path", "claims", "figure", "points", "problems", "runs",
+]  # fmt: skip
+
+
+def all_problems(depths: Iterable[int]) -> tuple[str, ...]:
+    """Problems of every kind, the orthonormal samples with networks of these depths."""
+    return (
+        *(f"random:{dim}:{n}/2/100/relu/2" for dim in (2, 3) for n in (10, 15, 20)),
+        *(f"orthonormal:6:2/{depth}/32/relu/2" for depth in depths),
+        *(f"orthonormal:6:2/3/32/relu/{power}" for power in (1, 4)),
+        "orthonormal:6:2/2/32/quadratic/2",
+        *(f"halfspace:5:12/{depth}/16/identity/2" for depth in (2, 4)),
+        *(f"orthonormal:4:3:2/{depth}/32/relu/2" for depth in (2, 3)),
+        *(f"digits:100/{depth}/32/relu/2" for depth in (2, 3)),
+        *(f"D:{dim}:{n}/2/50/relu/2" for dim, n in ((4, 10), (4, 24), (5, 30))),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of the experiment.
+
+    Attributes:
+      problems: each "dataset:sizes/depth/width/activation/power" (`problems`).
+      num_draws: samples drawn of each random data set.
+      num_seeds: random starts on each.
+      lams: the path of λ, falling.
+      num_steps, finish_steps: of Adam and then L-BFGS at each λ.
+      learning_rate: of Adam.
+    """
+
+    problems: tuple[str, ...] = all_problems(range(2, 9))
+    num_draws: int = 9
+    num_seeds: int = 4
+    lams: tuple[float, ...] = (
+        1e-1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-16, 1e-32, 1e-64, 1e-100, 1e-200,
+    )  # fmt: skip
+    num_steps: int = 6000
+    finish_steps: int = 100
+    learning_rate: float = 0.03
+
+    def __post_init__(self):
+        _config.check_field("problems", self.problems, lambda text: bool(parsed(text)), "problems")
+        _config.check_field("num_draws", self.num_draws, lambda v: v >= 1, "at least 1")
+        check_path(self)
+
+
+def check_path(config: Any) -> None:
+    """Raises ValueError where a Config's path of λ, or how it is followed, will not do."""
+    check = lambda name, *rule: _config.check_field(name, getattr(config, name), *rule)
+    check("lams", lambda v: 1e-300 <= v < np.inf, "at least 1e-300 and finite")
+    check("learning_rate", lambda v: 0 < v < np.inf, "positive and finite")
+    for name in ("num_seeds", "num_steps"):
+        check(name, lambda v: v >= 1, "at least 1")
+    check("finish_steps", lambda v: v >= 0, "at least 0")
+    if list(config.lams) != sorted(set(config.lams), reverse=True):
+        raise ValueError(f"lams must fall from each to the next, got {config.lams}")
+
+
+# smoke: seconds. laptop, thorough: minutes on two cores. full: hours.
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        problems=(
+            "random:2:6/2/16/relu/2", "orthonormal:2:1/3/8/relu/2", "orthonormal:2:1:1/2/8/relu/2",
+            "D:3:8/2/16/relu/2",
+        ),
+        num_draws=1, num_seeds=1,
+        lams=(1e-3, 1e-6, 1e-16, 1e-32, 1e-100),
+        num_steps=300, finish_steps=10,
+    ),
+    "laptop": dict(
+        problems=all_problems((2, 3, 4, 6, 8)), num_draws=2, num_seeds=2, num_steps=4000
+    ),
+    "thorough": {},
+    "full": dict(
+        num_draws=100, num_seeds=20, num_steps=20_000,
+        lams=(1e-1, 1e-2, 1e-3, *(10.0 ** -np.arange(4, 201, 4)).tolist()),
+    ),
+}  # fmt: skip
+
+
+def points(config: Config) -> list[dict[str, Any]]:
+    """On every data set warm paths, a cold one for its first draw, and the certified one.
+
+    Neighbours are of different problems: else two threads would compile one program.
+    """
+    found = []
+    for problem in map(parsed, config.problems):
+        for draw in range(config.num_draws if problem.name == "random" else 1):
+            starts = [(False, True, seed) for seed in range(config.num_seeds)]
+            starts += [(False, False, 0)] if draw == 0 else []
+            starts += [(True, False, 0)] if problem.is_certifiable else []
+            axes = [dict(zip(("certified", "warm", "seed"), s, strict=True)) for s in starts]
+            found += [{**problem._asdict(), "draw": draw, **start} for start in axes]
+    first = lambda point: (point["draw"], point["seed"], not point["certified"], point["warm"])
+    return sorted(found, key=first)
+
+
+EXPERIMENT = Experiment(
+    "lambda_path", Config, PRESETS, points, runs.run, claims.claims, figure.figure, figure.summary,
+    CLAIMS, table=runs.table, host=True,
+)  # fmt: skip
