@@ -44,6 +44,7 @@ class Experiment(NamedTuple):
       table: (the sweep's table, config) -> the table that is kept, where it is another.
       static: the axes that are Python values.
       host: whether `run` is called as it is.
+      more: (table, config, folder) -> None, writes what else there is to see, after a run.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Experiment(NamedTuple):
     table: Callable[[pandas.DataFrame, Any], pandas.DataFrame] | None = None
     static: tuple[str, ...] = ()
     host: bool = False
+    more: Callable[[pandas.DataFrame, Any, pathlib.Path], None] | None = None
 
     def preset(self, name: str) -> Any:
         """The Config of that name.
@@ -125,10 +127,12 @@ def _run(experiment: Experiment, executor, argv: list[str]) -> None:
         if given.dry_run:
             return print(_estimate(experiment, config))
         if not given.redraw:
-            experiment.sweep(config, folder, executor and executor())
+            table = experiment.sweep(config, folder, executor and executor())
         if jax.process_index() == 0:
             if not given.redraw:
                 _add(folder, preset=given.preset, config=dataclasses.asdict(config))
+                if experiment.more:
+                    experiment.more(table, config, folder)
             show(experiment, config, folder)
     except (Refused, OSError, MemoryError) as error:  # others are bugs: their traceback is wanted
         _refuse(experiment, error)
