@@ -6,64 +6,36 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from ntkreg.experiments import (
-    _claims,
-    approximate_claims,
-    benchmark_claims,
-    certify,
-    finite_width_claims,
-    lambda_path_claims,
-    lazy_training_claims,
-    line_claims,
-    noisy_flow_claims,
-    path_law_claims,
-    phase_diagram_claims,
-    practice_claims,
-    regression_claims,
-    regularization_claims,
-    separation_claims,
-    teacher_claims,
-    transition_claims,
-    width_claims,
-)
+from ntkreg.experiments import _claims
 from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
 
-EXPERIMENTS = {
-    "separation": (separation_claims.CLAIM,),
-    "certify": certify.EXPERIMENT.statements,
-    "transition": (transition_claims.CLAIM,),
-    "lambda_path": (*lambda_path_claims.CLAIMS, *path_law_claims.CLAIMS),
-    "line": line_claims.CLAIMS,
-    "approximate": (approximate_claims.CLAIM,),
-    "width": width_claims.CLAIMS,
-    "noisy_flow": noisy_flow_claims.CLAIMS,
-    "finite_width": finite_width_claims.CLAIMS,
-    "lazy_training": lazy_training_claims.CLAIMS,
-    "regularization": regularization_claims.CLAIMS,
-    "phase_diagram": phase_diagram_claims.CLAIMS,
-    "regression": regression_claims.CLAIMS,
-    "teacher": teacher_claims.CLAIMS,
-    "practice": practice_claims.CLAIMS,
-}
-
-
+EXPERIMENTS = (
+    "separation", "certify", "transition", "lambda_path", "line", "approximate", "width",
+    "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram", "regression",
+    "teacher", "practice",
+)  # fmt: skip
 PRESETS = ("laptop", "thorough", "full")  # those whose results are kept
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name."""
+    return importlib.import_module(f"ntkreg.experiments.{name}").EXPERIMENT
 
 
 def experiments_with(preset: str) -> list[str]:
     """Their names; only some have `thorough`, all have the other presets."""
-    module = lambda name: importlib.import_module(f"ntkreg.experiments.{name}")
-    return [name for name in EXPERIMENTS if preset in module(name).PRESETS]
+    return [name for name in EXPERIMENTS if preset in experiment(name).presets]
 
 
 def page(results: pathlib.Path, presets: Sequence[str] = PRESETS) -> str:
     """The page: one row per claim and preset, "not run" where there is no record."""
     rows, figures = [], []
-    for name, unrun in EXPERIMENTS.items():
+    for name in EXPERIMENTS:
         for preset in presets:
             if preset == "thorough" and not (results / name / preset).exists():
                 continue  # some experiments have none
-            rows += claims_of(results / name / preset, name, unrun)
+            rows += claims_of(results / name / preset, name)
             if (results / name / preset / "figure.png").exists():
                 figures.append(f"![{name}, {preset}]({name}/{preset}/figure.png)\n")
     rows += accelerator_claims(results / "benchmark")
@@ -73,7 +45,7 @@ def page(results: pathlib.Path, presets: Sequence[str] = PRESETS) -> str:
             "",
             f"Written by `uv run launch/reproduce.py --preset={presets[0]}`, which runs every "
             "experiment, from the `run.json` of each. Certified: whether the number rests on "
-            "proofs, closed forms or certificates, whatever training reached. A command is told "
+            "proofs, closed forms or certificates, whatever training reached. A command stands "
             "with the commit whose code it ran.",
             "",
             _claims.table(rows),
@@ -87,24 +59,23 @@ def accelerator_claims(folder: pathlib.Path) -> list[Claim]:
     ran = [
         path.parent for path in sorted(folder.glob("*/run.json")) if "cpu" not in path.parent.name
     ]
-    unrun = (benchmark_claims.ENGINE,)
-    return [c for path in ran or [folder / "full"] for c in claims_of(path, "benchmark", unrun)]
+    return [c for path in ran or [folder / "full"] for c in claims_of(path, "benchmark")]
 
 
-def claims_of(folder: pathlib.Path, name: str, unrun: Sequence[Claim]) -> list[Claim]:
-    """The claims of a finished run in `folder`, with command, hardware and time; else `unrun`."""
-    path = folder / "run.json"
+def claims_of(folder: pathlib.Path, name: str) -> list[Claim]:
+    """The claims of a finished run in `folder`, with command, hardware and time; else not run."""
+    path, unrun = folder / "run.json", experiment(name).statements
     if not path.exists():
         line = f"`uv run launch/{name}.py --preset={folder.name}`"
         return [dataclasses.replace(claim, command=line) for claim in unrun]
     run = json.loads(path.read_text())
-    told = {
+    where = {
         "command": f"`uv run launch/{run['command']}` at {run['git'][:8]}",
         "hardware": run["hardware"],
         "time": f"{run['seconds']:.0f} s",
     }
     certified = {claim.statement: claim.certified for claim in unrun}
     return [
-        Claim(**{**found, **told, "certified": certified.get(found["statement"], False)})
+        Claim(**{**found, **where, "certified": certified.get(found["statement"], False)})
         for found in run["claims"]
     ]

@@ -87,6 +87,7 @@ def sweep(
     settings = tuple(getattr(jax.config, name) for name in SETTINGS)
     work = Work(run, traced, host, identity, settings)
     rows = store.open_folder(path, _known(work, parts, points)) if path else {}
+    is_complete = len(rows) == len(points)
     compile_seconds = _run(work, points, rows, path, batch_size, executor)
     while path and len(rows) < len(points):  # the other processes are at work
         time.sleep(1.0)
@@ -94,7 +95,7 @@ def sweep(
     table = pandas.DataFrame(
         [{**point, **_scalars(rows[number])} for number, point in enumerate(points)]
     )
-    if path and jax.process_index() == 0:
+    if path and jax.process_index() == 0 and not (is_complete and (path / store.RUN).exists()):
         known = {
             "seconds": round(time.time() - begun, 1),
             "programs": len(compile_seconds),
