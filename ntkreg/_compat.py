@@ -32,17 +32,6 @@ def is_concrete(*trees) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def program_text_is_whole(text: str) -> bool:
-    """True where a lowered program's text tells all that it does.
-
-    Newer versions of JAX can pass the constants it was closed over as hidden arguments, and of a
-    function that is called back on the host no text holds the code: then two programs with equal
-    texts may differ.
-    """
-    hides_constants = getattr(jax.config, "jax_use_simplified_jaxpr_constants", True)
-    return not hides_constants and "callback" not in text
-
-
 # Not optimised, and without XLA's newer emitters of fused loops, programs compile for CPUs in a
 # quarter of the time or a little more. They run up to twice as long, loops of training steps three
 # to eight times as long: for programs that run once.

@@ -1,12 +1,12 @@
 """Imports go one way between folders, and in no circle between modules."""
 
+import ast
 import graphlib
 from pathlib import Path
 
 import pytest
 
 import ntkreg
-from ntkreg.sources import imports
 
 PACKAGE = Path(ntkreg.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -20,6 +20,19 @@ ABOVE = {  # each folder, and the folders that it may import from
     "sweep": set(),
 }
 BELOW_ALL = {"_types", "_compat", "_checks"}
+
+
+def imports(source: str, package: tuple[str, ...]) -> set[str]:
+    """The dotted names of ntkreg that `source`, a module inside `package`, imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            kept = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join([*kept, *([node.module] if node.module else [])])
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.split(".")[0] == PACKAGE.name}
 
 
 def imports_of(file: Path) -> set[str]:
