@@ -12,22 +12,24 @@ import pytest
 from ntkreg import certificates
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import approximate
-from ntkreg.experiments.approximate import Config, table, worst_margin
-from ntkreg.experiments.approximate_claims import claim, judged
-from ntkreg.experiments.approximate_figure import figure
-from ntkreg.records import Record
+from ntkreg.experiments.approximate import EXPERIMENT, worst_margin
 
-CONFIG = Config.preset("smoke")
+CONFIG = EXPERIMENT.preset("smoke")
 COMMITTED = pathlib.Path(__file__).parents[1] / "results/approximate/laptop/summary.csv"
 
 
 @pytest.fixture(scope="module")
-def record(smoke_record):
-    return smoke_record("approximate")
+def smoke(smoke_table):
+    return smoke_table("approximate")
 
 
-def test_every_network_found_has_at_least_the_proved_margin(record):
-    rows = table(record)
+def claim(rows):
+    (found,) = approximate.claims(rows, CONFIG)
+    return found
+
+
+def test_every_network_found_has_at_least_the_proved_margin(smoke):
+    rows = smoke
     assert len(rows) == 4 and (rows.minimum_gap < 1e-6).all()
     assert (rows.worst_found >= rows.least_proved).all()
     small = rows[rows.lam < 1e-10]
@@ -63,26 +65,18 @@ def test_an_infeasible_end_is_taken_back_to_the_limit():
     np.testing.assert_allclose(approximate._back_to(value, start, end, jnp.asarray(9.0)), end)
 
 
-def with_arrays(record, **arrays):
-    return Record(record.axes, {**record.arrays, **arrays}, record.identity)
-
-
-def test_the_claim_holds_on_the_record_and_fails_where_it_is_broken(record):
-    limit = 0.99 * record.arrays["max_margin"][..., None, None] / np.array(CONFIG.betas)
-    limit = np.broadcast_to(limit, record.arrays["worst_found"].shape)
-    record = with_arrays(record, worst_found=limit)  # the smoke run's λ are too large for the limit
-    assert claim(record).status == "holds"
-    loose = with_arrays(record, worst_found=1.05 * limit)
-    assert claim(loose).status == "fails"
-    below = with_arrays(record, worst_found=0.9 * record.arrays["least_proved"])
-    assert claim(below).status == "fails"
-    unproved = with_arrays(record, least_proved=np.full_like(record.arrays["least_proved"], -1.0))
-    assert claim(unproved).status == "fails"
+def test_the_claim_holds_on_the_table_and_fails_where_it_is_broken(smoke):
+    limit = 0.99 / smoke.beta  # the smoke run's λ are too large for it
+    limit = smoke.assign(worst_found=limit)
+    assert claim(limit).status == "holds"
+    assert claim(limit.assign(worst_found=1.05 * limit.worst_found)).status == "fails"
+    assert claim(limit.assign(worst_found=0.9 * limit.least_proved)).status == "fails"
+    assert claim(limit.assign(least_proved=-1.0)).status == "fails"
 
 
 @pytest.fixture(scope="module")
 def committed():
-    """The rows of the committed results; read anew by `put`, which changes a copy."""
+    """The rows of the committed results."""
     return pandas.read_csv(COMMITTED)
 
 
@@ -94,7 +88,7 @@ def put(rows, column, value, lam):
 
 
 def test_the_claim_holds_on_the_committed_rows(committed):
-    found = judged(committed)
+    found = claim(committed)
     assert found.status == "holds"
     assert found.measured.endswith("0 networks below the proved margin")  # and no doubts
 
@@ -105,46 +99,46 @@ def test_the_claim_holds_on_the_committed_rows(committed):
 )
 def test_a_value_that_is_nan_is_not_skipped(committed, column, lam):
     """Not even at the largest λ, where nothing is proved of any network."""
-    found = judged(put(committed, column, np.nan, lam))
+    found = claim(put(committed, column, np.nan, lam))
     assert found.status == "fails"
     assert f"1 of {len(committed)} rows have values that are not finite" in found.measured
 
 
-def test_without_any_margin_the_claim_fails(committed, record):
-    assert judged(committed.assign(max_margin=np.nan)).status == "fails"
-    nothing = np.full_like(record.arrays["max_margin"], np.nan)
-    assert claim(with_arrays(record, max_margin=nothing)).status == "fails"
+def test_without_any_margin_the_claim_fails(committed):
+    assert claim(committed.assign(max_margin=np.nan)).status == "fails"
 
 
 @pytest.mark.parametrize("gap", [0.04, 1.0, 3.0])
 def test_a_minimum_that_is_not_known_well_enough_decides_nothing(committed, gap):
     """Networks within β/(1 − gap) of the minimum have 1/(1 − gap) times the constant."""
-    found = judged(put(committed, "minimum_gap", gap, 1e-100))
+    found = claim(put(committed, "minimum_gap", gap, 1e-100))
     assert found.status == "fails"
     rows = (committed.lam == 1e-100).sum()
     assert f"is known to {gap:.1e}, which could decide 1 of {rows} rows" in found.measured
 
 
 def test_gaps_that_cannot_decide_are_let_through(committed):
-    assert judged(put(committed, "minimum_gap", 0.005, 1e-100)).status == "holds"
+    assert claim(put(committed, "minimum_gap", 0.005, 1e-100)).status == "holds"
     # The proof at larger λ rests on the upper bound of the minimum alone.
-    assert judged(put(committed, "minimum_gap", 0.04, 1e-8)).status == "holds"
+    assert claim(put(committed, "minimum_gap", 0.04, 1e-8)).status == "holds"
 
 
 def test_bounds_of_the_minimum_that_cross_make_the_claim_fail(committed):
-    found = judged(put(committed, "minimum_gap", -1e-3, 1e-2))
+    found = claim(put(committed, "minimum_gap", -1e-3, 1e-2))
     assert found.status == "fails" and "1 rows in which the bounds" in found.measured
 
 
-def test_sets_that_nothing_separates_are_left_out(record):
-    none = with_arrays(record, max_margin=np.zeros_like(record.arrays["max_margin"]))
-    assert claim(none).status == "not run"
-    samples = Dataset(np.ones((4, 1)), np.array([1.0, -1.0, 1.0, -1.0]))
-    assert approximate._certified(CONFIG, samples, 5)[0] == 0.0
+def test_sets_that_nothing_separates_are_left_out(smoke, monkeypatch):
+    assert claim(smoke.assign(max_margin=0.0)).status == "not run"
+    same = Dataset(np.ones((4, 1)), np.array([1.0, -1.0, 1.0, -1.0]))
+    monkeypatch.setattr(approximate.data, "random_labels", lambda *_: same)
+    found = pandas.DataFrame([approximate.run(CONFIG, dim=1, num_samples=4, seed=0)])
+    rows = approximate.table(found.assign(dim=1, num_samples=4, seed=0, failed=""), CONFIG)
+    assert (rows.max_margin == 0).all() and rows.worst_found.isna().all() and len(rows) == 2
 
 
-def test_the_figure_shows_every_beta(record):
-    left, right = figure(record).axes
+def test_the_figure_shows_every_beta(smoke):
+    left, right = approximate.figure(smoke, CONFIG).axes
     labels = [text.get_text() for text in left.get_legend().get_texts()]
     assert "worst found, β = 1.5" in labels and right.lines
 

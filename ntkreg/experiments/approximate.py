@@ -8,27 +8,28 @@ Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4, on β-approximate minimizer
 """
 
 import dataclasses
-import os
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
 import optax
+import pandas
 
 from ntkreg import certificates, data, networks
 from ntkreg._types import Array, Float, Params
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import configs
+from ntkreg.experiments import _config, _style
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
 from ntkreg.kernels.kernel_machines import NotSeparable
-from ntkreg.records import Record
-from ntkreg.sweeps import Point
+from ntkreg.sweep import grid
 from ntkreg.theory import bounds
 from ntkreg.training.margins import margins, normalized_margin
 from ntkreg.training.objectives import get_loss, log_objective
 
-AXIS = ("dim", "num_samples")
-COLUMNS = ("max_margin", "log_minimum", "minimum_gap", "worst_found", "least_proved")
 PENALTY = 30.0  # on log F beyond its limit, against a margin in units of the max margin
 BISECTIONS = 50
 WIDENING = 3.0  # of the search for the unbalanced start: log c within [0, 3]
@@ -55,7 +56,7 @@ class Config:
     learning_rate: float = 0.02
 
     def __post_init__(self):
-        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
         check("dims", lambda d: 1 <= d <= 4, "from 1 to 4, for the certificates")
         check("sizes", lambda n: n >= 2, "at least 2")
         check("lams", lambda v: 1e-300 <= v < np.inf, "at least 1e-300 and finite")
@@ -64,12 +65,8 @@ class Config:
         for name in ("num_seeds", "num_steps"):
             check(name, lambda v: v >= 1, "at least 1")
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop, thorough: minutes on two cores. full: hours, or many cores."""
-        return cls(**configs.preset(PRESETS, name))
 
-
+# smoke: seconds. laptop, thorough: minutes on two cores. full: hours, or many cores.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         dims=(2,), sizes=(6,), num_seeds=2, lams=(1e-2, 1e-16), betas=(1.5,), num_steps=100
@@ -80,58 +77,60 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def cells(config: Config) -> list[tuple[int, int]]:
-    """(dim, num_samples) of every cell, each to be run with every seed."""
-    return [(dim, n) for dim in config.dims for n in config.sizes]
+def points(config: Config) -> list[dict[str, Any]]:
+    """The sizes and the seed of every data set."""
+    return grid(dim=config.dims, num_samples=config.sizes, seed=range(config.num_seeds))
 
 
-def search(config: Config, dim: int, num_samples: int, seed: Array) -> dict[str, Array]:
-    """The results on one data set: arrays over λ, `worst_found` and `least_proved` over λ and β.
+def run(config: Config, dim: int, num_samples: int, seed: int) -> dict[str, Any]:
+    """What is known of one data set, and the worst networks found on it.
 
-    Data that no network separates have max_margin 0, and nothing is sought there.
+    Returns:
+      max_margin; log_minimum and minimum_gap over λ; worst_found over λ and β, a margin. All are 0
+      where no network separates the data: nothing is sought there.
     """
     key = jax.random.fold_in(jax.random.key(seed), num_samples)
     samples = data.random_labels(key, num_samples, dim)
-    width, lams, betas = num_samples + 1, len(config.lams), len(config.betas)
-    number = lambda *shape: jax.ShapeDtypeStruct(shape, samples.x.dtype)
-    minimizers = (number(lams, dim, width), number(lams, width, 1))
-    known = (number(), number(lams), number(lams), number(lams, betas), minimizers)
-    on_host = lambda x, y: _certified(config, Dataset._make(map(np.asarray, (x, y))), width)
-    best, log_minimum, gap, proved, minimizers = jax.pure_callback(
-        on_host, known, *samples, vmap_method="sequential"
-    )
-
-    def at(entry) -> Array:
-        log_lam, least, params = entry
-        sought = lambda beta: worst_margin(config, samples, params, log_lam, least, beta, best)
-        return jax.lax.map(sought, jnp.array(config.betas))
-
-    log_lams = jnp.log(jnp.array(config.lams))
-    worst = jax.lax.map(at, (log_lams, log_minimum, minimizers))
-    found = (best, log_minimum, gap, jnp.where(best > 0, worst, 0.0), proved)
-    return dict(zip(COLUMNS, found, strict=True))
-
-
-def _certified(config: Config, samples: Dataset, width: int):
-    """(γ*, log F*, gap, margins proved for every β, minimizers with zero neurons to `width`)."""
-    lams, dim = config.lams, samples.x.shape[1]
-    minimizers = np.zeros((len(lams), dim, width)), np.zeros((len(lams), width, 1))
-    none = np.zeros(len(lams))
+    none = np.zeros(len(config.lams))
     try:
         best = certificates.max_margin(samples)
     except NotSeparable:
-        return 0.0, none, none, np.zeros((len(lams), len(config.betas))), minimizers
-    minima = [certificates.global_minimum(samples, lam, limit=best) for lam in lams]
-    for number, minimum in enumerate(minima):
-        for layer, filled in zip(minimum.primal, minimizers, strict=True):
-            filled[number, : layer.shape[0], : layer.shape[1]] = layer
+        worst = np.zeros((len(config.lams), len(config.betas)))
+        return dict(max_margin=0.0, log_minimum=none, minimum_gap=none, worst_found=worst)
+    minima = [certificates.global_minimum(samples, lam, limit=best) for lam in config.lams]
     log_minimum = np.log([minimum.upper for minimum in minima])
-    proved = [
-        [bounds.least_margin(least, np.log(lam), beta, len(samples.y)) for beta in config.betas]
-        for lam, least in zip(lams, log_minimum, strict=True)
-    ]
-    gaps = np.array([minimum.gap for minimum in minima])
-    return best.lower, log_minimum, gaps, np.array(proved), minimizers
+    minimizers = _stacked([minimum.primal for minimum in minima], width=num_samples + 1)
+    return {
+        "max_margin": best.lower,
+        "log_minimum": log_minimum,
+        "minimum_gap": np.array([minimum.gap for minimum in minima]),
+        "worst_found": _worst_margins(config, samples, minimizers, log_minimum, best.lower),
+    }
+
+
+def _stacked(networks: list[Params], width: int) -> Params:
+    """Two-layer networks along a first axis, with neurons of zeros up to `width`."""
+    pad = lambda layer, axis: np.pad(
+        layer, [(0, width - layer.shape[i] if i == axis else 0) for i in (0, 1)]
+    )
+    first, last = zip(*networks, strict=True)
+    return np.stack([pad(layer, 1) for layer in first]), np.stack([pad(layer, 0) for layer in last])
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _worst_margins(
+    config: Config, samples: Dataset, minimizers: Params, log_minima: Array, max_margin: Array
+) -> Float[Array, "lams betas"]:
+    """`worst_margin` at every λ and β."""
+
+    def at(entry) -> Array:
+        log_lam, log_minimum, params = entry
+        sought = lambda beta: worst_margin(
+            config, samples, params, log_lam, log_minimum, beta, max_margin
+        )
+        return jax.lax.map(sought, jnp.array(config.betas))
+
+    return jax.lax.map(at, (jnp.log(jnp.array(config.lams)), log_minima, minimizers))
 
 
 def worst_margin(
@@ -143,7 +142,7 @@ def worst_margin(
     beta: Array,
     max_margin: Array,
 ) -> Float[Array, ""]:
-    """The least normalized margin found among networks with F ≤ βF*, feasible by construction.
+    """The smallest normalized margin found among networks with F ≤ βF*, feasible by construction.
 
     Begins at the minimizer with its layers thrown out of balance, (cw, u/c), which leaves f as it
     is, until the norm has used up the slack; for every sample in turn descends that sample's margin
@@ -202,35 +201,170 @@ def _largest(is_feasible, top: float | Array) -> Array:
     return jnp.where(is_feasible(top), top, low)
 
 
-def memory(config: Config, point: Point) -> int:
-    """Bytes that a cell holds at once: a network and its moments for every sample."""
-    n, dim = point["num_samples"], point["dim"]
-    return 8 * n * (n + 1) * (dim + 1) * (8 + len(config.lams)) + 8 * n**2 * 4
-
-
-def grid(config: Config) -> dict[str, Any]:
-    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
-    function = lambda dim, num_samples, seed: search(config, dim, num_samples, seed)
-    axes = {AXIS: cells(config), "seed": range(config.num_seeds)}
-    return dict(function=function, axes=axes, static=AXIS)
-
-
-def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`."""
-    return configs.swept(config, grid(config), memory, folder)
-
-
-def table(record: Record):
+def table(sets: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     """One row for every data set, λ and β; margins are over the max margin of the set.
 
-    least_proved: what every such network has; worst_found: the least that one was found to have;
+    least_proved: what every such network has; worst_found: the smallest that one was found to have;
     theorem: 1/(10β).
     """
-    config = record.identity["config"]
-    rows = record.table(lam=config["lams"], beta=config["betas"])
-    over = rows.max_margin.where(rows.max_margin > 0)
-    for name in ("worst_found", "least_proved"):
-        rows[name] = rows[name] / over
-    rows["theorem"] = bounds.theorem_margin(1.0, rows.beta.to_numpy())
-    names = ("dim", "num_samples", "seed", "lam", "beta", "log_minimum", "minimum_gap")
-    return rows[[*names, "max_margin", "worst_found", "least_proved", "theorem"]]
+    rows = []
+    for point in sets.itertuples(index=False):
+        known = dict(dim=point.dim, num_samples=point.num_samples, seed=point.seed)
+        for i, lam in enumerate(config.lams):
+            at_lam = dict(lam=lam, log_minimum=point.log_minimum[i], gap=point.minimum_gap[i])
+            for j, beta in enumerate(config.betas):
+                rows.append(known | _row(point, beta, point.worst_found[i][j], **at_lam))
+    return pandas.DataFrame(rows)
+
+
+def _row(point, beta: float, worst: float, *, lam: float, log_minimum: float, gap: float) -> dict:
+    over = point.max_margin if point.max_margin > 0 else np.nan
+    proved = bounds.least_margin(log_minimum, np.log(lam), beta, point.num_samples)
+    return {
+        "lam": lam,
+        "beta": beta,
+        "log_minimum": log_minimum,
+        "minimum_gap": gap,
+        "max_margin": point.max_margin,
+        "worst_found": worst / over,
+        "least_proved": proved / over,
+        "theorem": bounds.theorem_margin(1.0, beta),
+        "failed": point.failed,
+    }
+
+
+LIMIT_WITHIN = 0.02  # of 1: βγ/γ* of the worst networks at the smallest λ
+CROSSED = -1e-9  # a gap below it is not rounding: the bounds of the minimum have crossed
+FINITE = ("max_margin", "log_minimum", "minimum_gap", "worst_found")  # least_proved may be −∞
+CLAIM = Claim(
+    statement="A network within β of the minimum has a margin ≥ γ*/(10β) once λ is small",
+    source="Wei et al. 2019, Section 4, β-approximate minimizers (v4's form)",
+    predicted="γ ≥ γ*/(10β) for 1 ≤ β ≤ 2; derived here: ≥ γ*/β in the limit, and no better",
+    certified=True,
+)
+
+
+def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
+    """Proved on all sets below some λ, and βγ/γ* within 2 % of 1 at the smallest: 1/β is right.
+
+    A network below the proved bound makes it fail; so do values that are not there, and a minimum
+    that is not known well enough to say whether the constant is within its limit. Sets that no
+    network separates (max_margin 0) are left out.
+    """
+    rows = rows[~(rows.max_margin <= 0)]  # NaN stays: it is no set that nothing separates
+    if not len(rows):
+        return [CLAIM]
+    num_sets = rows.groupby(["dim", "num_samples", "seed"]).ngroups
+    begins = {name: _begins(rows, name) for name in ("least_proved", "worst_found")}
+    last = rows[rows.lam == rows.lam.min()]
+    constants = (last.worst_found * last.beta).groupby(last.beta).agg(["min", "max"])
+    crossed = int((rows.worst_found < rows.least_proved * (1 - 1e-6) - 1e-12).sum())
+    shown = ", ".join(f"{low:.3f}–{high:.3f}" for low, high in constants.to_numpy())
+    betas = ", ".join(f"{beta:g}" for beta in constants.index)
+    tight, doubts = _is_tight(last).all(), _doubts(rows, last)
+    good = np.isfinite(begins["least_proved"]) and tight and not crossed and not doubts
+    found = dataclasses.replace(
+        CLAIM,
+        measured=f"{num_sets} data sets: γ ≥ γ*/(10β) is proved on all from λ = "
+        f"{begins['least_proved']:.0e} on, and no network found breaks it from "
+        f"{begins['worst_found']:.0e} on; worst found at λ = {rows.lam.min():.0e}: βγ/γ* = {shown} "
+        f"for β = {betas}; {crossed} networks below the proved margin{doubts}",
+        interval="ranges over all data sets",
+        status="holds" if good else "fails",
+    )
+    return [found]
+
+
+def _begins(rows: pandas.DataFrame, column: str) -> float:
+    """The largest λ from which on the column is above the theorem's bound everywhere; else NaN."""
+    good = (rows[column] >= rows.theorem).groupby(rows.lam).all().sort_index()
+    held = good[good.cumprod().astype(bool)]
+    return float(held.index.max()) if len(held) else float("nan")
+
+
+def _is_tight(rows: pandas.DataFrame, slack: pandas.Series | float = 1.0) -> pandas.Series:
+    """Whether βγ/γ* is within 2 % of 1, row by row, with β larger by the factor `slack`."""
+    return (rows.worst_found * rows.beta * slack - 1).abs() <= LIMIT_WITHIN
+
+
+def _doubts(rows: pandas.DataFrame, last: pandas.DataFrame) -> str:
+    """What keeps the rows from deciding the claim, in words after the numbers; "" where nothing.
+
+    The networks have F ≤ βU, where U is the upper bound of F* and U(1 − gap) the lower one: they
+    are within β/(1 − gap) of the minimum, perhaps not within β. What is proved from U holds for
+    networks within β of F* all the same; that no better constant does (`last`, the smallest λ)
+    must be true with β/(1 − gap) in place of β too.
+    """
+    missing = ~np.isfinite(rows[[*FINITE]]).all(axis=1) | rows.least_proved.isna()
+    gap = last.minimum_gap.clip(upper=1.0)  # at 1 nothing is known: β/(1 − gap) is infinite
+    undecided = int(((_is_tight(last) != _is_tight(last, 1 / (1 - gap))) & gap.notna()).sum())
+    crossed = int((rows.minimum_gap < CROSSED).sum())
+    doubts = {
+        f"{int(missing.sum())} of {len(rows)} rows have values that are not finite": missing.any(),
+        f"at the least λ the minimum is known to {last.minimum_gap.max():.1e}, which could decide "
+        f"{undecided} of {len(last)} rows": undecided,
+        f"{crossed} rows in which the bounds of the minimum cross": crossed,
+    }
+    return "".join(f"; {words}" for words, is_so in doubts.items() if is_so)
+
+
+@_style.styled
+def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+    """Two panels; bars reach from the smallest to the largest over data sets."""
+    rows = table[table.max_margin > 0]
+    fig, (left, right) = _style.panels(2, columns=2, ratio=0.75)
+    _over_lam(left, rows)
+    _over_beta(right, rows)
+    return fig
+
+
+def _over_lam(ax, rows) -> None:
+    logarithm = lambda lams: -np.log10(lams)
+    by_beta = dict(list(rows.groupby("beta")))
+    for beta, look in _style.ordinal(by_beta, _style.METHODS["network"]["color"]).items():
+        part = by_beta[beta]
+        found = (part.worst_found * beta).groupby(part.lam)
+        _style.with_range(ax, found, logarithm, label=f"worst found, β = {beta:g}", **look)
+        proved = (part.least_proved * beta).groupby(part.lam).median()
+        ax.plot(logarithm(proved.index), proved, color=look["color"], linestyle=":")
+    ax.plot([], [], color=_style.BLUE, linestyle=":", label="proved from F* (median)")
+    ax.axhline(1.0, label="limit derived here: γ*/β", **_style.CERTIFIED)
+    ax.axhline(0.1, label="theorem: γ*/(10β)", **_style.PREDICTED)
+    _style.at_sizes(ax, {round(v, 3) for v in logarithm(rows.lam)}, "log₁₀(1/λ)")
+    ax.set(ylabel="β γ/γ*", ylim=(-0.25, 1.09))
+    number = rows.groupby(["dim", "num_samples", "seed"]).ngroups
+    ax.set_title(f"within β of the minimum, {number} data sets")
+    _style.legend(ax, loc="center right", bbox_to_anchor=(1.0, 0.5))
+
+
+def _over_beta(ax, rows) -> None:
+    last = rows[rows.lam == rows.lam.min()]
+    look = _style.METHODS["network"] | _style.DOTS
+    _style.with_range(ax, last.worst_found.groupby(last.beta), label="worst found", **look)
+    x = np.linspace(1.0, 2.0, 50)
+    ax.plot(x, 1 / x, label="limit derived here: 1/β", **_style.CERTIFIED)
+    ax.plot(x, 0.1 / x, label="theorem: 1/(10β)", **_style.PREDICTED)
+    ax.set(xlabel="β", ylabel="γ/γ*", ylim=(0, 1.05), title=f"λ = {_style.number(rows.lam.min())}")
+    _style.legend(ax, loc="center left", bbox_to_anchor=(0.0, 0.4))
+
+
+def summary(table: pandas.DataFrame, config: Config) -> str:
+    """Smallest over the data sets at every λ and β: found, proved, and the theorem's."""
+    left_out = int((table[table.lam == table.lam.min()].max_margin <= 0).sum())
+    rows = table[table.max_margin > 0]
+    lines = ["smallest margin over the max margin: worst network found (proved for all; theorem's)"]
+    for beta, part in rows.groupby("beta"):
+        lines.append(f"  β = {beta:g}  (theorem {part.theorem.iloc[0]:.3f})")
+        least = part.groupby("lam", sort=False)[["worst_found", "least_proved"]].min()
+        shown = (
+            f"{lam:.0e}: {r.worst_found:.3f} ({r.least_proved:.3f})" for lam, r in least.iterrows()
+        )
+        lines.append("    " + "  ".join(shown))
+    if left_out:
+        lines.append(f"  {left_out} rows of data sets that no network separates left out")
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    "approximate", Config, PRESETS, points, run, claims, figure, summary, (CLAIM,), table, host=True
+)
