@@ -11,17 +11,20 @@ results/README.md and results/paper.md; the table of smoke is results/smoke.md. 
 an experiment ended in an error, after the others have run.
 """
 
+import functools
 import multiprocessing.pool
 import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from absl import app, flags
 
 from ntkreg import records
-from ntkreg.experiments import _report, paper_page
+from ntkreg.experiments import _paper, _report
 
+TEMPLATE = pathlib.Path(__file__).parents[1] / "docs" / "paper.md.in"
 PRESET = flags.DEFINE_enum(
     "preset", None, ["smoke", *_report.PRESETS], "Sizes of the experiments; without it none is run."
 )
@@ -36,9 +39,14 @@ JOBS = flags.DEFINE_integer(
 def main(argv: list[str]) -> None:
     if argv[1:]:
         sys.exit(f"reproduce: arguments must be flags, got {' '.join(argv[1:])}")
+    if not TEMPLATE.is_file():
+        sys.exit(f"reproduce: docs/paper.md.in must be in the clone, got none at {TEMPLATE}")
     results = pathlib.Path(RESULTS.value)
     failed = run_all(results, PRESET.value) if PRESET.value else []
-    pages = {"README.md": _report.page, "paper.md": paper_page.page}
+    pages: dict[str, Callable[[pathlib.Path], str]] = {
+        "README.md": _report.page,
+        "paper.md": functools.partial(_paper.page, template=TEMPLATE),
+    }
     if PRESET.value == "smoke":
         pages = {"smoke.md": lambda results: _report.page(results, ("smoke",))}
     for name, page in pages.items():
