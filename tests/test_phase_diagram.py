@@ -5,27 +5,28 @@ import itertools
 import pandas
 import pytest
 
-from ntkreg.experiments.phase_diagram import PUBLISHED, Config
-from ntkreg.experiments.phase_diagram_claims import (
-    COLUMNS,
+from ntkreg.experiments import phase_diagram
+from ntkreg.experiments.phase_diagram import (
+    EXPERIMENT,
+    KEPT,
+    PUBLISHED,
+    Config,
     baseline,
     baseline_claim,
-    claims,
     crossing_of,
     diagram,
+    mean_errors,
     regimes_claim,
-    table,
 )
-from ntkreg.experiments.phase_diagram_figure import figure
 
-CONFIG = Config.preset("smoke")
+CONFIG = EXPERIMENT.preset("smoke")
 SCALES, LAMS = (1e-2, 1.0, 100.0), (0.0, 1e-4, 1e-2, 1e-1)
 
 
 def row(width, dim, n, scale, lam, seed, error):
-    return dict.fromkeys(COLUMNS, 0.0) | dict(
+    return dict.fromkeys(KEPT, 0.0) | dict(
         dataset="D", width=width, dim=dim, num_samples=n, init_scale=scale, lam=lam, seed=seed,
-        test_error=error, diverged=False,
+        test_error=error, failed="",
     )  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def test_without_one_of_its_regimes_the_first_claim_fails(where, value):
     assert regimes_claim(rows).status == "fails"
 
 
-@pytest.mark.parametrize(("column", "value"), [("diverged", True), ("train_error", 0.1)])
+@pytest.mark.parametrize(("column", "value"), [("failed", "not finite"), ("train_error", 0.1)])
 def test_errors_of_networks_that_failed_to_train_are_no_regime(column, value):
     rows = map_rows()
     rows.loc[(rows.init_scale == 100.0) & (rows.lam == 0) & (rows.seed == 0), column] = value
@@ -90,19 +91,27 @@ def test_the_baseline_fails_far_from_the_published_size():
     assert low <= at <= high and at == pytest.approx(PUBLISHED[20], rel=0.01)
 
 
-def test_a_small_run_needs_lam_only_from_a_large_start(smoke_record):
-    record = smoke_record("phase_diagram")
-    rows = table(record)
-    assert list(rows.columns) == list(COLUMNS)
-    errors = diagram(rows, CONFIG).pivot_table(
-        index="init_scale", columns="lam", values="test_error"
-    )
-    assert errors.loc[1e-2, 0.0] < 0.05 < errors.loc[10.0, 0.0]
-    assert errors.loc[10.0, 1e-2] < 0.05 < errors.loc[10.0, 1e-1]
+def test_a_small_run_needs_lam_only_from_a_large_start(smoke_table):
+    rows = smoke_table("phase_diagram")
+    errors = mean_errors(diagram(rows, CONFIG))
+    assert errors.loc[0.0, 1e-2] < 0.05 < errors.loc[0.0, 10.0]
+    assert errors.loc[1e-2, 10.0] < 0.05 < errors.loc[1e-1, 10.0]
     assert len(baseline(rows, CONFIG)) == CONFIG.baseline_seeds
-    assert len(claims(record)) == 2
-    maps = figure(record).axes
+    found = phase_diagram.claims(rows, CONFIG)
+    assert [c.statement for c in found] == [c.statement for c in EXPERIMENT.statements]
+    maps = phase_diagram.figure(rows, CONFIG).axes
     assert len(maps) == 3 and len(maps[0].texts) == errors.size
+
+
+def test_the_baseline_is_run_once_where_it_is_in_the_diagram():
+    config = Config(size_over_d=4, baseline_dims=(20,), baseline_sizes=(80 / PUBLISHED[20],))
+    found = phase_diagram.points(config)
+    cells = len(config.widths) * len(config.init_scales) * len(config.lams)
+    assert len(found) == cells * config.num_seeds + config.baseline_seeds - config.num_seeds
+    assert len({repr(point) for point in found}) == len(found)
+    rows = pandas.DataFrame(found)
+    assert len(baseline(rows, config)) == config.baseline_seeds
+    assert len(diagram(rows, config)) == cells * config.num_seeds
 
 
 @pytest.mark.parametrize(
