@@ -75,7 +75,7 @@ def _certified(samples: Dataset, lams: Sequence[float]) -> dict[str, Any]:
     except NotSeparable:
         return {"max_margin": 0.0}
     known = {"max_margin": best.upper, "max_margin_gap": best.gap, "max_margin_alpha": best.dual}
-    return known | minimizers(samples, minima(samples, lams, best))
+    return known | measure_minimizers(samples, minima(samples, lams, best))
 
 
 def minima(samples: Dataset, lams: Sequence[float], best: Certificate) -> list[Certificate]:
@@ -83,7 +83,7 @@ def minima(samples: Dataset, lams: Sequence[float], best: Certificate) -> list[C
     return [certificates.global_minimum(samples, lam, limit=best, tolerance=CLOSED) for lam in lams]
 
 
-def minimizers(samples: Dataset, found: Sequence[Certificate]) -> dict[str, np.ndarray]:
+def measure_minimizers(samples: Dataset, found: Sequence[Certificate]) -> dict[str, np.ndarray]:
     """What certified minimizers have in common with trained networks, and what they prove."""
     x, y = (np.asarray(a, np.float64) for a in samples)
 
@@ -188,7 +188,9 @@ def _own_laws(point: dict[str, Any], log_lams: np.ndarray, shape) -> dict[str, A
 
     The limits of the weights predict the whole path, also where many prove the max margin.
     """
-    alphas, values = point.get("alpha"), point.get("dual_weighted_margin")
+    if not isinstance(point.get("alpha"), np.ndarray):
+        return dict.fromkeys(("self_predicted", "end_predicted"), np.nan)
+    alphas, values = point["alpha"], point["dual_weighted_margin"]
 
     def law(at: int, weights_of: int) -> float:
         if not values[weights_of] > 0:
@@ -196,10 +198,11 @@ def _own_laws(point: dict[str, Any], log_lams: np.ndarray, shape) -> dict[str, A
         found = path_law.predicted(log_lams[at], values[weights_of], alphas[weights_of], **shape)
         return float(found.normalized_margin)
 
-    each = range(len(log_lams)) if isinstance(alphas, np.ndarray) else []
-    laws = {"self_predicted": [law(i, i) for i in each]}
-    laws |= {"end_predicted": [law(i, -1) for i in each]}
-    return {name: values or np.nan for name, values in laws.items()}
+    each = range(len(log_lams))
+    return {
+        "self_predicted": [law(i, i) for i in each],
+        "end_predicted": [law(i, -1) for i in each],
+    }
 
 
 def within(lams: pandas.Series, most: float, least: float = 0.0) -> pandas.Series:
