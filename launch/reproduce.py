@@ -21,8 +21,8 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from ntkreg import records
 from ntkreg.experiments import _paper, _report
+from ntkreg.sweep import store
 
 TEMPLATE = pathlib.Path(__file__).parents[1] / "docs" / "paper.md.in"
 PRESET = flags.DEFINE_enum(
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     if PRESET.value == "smoke":
         pages = {"smoke.md": lambda results: _report.page(results, ("smoke",))}
     for name, page in pages.items():
-        records.write_text(results / name, page(results))
+        store.write_text(results / name, page(results))
         print(f"wrote {results / name}")
     if failed:
         sys.exit(f"reproduce: {', '.join(failed)} ended in an error, see above")

@@ -6,7 +6,6 @@ Claims and configurations are read from run.json, tables from summary.csv, of ea
 import dataclasses
 import functools
 import importlib
-import importlib.util
 import json
 import pathlib
 import types
@@ -35,20 +34,13 @@ def page(results: pathlib.Path, template: pathlib.Path) -> str:
         keep_trailing_newline=True,
     )
     configs = {name: types.SimpleNamespace(**config(results, name)) for name in _report.EXPERIMENTS}
+    module = lambda name: importlib.import_module(f"ntkreg.experiments.{name}")
     return environment.get_template(template.name).render(
-        {name: experiment(name) for name in _report.EXPERIMENTS},
+        {name: module(name) for name in _report.EXPERIMENTS},
         config=types.SimpleNamespace(**configs),
         **{name: functools.partial(fill, results) for name, fill in FILLED_IN.items()},
         **{of.__name__: of for of in TABLES},
     )
-
-
-def experiment(name: str) -> types.SimpleNamespace:
-    """What the modules of an experiment define."""
-    parts = [name, f"{name}_claims", *(["path_law_claims"] if name == "lambda_path" else [])]
-    modules = [f"ntkreg.experiments.{part}" for part in parts]
-    found = [importlib.import_module(m) for m in modules if importlib.util.find_spec(m)]
-    return types.SimpleNamespace(**{key: value for m in found for key, value in vars(m).items()})
 
 
 def config(results: pathlib.Path, name: str) -> dict[str, Any]:
@@ -56,7 +48,7 @@ def config(results: pathlib.Path, name: str) -> dict[str, Any]:
     path = results / name / FIRST / "run.json"
     if path.exists():
         return json.loads(path.read_text())["config"]
-    return {field.name: NOT_RUN for field in dataclasses.fields(experiment(name).Config)}
+    return {field.name: NOT_RUN for field in dataclasses.fields(_report.experiment(name).config)}
 
 
 def launcher(claim: Claim) -> str:
@@ -65,19 +57,19 @@ def launcher(claim: Claim) -> str:
     Raises:
       KeyError: where none does.
     """
-    for name, claims in _report.EXPERIMENTS.items():
-        if claim in claims:
+    for name in _report.EXPERIMENTS:
+        if claim in _report.experiment(name).statements:
             return name
     raise KeyError(claim.statement)
 
 
 def measured(results: pathlib.Path, claim: Claim) -> dict[str, Claim]:
     """The claim as measured at each preset; as it stands where the first was not run."""
-    found = {FIRST: claim}
+    found, name = {FIRST: claim}, launcher(claim)
     for preset in _report.PRESETS:
-        for one in _report.claims_of(results / launcher(claim) / preset, launcher(claim), ()):
-            if one.statement == claim.statement:
-                found[preset] = one
+        if (results / name / preset / "run.json").exists():
+            claims = _report.claims_of(results / name / preset, name)
+            found |= {preset: one for one in claims if one.statement == claim.statement}
     return found
 
 
