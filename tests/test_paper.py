@@ -24,7 +24,7 @@ UNWRAPPED = re.sub(r"\s+", " ", TEXT)
 SOURCES = re.findall(r"^- \*([^*]+)\*: ", TEXT, re.M)
 FOLDERS = "data|networks|kernels|training|certificates|theory|experiments"
 FUNCTIONS = sorted(set(re.findall(rf"`((?:{FOLDERS})\.[\w.]+)`", TEXT)))
-CLAIMS = [claim for claims in _report.EXPERIMENTS.values() for claim in claims]
+CLAIMS = [c for name in _report.EXPERIMENTS for c in _report.experiment(name).statements]
 TABLES = re.findall(r'table\("(\w+)", (\w+)\)', TEXT)
 CITED = r"\b(\w+)\.([A-Z_]+)\b"
 ENTRIES = [part for part in TEXT.split("\n**") if "{{ status(" in part]
@@ -40,9 +40,8 @@ def readings():
     """The claim of every reading, and its two conclusions."""
     found = []
     keep = lambda claim, holds, fails: found.append((claim, holds, fails))
-    names = {name: _paper.experiment(name) for name in _report.EXPERIMENTS}
     for call in re.findall(r"\{\{ reading\(.*?\) \}\}", TEXT, re.S):
-        jinja2.Environment().from_string(call).render(names, reading=keep)
+        jinja2.Environment().from_string(call).render(_paper.modules(), reading=keep)
     return found
 
 

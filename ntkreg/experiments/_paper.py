@@ -34,13 +34,18 @@ def page(results: pathlib.Path, template: pathlib.Path) -> str:
         keep_trailing_newline=True,
     )
     configs = {name: types.SimpleNamespace(**config(results, name)) for name in _report.EXPERIMENTS}
-    module = lambda name: importlib.import_module(f"ntkreg.experiments.{name}")
     return environment.get_template(template.name).render(
-        {name: module(name) for name in _report.EXPERIMENTS},
+        modules(),
         config=types.SimpleNamespace(**configs),
         **{name: functools.partial(fill, results) for name, fill in FILLED_IN.items()},
         **{of.__name__: of for of in TABLES},
     )
+
+
+def modules() -> dict[str, types.ModuleType]:
+    """The experiments by name."""
+    module = lambda name: importlib.import_module(f"ntkreg.experiments.{name}")
+    return {name: module(name) for name in _report.EXPERIMENTS}
 
 
 def config(results: pathlib.Path, name: str) -> dict[str, Any]:
@@ -69,7 +74,7 @@ def measured(results: pathlib.Path, claim: Claim) -> dict[str, Claim]:
     for preset in _report.PRESETS:
         if (results / name / preset / "run.json").exists():
             claims = _report.claims_of(results / name / preset, name)
-            found |= {preset: one for one in claims if one.statement == claim.statement}
+            found.update((preset, one) for one in claims if one.statement == claim.statement)
     return found
 
 
