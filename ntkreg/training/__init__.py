@@ -1,7 +1,11 @@
 """How it is learned: objectives, margins, training at one λ and along a path, noisy flow.
 
-Each module holds one of them: `objectives`, `margins`, `trainers`, `paths`, `flows`, `mean_field`
-(networks of infinite width), `kernel_regime` (training that is the kernel's), `stationarity`.
+`trainers` has the one loop. `paths` goes from λ to λ: Adam on log F, then L-BFGS, then the network
+stretched along its ray cΘ to the next norm. `stationarity` says whether the optimizer got there, on
+kinks too. `mean_field` is a two-layer network as particles of a measure, its objective, first
+variation and what that proves; `flows` moves them, with noise or without. `kernel_regime` has
+networks with their initial function subtracted, the same linearised, and gradient descent in a
+kernel's space.
 """
 
 from ntkreg.training.flows import FlowResult, noisy_flow
