@@ -6,46 +6,37 @@ import pytest
 
 from ntkreg.experiments import width
 from ntkreg.experiments.named_data import parsed, samples_of
-from ntkreg.experiments.width import Config
-from ntkreg.experiments.width_claims import (
-    COLUMNS,
-    best_margins,
-    bound_claim,
-    claims,
-    error_claim,
-    table,
-    width_claim,
-)
-from ntkreg.experiments.width_figure import figure
+from ntkreg.experiments.width import Config, best_margins, bound_claim, error_claim, width_claim
 from ntkreg.theory.bounds import generalization_bound
 
-CONFIG = Config.preset("smoke")
+CONFIG = width.EXPERIMENT.preset("smoke")
 WIDTHS = (1, 4, 16, 64)
 
 
 @pytest.fixture(scope="module")
-def record(smoke_record):
-    return smoke_record("width")
+def smoke(smoke_table):
+    return smoke_table("width")
 
 
-def rows_of(dataset, depth, width, seeds, margin, error=np.nan, bound=np.nan, reference=np.nan):
-    values = (dataset, 0, depth, width)
-    return [
-        (*values, seed, 1e-5, margin, reference, error, bound, 1e-4, True) for seed in range(seeds)
-    ]
+def rows_of(dataset, width, margin, depth=2, **columns):
+    row = dict(
+        dataset=dataset, draw=0, depth=depth, width=width, lam=1e-5, normalized_margin=margin
+    )
+    return [row | dict(seed=seed) | columns for seed in range(3)]
 
 
 def all_rows():
     rows = []
     for number, w in enumerate(WIDTHS):
         margin = (0.05, 0.08, 0.0999, 0.0999)[number]
-        rows += rows_of("random:2:8", 2, w, 3, margin, reference=0.1)
-        rows += rows_of("teacher:5:30", 2, w, 3, 0.01 + 0.001 * number, 0.2 - 0.01 * number)
-    for depth, size in ((2, 100), (2, 400), (3, 100), (3, 400)):
-        growth = 1.0 if depth == 2 else 1.6294  # of the closed forms
-        bound = growth * 50 / size**0.5
-        rows += rows_of(f"D:5:{size}", depth, 16, 3, 0.1, 0.0, bound)
-    return pandas.DataFrame(rows, columns=list(COLUMNS))
+        rows += rows_of("random:2:8", w, margin, reference_margin=0.1)
+        error = 0.2 - 0.01 * number
+        rows += rows_of("teacher:5:30", w, 0.01 + 0.001 * number, test_error=error)
+    for depth, growth in ((2, 1.0), (3, 1.6294)):  # of the closed forms
+        for n in (100, 400):
+            bound = growth * 50 / n**0.5
+            rows += rows_of(f"D:5:{n}", 16, 0.1, depth, test_error=0.0, bound=bound)
+    return pandas.DataFrame(rows)
 
 
 def test_the_claims_hold_on_rows_that_follow_theory():
@@ -80,8 +71,8 @@ def test_each_claim_fails_where_its_rows_break_it():
     assert bound_claim(changed(rows, deep, bound=1.3 * rows.bound)).status == "fails"
 
 
-def test_the_table_has_the_bound_of_two_classes_and_the_certified_margin(record):
-    rows = table(record)
+def test_the_table_has_the_bound_of_two_classes_and_the_certified_margin(smoke):
+    rows = smoke
     random = rows[rows.dataset == "random:2:6"]
     assert random.reference_margin.nunique() == 1 and random.bound.isna().all()
     assert (random.normalized_margin <= random.reference_margin * (1 + 1e-7)).all()
@@ -89,18 +80,26 @@ def test_the_table_has_the_bound_of_two_classes_and_the_certified_margin(record)
     expected = generalization_bound(on_d.normalized_margin, 40, 2.0, 2)  # ‖x‖² = d − 1
     assert on_d.bound == pytest.approx(float(expected))
     assert rows.bound[rows.dataset.str.startswith("teacher")].isna().all()
-    told = rows[rows.bound.notna()]
-    assert (told.test_error <= told.bound).all()
+    bounded = rows[rows.bound.notna()]
+    assert (bounded.test_error <= bounded.bound).all()
+    assert (rows.failed == "").all() and tuple(rows) == width.COLUMNS
 
 
-def test_a_wide_network_comes_to_the_certified_margin_and_one_neuron_does_not(record):
-    best = best_margins(table(record))
+def test_an_error_stands_in_every_row_of_its_run():
+    rows = pandas.DataFrame(width.points(CONFIG)).assign(failed="ValueError: no")
+    found = width.table(rows, CONFIG)
+    assert len(found) == 2 * len(rows) and (found.failed == "ValueError: no").all()
+    assert found.normalized_margin.isna().all() and not found.converged.any()
+
+
+def test_a_wide_network_comes_to_the_certified_margin_and_one_neuron_does_not(smoke):
+    best = best_margins(smoke)
     assert best.shape == (1, 2) and best[16].iloc[0] > 0.98 > best[1].iloc[0]
-    assert len(claims(record)) == 3
+    assert len(width.claims(smoke, CONFIG)) == 3
 
 
-def test_the_figure_has_four_panels_with_lines(record):
-    axes = figure(record).axes
+def test_the_figure_has_four_panels_with_lines(smoke):
+    axes = width.figure(smoke, CONFIG).axes
     assert len(axes) == 4 and all(ax.lines for ax in axes)
 
 
@@ -141,6 +140,6 @@ def test_a_bad_config_is_named(fields, message):
         Config(**fields)
 
 
-def test_the_cells_are_all_widths_and_seeds_once():
-    rows = width.cells(Config())
-    assert len(rows) == len(set(rows)) == 8 * 4 * 8 + 4 * 2 * 8 + 4 * 3 * 8
+def test_the_points_are_all_widths_and_seeds_once():
+    rows = pandas.DataFrame(width.points(Config()))
+    assert len(rows) == 8 * 4 * 8 + 4 * 2 * 8 + 4 * 3 * 8 and not rows.duplicated().any()

@@ -9,30 +9,35 @@ Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4.
 """
 
 import dataclasses
-import os
-from collections.abc import Iterator
+import functools
+import threading
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
+import pandas
 
 from ntkreg import certificates, networks
-from ntkreg._types import Array, PyTree
-from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import configs
-from ntkreg.experiments.named_data import Source, parsed, samples_of
+from ntkreg._types import Array, Params
+from ntkreg.experiments import _config, _statistics, _style
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.experiments.named_data import parsed, samples_of
 from ntkreg.kernels.kernel_machines import NotSeparable
-from ntkreg.records import Record
-from ntkreg.sweeps import Cell, Point
+from ntkreg.sweep import grid
+from ntkreg.theory import bounds, closed_forms
 from ntkreg.training import paths, trainers
 from ntkreg.training.margins import margins, normalized_margin
-from ntkreg.training.stationarity import log_residual
+from ntkreg.training.stationarity import CONVERGED, log_residual
 
-STATIC = ("dataset", "depth", "width")
-AXIS = (*STATIC, "draw", "seed")
-COLUMNS = ("normalized_margin", "log_residual", "test_error", "largest_norm", "max_margin")
-UNKNOWN = np.inf  # of columns that a data set does not have
+LARGEST_LOG = 700.0  # of a residual; that of the zero network is +∞
+LOCK = threading.Lock()  # so that no certificate is computed twice
+COLUMNS = (
+    "dataset", "draw", "depth", "width", "seed", "lam", "normalized_margin", "reference_margin",
+    "test_error", "bound", "stationarity", "converged", "failed",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Config:
       error_sets, error_widths: a teacher's data and digits, as in the paper.
       bound_dim, bound_sizes, bound_depths, bound_width: D with growing n.
       num_draws: samples drawn of each random set.
-      num_seeds: random starts of each width; for the other data sets trials, with samples anew.
+      num_seeds: initial parameters of each width; for the other data sets trials, with samples
+        anew.
       margin_lams, error_lams: the paths of λ; the last of the second is the paper's.
       margin_steps, error_steps: of Adam at each λ.
       finish_steps, learning_rate: as in `lambda_path`.
@@ -70,7 +76,7 @@ class Config:
     num_test: int = 4000
 
     def __post_init__(self):
-        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
         fits = lambda text: parsed(text).name == "random" and parsed(text).sizes[0] <= 4
         check("margin_sets", fits, "random sets of dimension 4 at most")
         fits = lambda text: parsed(text).name in ("teacher", "digits")
@@ -82,17 +88,18 @@ class Config:
         check("bound_sizes", lambda n: n >= 2, "at least 2")
         check("bound_depths", lambda depth: depth >= 2, "at least 2")
         check("finish_steps", lambda v: v >= 0, "at least 0")
-        for name in ("margin_widths", "error_widths", "bound_width", "num_draws", "num_seeds"):
+        for name in (
+            "margin_widths", "error_widths", "bound_width", "num_draws", "num_seeds",
+            "margin_steps", "error_steps", "num_test",
+        ):  # fmt: skip
             check(name, lambda v: v >= 1, "at least 1")
-        for name in ("margin_steps", "error_steps", "num_test"):
-            check(name, lambda v: v >= 1, "at least 1")
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop, thorough: minutes on two cores. full: hours."""
-        return cls(**configs.preset(PRESETS, name))
+    def lams_of(self, dataset: str) -> tuple[float, ...]:
+        """The path of λ on that data set."""
+        return self.margin_lams if dataset.startswith("random") else self.error_lams
 
 
+# smoke: seconds. laptop, thorough: minutes on two cores. full: hours.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         margin_sets=("random:2:6",), margin_widths=(1, 16), error_sets=("teacher:5:20",),
@@ -114,120 +121,322 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def cells(config: Config) -> list[tuple]:
-    """(dataset, depth, width, draw, seed) of every cell."""
-
-    def rows() -> Iterator[tuple]:
-        seeds = range(config.num_seeds)
-        for name in config.margin_sets:
-            for width in config.margin_widths:
-                for draw in range(config.num_draws):
-                    yield from ((name, 2, width, draw, seed) for seed in seeds)
-        for name in config.error_sets:
-            for width in config.error_widths:
-                yield from ((name, 2, width, seed, seed) for seed in seeds)
-        for depth in config.bound_depths:
-            for n in config.bound_sizes:
-                name = f"D:{config.bound_dim}:{n}"
-                yield from ((name, depth, config.bound_width, seed, seed) for seed in seeds)
-
-    return list(rows())
+def points(config: Config) -> list[dict[str, Any]]:
+    """Every network once; outside the random sets a seed is a trial, with samples of its own."""
+    seeds = range(config.num_seeds)
+    on_random = grid(
+        dataset=config.margin_sets, depth=[2], width=config.margin_widths,
+        draw=range(config.num_draws), seed=seeds,
+    )  # fmt: skip
+    on_d = [f"D:{config.bound_dim}:{n}" for n in config.bound_sizes]
+    trials = [
+        *grid(dataset=config.error_sets, depth=[2], width=config.error_widths, seed=seeds),
+        *grid(depth=config.bound_depths, dataset=on_d, width=[config.bound_width], seed=seeds),
+    ]
+    return [*on_random, *({**trial, "draw": trial["seed"]} for trial in trials)]
 
 
-def cell(config: Config) -> Cell:
-    """The cell of one data set, depth, width, draw and seed: arrays with one entry for every λ."""
+def run(
+    config: Config, dataset: str, depth: int, width: int, draw: int, seed: int
+) -> dict[str, Any]:
+    """What was reached on one data set by one network: arrays with one entry for every λ.
 
-    def parts(point: Point):
-        source = parsed(point["dataset"])
-        outputs = 1 if source.num_classes == 2 else source.num_classes
-        network = networks.fully_connected(point["depth"], point["width"], num_outputs=outputs)
-        loss = "logistic" if outputs == 1 else "cross_entropy"
-        steps = config.margin_steps if source.name == "random" else config.error_steps
-        trainer = trainers.Trainer(network, loss=loss, num_steps=steps)
-        path = paths.Path(trainer, config.finish_steps)
-        knobs = trainers.knobs(lams_of(config, source), config.learning_rate, jnp.float64)
-        return source, path, knobs
-
-    def prepare(point: Point) -> tuple[PyTree, PyTree]:
-        source, path, knobs = parts(point)
-        key, train, test = samples_of(source, point["draw"], config.num_test)
-        start = jax.random.fold_in(jax.random.fold_in(key, point["seed"]), point["width"])
-        params = path.trainer.network.init(start, train.x.shape[1])
-        return (train, test), paths.init(path, knobs, params)
-
-    def advance(point: Point, context: PyTree, state: PyTree, num_steps: Array):
-        _, path, knobs = parts(point)
-        state = paths.advance(path, context[0], knobs, state, num_steps)
-        return state, paths.is_done(path, knobs, state)
-
-    def finish(point: Point, context: PyTree, state: PyTree) -> dict[str, Array]:
-        source, path, knobs = parts(point)
-        train, test = context
-        network = path.trainer.network
-
-        def at(entry) -> tuple[Array, Array, Array]:
-            log_lam, params = entry
-            wrong = jnp.full((), UNKNOWN)
-            if test is not None:
-                wrong = jnp.mean(~(margins(network, params, test) > 0))
-            margin = normalized_margin(network, params, train)
-            return margin, log_residual(path.trainer, train, log_lam, params), wrong
-
-        margin, residual, error = jax.lax.map(at, (knobs.log_lams, state.ends))
-        norm = jnp.max(jnp.linalg.norm(train.x, axis=1))
-        best = jnp.full((), UNKNOWN)
-        if source.name == "random" and point["width"] == max(config.margin_widths):
-            best = _max_margin_on_host(train)
-        found = (margin, residual, error, norm, best)
-        shape = (max(len(config.margin_lams), len(config.error_lams)),)
-        return {name: _filled(value, shape) for name, value in zip(COLUMNS, found, strict=True)}
-
-    def num_steps(point: Point) -> int:
-        _, path, knobs = parts(point)
-        return paths.total_steps(path, knobs)
-
-    return Cell(prepare, advance, finish, config.error_steps, num_steps)
+    Returns:
+      normalized_margin, stationarity, test_error (none on random sets), largest_norm of the
+      samples; and on random sets reference_margin, the certified max margin of all widths, 0 where
+      nothing separates them.
+    """
+    found = _followed(config, dataset, depth, width, draw, seed)
+    if dataset.startswith("random"):
+        found |= {"reference_margin": max_margin(dataset, draw)}
+    return found
 
 
-def lams_of(config: Config, source: Source) -> tuple[float, ...]:
-    """The path of λ on that data set."""
-    return config.margin_lams if source.name == "random" else config.error_lams
+@functools.partial(jax.jit, static_argnames=("config", "dataset", "depth", "width"))
+def _followed(
+    config: Config, dataset: str, depth: int, width: int, draw: Array, seed: Array
+) -> dict[str, Array]:
+    source = parsed(dataset)
+    outputs = 1 if source.num_classes == 2 else source.num_classes
+    network = networks.fully_connected(depth, width, num_outputs=outputs)
+    loss = "logistic" if outputs == 1 else "cross_entropy"
+    steps = config.margin_steps if source.name == "random" else config.error_steps
+    path = paths.Path(trainers.Trainer(network, loss=loss, num_steps=steps), config.finish_steps)
+    knobs = trainers.knobs(config.lams_of(dataset), config.learning_rate, jnp.float64)
+    key, train, test = samples_of(source, draw, config.num_test)
+    start_key = jax.random.fold_in(jax.random.fold_in(key, seed), width)
+    ends = paths.follow(path, train, knobs, network.init(start_key, train.x.shape[1]))
+
+    def at(end: tuple[Array, Params]) -> dict[str, Array]:
+        log_lam, params = end
+        residual = jnp.minimum(log_residual(path.trainer, train, log_lam, params), LARGEST_LOG)
+        margin = normalized_margin(network, params, train)
+        found = {"normalized_margin": margin, "stationarity": jnp.exp(residual)}
+        if test is not None:
+            found["test_error"] = jnp.mean(~(margins(network, params, test) > 0))
+        return found
+
+    norms = jnp.linalg.norm(train.x, axis=1)
+    return {**jax.lax.map(at, (knobs.log_lams, ends)), "largest_norm": norms.max()}
 
 
-def _filled(value: Array, shape: tuple[int]) -> Array:
-    """A number in all entries; a shorter array with what is unknown at its end."""
-    if not value.ndim:
-        return jnp.broadcast_to(value, shape)
-    return jnp.pad(value, (0, shape[0] - len(value)), constant_values=UNKNOWN)
+def max_margin(dataset: str, draw: int) -> float:
+    """The certified max margin of all widths, 0 where nothing separates the samples."""
+    with LOCK:
+        return _max_margin(dataset, draw)
 
 
-def _max_margin_on_host(train: Dataset) -> Array:
-    def on_host(x, y):
-        try:
-            found = certificates.max_margin(Dataset._make((np.asarray(x), np.asarray(y))))
-        except NotSeparable:
-            return np.zeros((), x.dtype)
-        return np.asarray(found.upper, x.dtype)
-
-    number = jax.ShapeDtypeStruct((), train.x.dtype)
-    return jax.pure_callback(on_host, number, *train, vmap_method="sequential")
+@functools.cache
+def _max_margin(dataset: str, draw: int) -> float:
+    _, train, _ = samples_of(parsed(dataset), jnp.asarray(draw), 0)
+    try:
+        return certificates.max_margin(jax.tree.map(np.asarray, train)).upper
+    except NotSeparable:
+        return 0.0
 
 
-def memory(config: Config, point: Point) -> int:
-    """Bytes that a cell holds at once: parameters at every λ, and activations."""
-    source, depth, width = parsed(point["dataset"]), point["depth"], point["width"]
-    dim = 64 if source.name == "digits" else source.sizes[0]
-    layers = width * (dim + source.num_classes) + (depth - 2) * width**2
-    copies = paths.copies_held(len(lams_of(config, source)))
-    points = 8 * source.num_samples + config.num_test
-    return 8 * (copies * layers + points * (dim + width))
+def table(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """One row for every network and λ.
+
+    bound: of the test error with probability 0.95 (`bounds.generalization_bound`), on D: the
+    others' inputs have no bounded norm, or ten classes.
+    """
+    parts = []
+    for row in found.to_dict("records"):
+        part = pandas.DataFrame({**row, "lam": config.lams_of(row["dataset"])})
+        if row["dataset"].startswith("D:") and isinstance(row.get("normalized_margin"), np.ndarray):
+            part["bound"] = bounds.generalization_bound(
+                row["normalized_margin"], parsed(row["dataset"]).num_samples,
+                float(row["largest_norm"]), row["depth"],
+            )  # fmt: skip
+        parts.append(part)
+    rows = pandas.concat(parts, ignore_index=True).reindex(columns=list(COLUMNS))
+    return rows.assign(converged=rows.stationarity < CONVERGED)
 
 
-def grid(config: Config) -> dict[str, Any]:
-    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
-    return dict(function=cell(config), axes={AXIS: cells(config)}, static=STATIC)
+STEP, PLATEAU = 0.005, 0.005
+SOURCE = "Wei et al. 2019, Section 4; slides, Main Results II"
+WIDTH = Claim(
+    statement="The max margin does not fall with width, and from n + 1 neurons on it is the "
+    "certified max margin of all widths",
+    source=SOURCE,
+    predicted="non-decreasing; constant from width n + 1 on (two layers)",
+    certified=True,
+)
+ERROR = Claim(
+    statement="On a teacher's labels and on digits larger networks have larger margins and no "
+    "larger test errors",
+    source="Wei et al., the experiment on width; digits for MNIST",
+    predicted="margin rises, test error falls with width",
+)
+BOUND = Claim(
+    statement="The test error is bounded by the inverse margin, C(√(2q log 2) + 1)q^(−q/2)/(γ√n)",
+    source=SOURCE + "; Golowich et al. 2018",
+    predicted="error ≤ bound; bound ∝ n^−½ on D, and in depth as the closed-form margins say",
+)
+CLAIMS = (WIDTH, ERROR, BOUND)
 
 
-def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`."""
-    return configs.swept(config, grid(config), memory, folder)
+def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
+    """The three claims."""
+    return [width_claim(rows), error_claim(rows), bound_claim(rows)]
+
+
+def at_last_lam(rows: pandas.DataFrame, name: str) -> pandas.DataFrame:
+    """The rows at the smallest λ of the data sets whose names begin so."""
+    part = rows[rows.dataset.str.startswith(name)]
+    return part[part.lam == part.lam.min()]
+
+
+def best_margins(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Best of the seeds over the certified margin: one row per data set and draw, one column per
+    width; sets that nothing separates are left out."""
+    last = at_last_lam(rows, "random")
+    last = last[last.reference_margin > 0]
+    ratio = last.normalized_margin / last.reference_margin
+    return ratio.groupby([last.dataset, last.draw, last.width]).max().unstack()
+
+
+def width_claim(rows: pandas.DataFrame) -> Claim:
+    """No step down by more than 0.5 %, and no wide network 0.5 % off the certified margin."""
+    best = best_margins(rows)
+    if best.shape[1] < 2:
+        return WIDTH
+    values = best.to_numpy()
+    fall = (values[:, :-1] - values[:, 1:]).max()
+    sizes = np.array([parsed(dataset).num_samples for dataset, _ in best.index])
+    wide = values[best.columns.to_numpy() > sizes[:, None]]
+    off = np.abs(1 - wide).max() if wide.size else np.nan
+    above = int((values > 1 + 1e-6).sum())
+    shown = ", ".join(f"{best[w].median():.3f} at {w}" for w in best.columns)
+    ends = f"[{wide.min():.4f}, {wide.max():.4f}]" if wide.size else "none"
+    return dataclasses.replace(
+        WIDTH,
+        measured=f"γ/γ*, median of {len(best)} sets, best of seeds: {shown}; largest step down "
+        f"{max(fall, 0.0):.4f}; from n + 1 on within {off:.4f} of the certified margin; {above} "
+        "above it",
+        interval=f"{ends}: all sets from width n + 1 on",
+        status="holds" if fall <= STEP and off <= PLATEAU and not above else "fails",
+    )
+
+
+def error_claim(rows: pandas.DataFrame) -> Claim:
+    """Means over the trials that both the narrowest and the widest network fit; their differences
+    are taken trial by trial, since both have the same samples."""
+    words, good = [], True
+    for dataset in rows.dataset[rows.dataset.str.match("teacher|digits")].unique():
+        part = at_last_lam(rows, dataset)
+        by_trial = part.pivot(index=["draw", "seed"], columns="width")
+        widths = [part.width.min(), part.width.max()]
+        margin, error = (by_trial[name][widths] for name in ("normalized_margin", "test_error"))
+        fits = (margin > 0).all(axis=1)
+        margin, error = margin[fits].to_numpy(), error[fits].to_numpy()
+        if not fits.any() or widths[0] == widths[1]:
+            good = False
+            continue
+        gain, change = (
+            _statistics.mean_interval(values[:, 1] - values[:, 0]) for values in (margin, error)
+        )
+        margin, error = margin.mean(axis=0), error.mean(axis=0)
+        words.append(
+            f"{dataset}, width {widths[0]} → {widths[1]}, {fits.sum()} of {len(fits)} trials fit: "
+            f"margin {margin[0]:.5f} → {margin[1]:.5f}, error {error[0]:.4f} → {error[1]:.4f}, "
+            f"its change [{change[0]:.4f}, {change[1]:.4f}]"
+        )
+        good &= gain[0] > 0 and change[1] < 0
+    if not words:
+        return ERROR
+    return dataclasses.replace(
+        ERROR,
+        measured="; ".join(words),
+        interval="95 %, bootstrap over trials, paired",
+        status="holds" if good else "fails",
+    )
+
+
+def bound_claim(rows: pandas.DataFrame) -> Claim:
+    """On D: no error above the bound, the bound's slope in n, and its growth with depth.
+
+    The first says nothing where all bounds are above 1: how many are below is counted.
+    """
+    last = at_last_lam(rows, "D:")
+    if not len(last):
+        return BOUND
+    bounded = rows[rows.bound.notna()]
+    broken, below_one = (bounded.test_error > bounded.bound).sum(), (bounded.bound < 1).sum()
+    sizes = last.dataset.map(lambda name: parsed(name).num_samples)
+    means = last[last.normalized_margin > 0].groupby([last.depth, sizes]).bound.mean().unstack()
+    wide = means.loc[:, means.columns >= 8 * parsed(last.dataset.iloc[0]).sizes[0]]
+    if wide.shape[1] < 2 and not broken:
+        return BOUND
+    slopes = _statistics.log_slope(wide.columns.to_numpy(), wide.to_numpy())
+    largest, depths = means.columns.max(), means.index
+    ends = means[largest]
+    growth = np.array([
+        ends[q] / ends[depths[0]] / _predicted_growth(depths[0], q) for q in depths[1:]
+    ])  # fmt: skip
+    good = not broken and np.abs(slopes + 0.5).max() <= 0.05
+    good &= growth.size > 0 and bool((np.abs(growth - 1) <= 0.1).all())
+    shown = ", ".join(f"{ends[q]:.2f} (depth {q})" for q in depths)
+    return dataclasses.replace(
+        BOUND,
+        measured=f"{broken} of {len(bounded)} networks and λ above the bound, which is below "
+        f"1 for {below_one}; bound ∝ n^{slopes.mean():.2f} from n = 8d on; at n = {largest}: "
+        f"{shown}, where the mean error is {last[sizes == largest].test_error.mean():.4f}; growth "
+        f"with depth over the predicted one: {', '.join(f'{g:.3f}' for g in growth) or 'not run'}",
+        interval=f"[{slopes.min():.2f}, {slopes.max():.2f}]: slopes at all depths",
+        status="holds" if good else "fails",
+    )
+
+
+def _predicted_growth(shallow: int, deep: int) -> float:
+    """The ratio of the bounds' main terms on D's population, by the margins in closed form."""
+    term = lambda q: (
+        (np.sqrt(2 * q * np.log(2)) + 1) * q ** (-q / 2) / closed_forms.population_margin(q)
+    )
+    return term(deep) / term(shallow)
+
+
+SMALLEST = 1e-4  # error shown
+
+
+@_style.styled
+def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+    """Four panels; bars are bootstrap intervals over trials, or the range over data sets."""
+    fig, axes = _style.panels(4, columns=2, ratio=0.7)
+    _margins(axes[0], rows)
+    _bound(axes[1], rows)
+    _by_width(axes[2], rows, "normalized_margin", "margin / margin of the widest")
+    _by_width(axes[3], rows, "test_error", "test error")
+    return fig
+
+
+def _margins(ax, rows: pandas.DataFrame) -> None:
+    best = dict(list(best_margins(rows).groupby("dataset")))
+    for dataset, look in _style.categories(best).items():
+        part = best[dataset]
+        ends = part.median(), part.min(), part.max()
+        _style.with_ends(ax, part.columns, *ends, label=f"{dataset}, {len(part)} sets", **look)
+        n = parsed(dataset).num_samples
+        ax.axvline(n + 1, **_style.LEVEL | dict(color=look["color"]))
+    ax.axhline(1.0, label="certified, any width", **_style.CERTIFIED)
+    ax.plot([], [], label="n + 1", **_style.LEVEL)
+    _style.at_sizes(ax, rows[rows.dataset.str.startswith("random")].width.unique(), "width")
+    ax.set(ylabel="normalized margin / γ*", ylim=(-0.08, 1.08), title="margin, best of the seeds")
+    _style.legend(ax, loc="lower right")
+
+
+def _bound(ax, rows: pandas.DataFrame) -> None:
+    last = at_last_lam(rows, "D:")
+    last = last.assign(n=[parsed(name).num_samples for name in last.dataset])
+    by_depth = dict(list(last.groupby("depth")))
+    for depth, look in _style.ordinal(by_depth, _style.METHODS["network"]["color"]).items():
+        sizes = np.sort(by_depth[depth].n.unique())
+        bound, error = (
+            _statistics.stacked(by_depth[depth], column, "n", "seed")
+            for column in ("bound", "test_error")
+        )
+        _style.with_interval(ax, sizes, bound, label=f"bound, depth {depth}", **look)
+        look = look | _style.HOLLOW | dict(linestyle=":", label=f"test error, depth {depth}")
+        _style.with_interval(ax, sizes, np.maximum(error, SMALLEST), **look)
+    ax.axhline(1.0, label="says nothing above", **_style.LEVEL)
+    _style.at_sizes(ax, last.n.unique(), "samples n")
+    ax.set(yscale="log", ylabel=f"probability, at least {SMALLEST:g}")
+    ax.set_title("D: the bound and the error it bounds")
+    _style.legend(ax, loc="center right", bbox_to_anchor=(1.0, 0.37))
+
+
+def _by_width(ax, rows: pandas.DataFrame, column: str, ylabel: str) -> None:
+    """Means of the trials that fit."""
+    names = rows.dataset[rows.dataset.str.match("teacher|digits")].unique()
+    for dataset, look in _style.categories(names).items():
+        part = at_last_lam(rows, dataset)
+        by_width = part[part.normalized_margin > 0].groupby("width")[column]
+        means = by_width.mean()
+        scale = means.iloc[-1] if column == "normalized_margin" else 1.0
+        for width, values in by_width:
+            _style.with_interval(ax, [width], values.to_numpy()[None] / scale, **look)
+        label = f"{dataset}, λ = {_style.number(part.lam.min())}"
+        ax.plot(means.index, means / scale, label=label, **look)
+    _style.at_sizes(ax, rows[rows.dataset.isin(names)].width.unique(), "width")
+    ax.set(ylabel=ylabel, title=f"{column.replace('_', ' ')} against width")
+    _style.legend(ax, above=0.2)
+
+
+def summary(rows: pandas.DataFrame, config: Config) -> str:
+    """Margins and errors by width, at the smallest λ of each data set."""
+    lines = ["margin over the certified max margin, best of the seeds"]
+    for (dataset, draw), row in best_margins(rows).iterrows():
+        shown = "  ".join(f"{width}: {ratio:.4f}" for width, ratio in row.items())
+        lines.append(f"  {dataset}, draw {draw}   {shown}")
+    for dataset in rows.dataset[~rows.dataset.str.startswith("random")].unique():
+        part = at_last_lam(rows, dataset)
+        columns = ["normalized_margin", "test_error", "bound"]
+        means = part.groupby(["depth", "width"])[columns].mean()
+        lines += [f"{dataset}, λ = {part.lam.min():.0e}, means", means.to_string()]
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    "width", Config, PRESETS, points, run, claims, figure, summary, CLAIMS, table=table, host=True
+)
