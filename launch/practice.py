@@ -12,19 +12,7 @@ Writes summary.csv (one row per network or kernel), run.json, figure.png and fig
 results/practice/PRESET. The same command goes on where an interrupted one ended.
 """
 
-from ntkreg.experiments import command, practice
-from ntkreg.experiments.practice_claims import claims, table
-from ntkreg.experiments.practice_figure import figure
-from ntkreg.records import Record
-
-
-def summary(record: Record) -> str:
-    """Mean test errors by n."""
-    rows = table(record)
-    names = ["dataset", "model", "predictor", "schedule", "num_samples"]
-    errors = rows.groupby(names, sort=False).test_error.mean().unstack()
-    return f"test error, mean over seeds\n{errors.round(4).to_string()}"
-
+from ntkreg.experiments import _experiment, practice
 
 if __name__ == "__main__":
-    command.main("practice", practice, figure, summary, claims, table)
+    _experiment.main(practice.EXPERIMENT)

@@ -9,43 +9,44 @@ import pytest
 
 from ntkreg import kernels
 from ntkreg.experiments import practice
-from ntkreg.experiments.kernel_contenders import svc_gap
-from ntkreg.experiments.practice import Config
-from ntkreg.experiments.practice_claims import (
-    COLUMNS,
+from ntkreg.experiments.practice import (
+    ANNEALED,
+    EXPERIMENT,
+    FINAL,
+    INITIAL,
     SCHEDULES,
+    Config,
     annealing_claim,
-    claims,
     networks_claim,
-    table,
+    parsed,
+    pool,
+    split,
 )
-from ntkreg.experiments.practice_data import parsed, pool, split
-from ntkreg.experiments.practice_figure import figure
+from ntkreg.sweep import Refused, grid
 
-CONFIG = Config.preset("smoke")
-SEEDS = range(5)
+CONFIG = EXPERIMENT.preset("smoke")
 
 
 @pytest.fixture(scope="module")
-def record(smoke_record):
-    return smoke_record("practice")
-
-
-def rows_of(predictor, schedule, error, residual=np.nan):
-    """Errors that lie around `error` in the same way for all predictors."""
-    return [
-        ("digits", model, predictor, 50, schedule, seed, 1e-5, 0.1, 0.0, error + 0.01 * seed, 100,
-         1e-3, residual, False)
-        for model in practice.MODELS
-        for seed in SEEDS
-    ]  # fmt: skip
+def smoke(smoke_table):
+    return smoke_table("practice")
 
 
 def rows(annealed=0.10, ends=0.12, begins=0.11, kernel=0.15, residual=1e-9):
-    fixed = zip((annealed, ends, begins), SCHEDULES.values(), strict=True)
-    networks = [row for error, name in fixed for row in rows_of("network", name, error)]
-    return pandas.DataFrame(
-        networks + rows_of("kernel", "", kernel, residual), columns=list(COLUMNS)
+    """Errors that lie around these in the same way for all predictors."""
+    errors = {ANNEALED: annealed, FINAL: ends, INITIAL: begins, np.nan: kernel}  # as CSV has them
+    points = grid(
+        dataset=["digits"], model=practice.MODELS, num_samples=[50], schedule=errors, seed=range(5)
+    )
+    found = pandas.DataFrame(points)
+    is_network = found.schedule.isin(SCHEDULES)
+    return found.assign(
+        predictor=np.where(is_network, "network", "kernel"),
+        test_error=found.schedule.map(errors) + 0.01 * found.seed,
+        residual=np.where(is_network, np.nan, residual),
+        train_error=0.0,
+        gradient_norm=1e-3,
+        failed="",
     )
 
 
@@ -58,12 +59,12 @@ def test_networks_fail_where_the_kernel_is_as_good_or_not_solved(broken):
     assert networks_claim(rows(**broken)).status == "fails"
 
 
-def test_networks_fail_where_the_differences_are_noise_or_one_diverged():
+def test_networks_fail_where_the_differences_are_noise_or_one_failed():
     noisy = rows()
     sign = np.where(noisy.seed % 2 == 0, 1, -1) * (noisy.predictor == "kernel")
     assert networks_claim(noisy.assign(test_error=noisy.test_error + 0.3 * sign)).status == "fails"
-    diverged = rows().assign(diverged=rows().seed == 0)
-    assert networks_claim(diverged).status == annealing_claim(diverged).status == "fails"
+    failed = rows().assign(failed=np.where(rows().seed == 0, "not finite", ""))
+    assert networks_claim(failed).status == annealing_claim(failed).status == "fails"
 
 
 @pytest.mark.parametrize("broken", [dict(ends=0.09), dict(begins=0.09), dict(annealed=0.11)])
@@ -74,51 +75,54 @@ def test_annealing_fails_where_one_of_the_fixed_is_as_good(broken):
 def test_claims_of_one_seed_or_without_fixed_schedules_are_not_run():
     one = rows().query("seed == 0")
     assert networks_claim(one).status == annealing_claim(one).status == "not run"
-    assert annealing_claim(rows().query("schedule in ['annealed', '']")).status == "not run"
+    assert annealing_claim(practice.annealed_and_kernels(rows())).status == "not run"
 
 
-def test_the_winner_is_told_whichever_it_is():
+def test_the_winner_is_named_whichever_it_is():
     assert "network wins in 2, the NTK in 0" in networks_claim(rows()).measured
     lost = networks_claim(rows(kernel=0.02))
     assert "network wins in 0, the NTK in 2" in lost.measured and "+8.00%" in lost.measured
 
 
-def test_a_small_run_has_a_row_for_every_network_and_kernel(record):
-    found = table(record)
-    assert len(found) == 2 * (3 + 1) * 2 and not found.diverged.any()
-    assert found.test_error.between(0, 0.6).all()  # guessing is at 0.9
-    kernel = found[found.predictor == "kernel"]
+def test_a_small_run_has_a_row_for_every_network_and_kernel(smoke):
+    assert len(smoke) == 2 * (3 + 1) * 2 and (smoke.failed == "").all()
+    assert smoke.test_error.between(0, 0.6).all()  # guessing is at 0.9
+    kernel = smoke[smoke.predictor == "kernel"]
     assert (kernel.residual < 1e-9).all() and (kernel.train_error == 0).all()
-    assert found.residual.isna().equals(found.predictor == "network")
-    starts = found[found.predictor == "network"].groupby("schedule").normalized_margin.mean()
-    assert starts.nunique() == 3  # each schedule trained another network
-    assert {claim.status for claim in claims(record)} <= {"holds", "fails"}
+    assert smoke.residual.isna().equals(smoke.predictor == "network")
+    assert smoke.gradient_norm.isna().equals(smoke.predictor == "kernel")
+    means = smoke[smoke.predictor == "network"].groupby("schedule").normalized_margin.mean()
+    assert means.nunique() == 3  # each schedule trained another network
+    assert {claim.status for claim in practice.claims(smoke, CONFIG)} <= {"holds", "fails"}
+    assert "fixed as it begins" in practice.summary(smoke, CONFIG)
 
 
-def test_the_figure_has_a_panel_of_errors_and_one_of_annealing(record):
-    errors, annealing = figure(record).axes
+def test_the_figure_has_a_panel_of_errors_and_one_of_annealing(smoke):
+    errors, annealing = practice.figure(smoke, CONFIG).axes
     assert len(errors.containers) == 4 and len(annealing.containers) == 2
 
 
-def test_ridge_of_ten_classes_is_the_least_squares_fit(record):
-    """The record's errors once more, by NumPy."""
+def test_ridge_of_ten_classes_is_the_least_squares_fit(smoke):
+    """The table's errors once more, by NumPy."""
     train, test = split(parsed("digits"), "", 50, 1747, 1)
-    network = practice.network_of(CONFIG, parsed("digits"), "fully_connected")
+    network = parsed("digits").network(CONFIG, "fully_connected")
     x = jnp.concatenate([train.x, test.x])
     gram = np.asarray(kernels.ntk(network, x, train.x))
     beta = np.linalg.solve(gram[:50] + 50 * CONFIG.ridge * np.eye(50), np.eye(10)[train.y])
     wrong = (gram[50:] @ beta).argmax(1) != np.asarray(test.y)
-    of = table(record).query("predictor == 'kernel' and model == 'fully_connected' and seed == 1")
+    of = smoke.query("predictor == 'kernel' and model == 'fully_connected' and seed == 1")
     assert of.test_error.item() == pytest.approx(wrong.mean())
 
 
 def test_the_kernel_of_a_pair_is_the_hard_margin_svm():
     train, _ = split(parsed("digits:3:8"), "", 40, 100, 0)
-    network = practice.network_of(CONFIG, parsed("digits:3:8"), "fully_connected")
+    network = parsed("digits:3:8").network(CONFIG, "fully_connected")
     gram = kernels.ntk(network, train.x)
     beta, gap = practice._coefficients(gram, train.y, 1e-9)
-    assert gap < 1e-8 and svc_gap(np.asarray(gram), np.asarray(train.y)) > -1e-6
+    weights, norm = np.asarray(train.y * beta), float(beta @ gram @ beta)
+    assert gap < 1e-8 and weights.min() >= 0
     assert jnp.min(train.y * (gram @ beta)) == pytest.approx(1.0)
+    assert norm == pytest.approx(weights.sum(), rel=1e-6)  # no duality gap
 
 
 def test_splits_of_a_seed_are_nested_and_share_their_test_images():
@@ -135,7 +139,9 @@ def test_splits_of_a_seed_are_nested_and_share_their_test_images():
 
 def test_an_annealed_lam_comes_down_to_the_fixed_one():
     paths = practice.lam_paths(Config(lam=1e-5, factors=(0.2, 0.5)))
-    np.testing.assert_allclose(paths, [[1e-4, 2e-5, 1e-5], [1e-5] * 3, [1e-4] * 3])
+    assert tuple(paths) == SCHEDULES
+    wanted = [[1e-4, 2e-5, 1e-5], [1e-5] * 3, [1e-4] * 3]
+    np.testing.assert_allclose(list(paths.values()), wanted)
 
 
 def test_images_of_a_folder_are_read_and_others_asked_for(tmp_path):
@@ -147,7 +153,7 @@ def test_images_of_a_folder_are_read_and_others_asked_for(tmp_path):
         pool(parsed("cifar10"), "")
 
 
-def test_a_record_is_refused_for_other_images_in_the_same_folder(tmp_path):
+def test_a_folder_is_refused_for_other_images_in_the_same_file(tmp_path):
     rng = np.random.default_rng(0)
     config = dataclasses.replace(
         CONFIG, datasets=("mnist:0:4",), folder=str(tmp_path), models=("fully_connected",),
@@ -158,9 +164,9 @@ def test_a_record_is_refused_for_other_images_in_the_same_folder(tmp_path):
         np.savez(tmp_path / "mnist.npz", **images)
         pool.cache_clear()
         if number == 0:
-            practice.run(config, tmp_path / "record")
-    with pytest.raises(ValueError, match="its mnist:0:4 is"):
-        practice.run(config, tmp_path / "record")
+            EXPERIMENT.sweep(config, tmp_path / "results")
+    with pytest.raises(Refused, match="its points is 4 points"):
+        EXPERIMENT.sweep(config, tmp_path / "results")
 
 
 def test_sizes_leave_an_eighth_for_the_test():
