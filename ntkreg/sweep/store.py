@@ -129,12 +129,13 @@ def load(folder: str | os.PathLike) -> pandas.DataFrame:
     if FAILED in table:
         table[FAILED] = table[FAILED].astype(object).fillna("")
     if (folder / ARRAYS).is_file():
+        columns: dict[str, list] = {}
         with np.load(folder / ARRAYS, allow_pickle=False) as file:
             for key in file.files:
                 name, row = key.rsplit("/", 1)
-                if name not in table:
-                    table[name] = pandas.Series([None] * len(table), dtype=object)
-                table.at[int(row), name] = file[key]
+                columns.setdefault(name, [None] * len(table))[int(row)] = file[key]
+        for name, column in columns.items():
+            table[name] = pandas.Series(column, dtype=object)
     return table
 
 

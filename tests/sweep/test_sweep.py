@@ -164,6 +164,13 @@ def test_the_same_sweep_gives_the_same_bytes_and_is_read_as_it_was(tmp_path):
     assert_same(read[["num", "end", "failed"]], first[["num", "end", "failed"]])
 
 
+def test_arrays_come_back_in_their_shapes(tmp_path):
+    run = lambda n: {"line": np.arange(n), "table": np.ones((1, n))}
+    sweep(run, grid(n=[1, 2]), tmp_path, host=True)
+    assert [a.shape for a in load(tmp_path).line] == [(1,), (2,)]
+    assert [a.shape for a in load(tmp_path)["table"]] == [(1, 1), (1, 2)]
+
+
 def test_what_is_missing_is_computed_and_the_rest_is_kept(tmp_path):
     whole = swept(tmp_path / "whole")
     swept(tmp_path / "cut")
@@ -175,9 +182,10 @@ def test_what_is_missing_is_computed_and_the_rest_is_kept(tmp_path):
 
 
 def test_a_finished_sweep_runs_nothing_again(tmp_path, monkeypatch):
-    first = swept(tmp_path)
+    first, left = swept(tmp_path), (tmp_path / "run.json").read_bytes()
     monkeypatch.setattr(programs, "compiled", None)
     assert_same(swept(tmp_path), first)
+    assert (tmp_path / "run.json").read_bytes() == left  # seconds and command of what was run
 
 
 def test_a_folder_of_another_run_is_refused_by_what_differs(tmp_path):
