@@ -112,7 +112,7 @@ def points(config: Config) -> list[dict[str, Any]]:
 
 
 def run(
-    config: Config, depth: int, width: int, loss: str, output_scale: Scalar, seed: Scalar
+    config: Config, depth: int, width: int, loss: str, output_scale: Scalar, seed: Array
 ) -> dict[str, Array]:
     """Relative distances, as arrays over `config.steps`, and what is measured at the end.
 
@@ -126,7 +126,7 @@ def run(
     train_loss, and kernel_train_loss of the exact kernel's predictor.
     """
     network = networks.fully_connected(depth, width, scaling="ntk")
-    train, test, start = _drawn(config, network, seed)
+    train, test, start = _draw(config, network, seed)
     # s·Θ₀ multiplies outputs by s^order = α and the kernel by α²/s².
     scale = output_scale ** (1 / network.order)
     gain = output_scale**2 / scale**2
@@ -156,7 +156,7 @@ def run(
     return found
 
 
-def _drawn(config: Config, network: Network, seed: Scalar) -> tuple[Dataset, Dataset, Params]:
+def _draw(config: Config, network: Network, seed: Array) -> tuple[Dataset, Dataset, Params]:
     """Samples of D, points to compare at, and the network's parameters at multiplier 1."""
     data_key, start_key = jax.random.split(jax.random.key(seed))
     drawn = data.noisy_xor(data_key, config.num_samples + config.num_test, config.dim)
@@ -210,7 +210,7 @@ def at_end(rows: pandas.DataFrame) -> pandas.DataFrame:
     return rows[rows.time == rows.time.max()]
 
 
-def scaled(rows: pandas.DataFrame) -> pandas.DataFrame:
+def at_scales(rows: pandas.DataFrame) -> pandas.DataFrame:
     """The networks of the one width that was run at several output scales."""
     return rows[rows.groupby(["depth", "width"]).output_scale.transform("nunique") > 1]
 
@@ -290,7 +290,7 @@ def width_claim(rows: pandas.DataFrame) -> Claim:
 
 def scale_claim(rows: pandas.DataFrame) -> Claim:
     """The mean distance at the largest output scale, and its slope over the four largest ones."""
-    rows = scaled(rows)
+    rows = at_scales(rows)
     scales = np.sort(rows.output_scale.unique())
     if not len(scales):
         return SCALE
@@ -347,7 +347,7 @@ CURVES = {
 def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
     """Six panels; every point is a mean over seeds with its 95 % bootstrap interval."""
     end = at_end(table)
-    plain, of_scale = end[end.output_scale == 1], scaled(end)
+    plain, of_scale = end[end.output_scale == 1], at_scales(end)
     fig, axes = _style.panels(6, columns=3, ratio=1.1)
     for ax, loss in zip(axes, plain.loss.unique(), strict=False):
         _by_width(ax, plain[plain.loss == loss], f"{loss} loss, time {end.time.max():g}")

@@ -119,7 +119,7 @@ def run(
     num_samples: int,
     init_scale: Scalar,
     lam: Scalar,
-    seed: Scalar,
+    seed: Array,
 ) -> dict[str, Array]:
     """What `_descents.descent` measures at the end, as far as it is in KEPT."""
     source = Source(dataset, (dim, num_samples))

@@ -8,19 +8,19 @@ none from the same initialisation. Widths, λ and sizes there are not known; the
 """
 
 import dataclasses
-import os
 from typing import Any
 
+import matplotlib.figure
 import numpy as np
+import pandas
 
-from ntkreg._types import Array
-from ntkreg.experiments import configs, descents
-from ntkreg.experiments.named_data import parsed, samples_of
-from ntkreg.records import Record
-from ntkreg.sweeps import Point
+from ntkreg._types import Array, Scalar
+from ntkreg.experiments import _config, _descents, _statistics, _style
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.experiments.named_data import Source, samples_of
+from ntkreg.sweep import grid
 
-STATIC = ("dataset", "width", "num_steps")
-AXIS = (*STATIC, "lam")
 DATASETS = ("D", "teacher")
 
 
@@ -30,14 +30,14 @@ class Config:
 
     Attributes:
       datasets, dim, sizes: D or a teacher with ten hidden units, in that dimension, for each n.
-      width, lams: of the networks that are trained with each λ from the same starts.
+      width, lams: of the networks that are trained with each λ from the same start.
       wide_widths: of further networks on the first data set at its largest n, trained without λ.
-      output_scale: α of all starts (`descents`).
-      num_seeds: samples, teachers and starts, drawn anew for each.
+      output_scale: α of all initial parameters (`_descents`).
+      num_seeds: samples, teachers and initial parameters, drawn anew for each.
       learning_rate: of gradient descent, in units that make the function begin to move as in `ntk`
         scaling at α = 1, whatever the width.
       num_steps, wide_steps: of the two kinds of networks.
-      num_looks: on the way, equally far apart in log time.
+      num_looks: measurements on the way, equally far apart in log time.
       num_test: fresh test points.
     """
 
@@ -56,8 +56,8 @@ class Config:
     num_test: int = 2000
 
     def __post_init__(self):
-        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
-        check("datasets", *configs.one_of(DATASETS))
+        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check("datasets", *_config.one_of(DATASETS))
         check("dim", lambda v: v >= 3, "at least 3")
         check("sizes", lambda v: v >= 2, "at least 2")
         check("lams", lambda v: 0 <= v < np.inf, "finite and at least 0")
@@ -65,18 +65,14 @@ class Config:
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("width", "wide_widths", "num_seeds", "num_steps", "wide_steps", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
-        configs.check_distinct(self, "datasets", "sizes", "lams", "wide_widths")
+        _config.check_distinct(self, "datasets", "sizes", "lams", "wide_widths")
         if self.width in self.wide_widths:
             raise ValueError(f"wide_widths must differ from width={self.width}, has it too")
         for steps in (self.num_steps, self.wide_steps):
-            descents.look_steps(steps, self.num_looks)
-
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop, thorough: minutes on two cores. full: a GPU."""
-        return cls(**configs.preset(PRESETS, name))
+            _descents.log_steps(steps, self.num_looks)
 
 
+# smoke: seconds. laptop, thorough: minutes on two cores. full: a GPU.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         datasets=("D",), dim=5, sizes=(40,), width=32, lams=(0.0, 1e-2), wide_widths=(256,),
@@ -92,54 +88,258 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def cells(config: Config) -> list[tuple[str, int, int, float]]:
-    """(dataset, width, num_steps, lam) of every cell, each to be run with every seed."""
-    named = lambda dataset, size: f"{dataset}:{config.dim}:{size}"
-    found = [
-        (named(dataset, size), config.width, config.num_steps, lam)
-        for dataset in config.datasets
-        for size in config.sizes
-        for lam in config.lams
-    ]
-    largest = named(config.datasets[0], max(config.sizes))
-    return found + [(largest, width, config.wide_steps, 0.0) for width in config.wide_widths]
+def points(config: Config) -> list[dict[str, Any]]:
+    """Every λ on every data set, then the other widths without λ on the first one's largest."""
+    seeds = range(config.num_seeds)
+    main = grid(
+        dataset=config.datasets, num_samples=config.sizes, width=[config.width], lam=config.lams,
+        seed=seeds,
+    )  # fmt: skip
+    wide = grid(
+        dataset=config.datasets[:1], num_samples=[max(config.sizes)], width=config.wide_widths,
+        lam=[0.0], seed=seeds,
+    )  # fmt: skip
+    return main + wide
 
 
-def cell(config: Config):
-    """The function of (dataset, width, num_steps, lam, seed) -> `descents.descended`."""
-
-    def run(dataset, width, num_steps, lam, seed) -> dict[str, Array]:
-        key, train, test = samples_of(parsed(dataset), seed, config.num_test)
-        assert test is not None  # random labels have none, and are none of DATASETS
-        # Steps of this rate on the paper's network, whose kernel is r²·width·dim = α√(width·dim)
-        # times the one of `ntk` scaling, are steps of `learning_rate` in that one.
-        rate = config.learning_rate / (config.output_scale * np.sqrt(width * config.dim))
-        return descents.descended(
-            train,
-            test,
-            key,
-            width=width,
-            scale=descents.init_scale(config.output_scale, width, config.dim),
-            lam=lam,
-            learning_rate=rate,
-            steps=descents.look_steps(num_steps, config.num_looks),
-        )
-
-    return run
+def run(
+    config: Config, dataset: str, num_samples: int, width: int, lam: Scalar, seed: Array
+) -> dict[str, Array]:
+    """What `_descents.descent` measures when the samples are first fit, on the way, at the end."""
+    source = Source(dataset, (config.dim, num_samples))
+    key, train, test = samples_of(source, seed, config.num_test)
+    assert test is not None  # random labels have none, and are none of DATASETS
+    scale, num_steps = config.output_scale, config.num_steps
+    if width != config.width:
+        num_steps = config.wide_steps
+    # Steps of this rate on the paper's network, whose kernel is r²·width·dim = α√(width·dim)
+    # times the one of `ntk` scaling, are steps of `learning_rate` in that one.
+    rate = config.learning_rate / (scale * np.sqrt(width * config.dim))
+    return _descents.descent(
+        train, test, key, width=width, scale=_descents.init_scale(scale, width, config.dim),
+        lam=lam, learning_rate=rate, steps=_descents.log_steps(num_steps, config.num_looks),
+    )  # fmt: skip
 
 
-def memory(config: Config, point: Point) -> int:
-    """Bytes that a cell holds at once."""
-    dim, num_samples = parsed(point["dataset"]).sizes
-    return descents.memory_needed(num_samples, config.num_test, dim, point["width"])
+# The table ------------------------------------------------------------------------------------
+
+FIRST_FIT, ON_THE_WAY, END = "first fit", "on the way", "end"
+COLUMNS = (
+    "dataset", "dim", "num_samples", "width", "output_scale", "lam", "seed", "look",
+    *_descents.COLUMNS, "failed",
+)  # fmt: skip
 
 
-def grid(config: Config) -> dict[str, Any]:
-    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
-    axes = {AXIS: cells(config), "seed": range(config.num_seeds)}
-    return dict(function=cell(config), axes=axes, static=STATIC)
+def by_look(table: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """One row for every network and measurement: "first fit", then "on the way", at last "end"."""
+    looks = [FIRST_FIT, *[ON_THE_WAY] * (config.num_looks - 1), END]
+    rows = _descents.by_entry(table, "look", looks)
+    return rows.assign(dim=config.dim, output_scale=config.output_scale)[list(COLUMNS)]
 
 
-def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`."""
-    return configs.swept(config, grid(config), memory, folder)
+def ends(rows: pandas.DataFrame, width: int) -> pandas.DataFrame:
+    """The ends of the networks of the width that is trained with every λ."""
+    return rows[(rows["look"] == END) & (rows.width == width)]
+
+
+def largest(rows: pandas.DataFrame, dataset: str | None = None) -> pandas.DataFrame:
+    """Of that data set, or the first one, the rows with the most samples."""
+    part = rows[rows.dataset == (dataset or rows.dataset.iloc[0])]
+    return part[part.num_samples == part.num_samples.max()]
+
+
+def best_lam(rows: pandas.DataFrame) -> float:
+    """The λ > 0 with the largest mean margin of the training samples."""
+    return float(rows[rows.lam > 0].groupby("lam").normalized_margin.mean().idxmax())
+
+
+# Claims ---------------------------------------------------------------------------------------
+
+SOURCE = "Wei et al. 2019, Section 5, regularisation against none"
+MIN_CHANGE, MIN_DRIFT, MAX_LAZY = 0.2, 0.5, 0.05
+COMPARED = ("normalized_margin", "test_error", "activation_change")
+BETTER = {
+    dataset: Claim(
+        statement=f"{where} the regularised network has, from the same start, the larger margin, "
+        "the smaller test error and more changed activation patterns",
+        source=SOURCE,
+        predicted="differences to λ = 0 above, below and above 0, at the largest n",
+    )
+    for dataset, where in {"D": "On D", "teacher": "On a teacher's labels"}.items()
+}
+LEAVES = Claim(
+    statement="With λ a network leaves the kernel regime; without it a wide one fits its samples "
+    "inside",
+    source=f"{SOURCE}; slides, Can NTK explain deep learning?",
+    predicted="with λ ≥ 20 % of activation patterns change and the empirical "
+    "NTK moves by > 50 %; without, at the largest width and first fit, < 5 % change",
+)
+
+
+def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
+    """The three claims."""
+    better = [better_claim(table, config.width, dataset) for dataset in BETTER]
+    return [*better, leaves_claim(table, config.width)]
+
+
+def better_claim(rows: pandas.DataFrame, width: int, dataset: str) -> Claim:
+    """Paired over seeds, at the largest n and the λ > 0 with the largest mean margin there."""
+    part = largest(ends(rows, width), dataset)
+    if part.lam.nunique() < 2 or 0.0 not in set(part.lam):
+        return BETTER[dataset]
+    lam = best_lam(part)
+    part = part[part.lam.isin([0.0, lam])]
+    (margin, more), (error, fewer), (change, moved) = (
+        _difference(part, name, lam, style)
+        for name, style in zip(COMPARED, (".4f", ".3f", ".1%"), strict=True)
+    )
+    unfit = part[part.train_error > 0]
+    good = unfit.empty and not part.failed.ne("").any()
+    return dataclasses.replace(
+        BETTER[dataset],
+        measured=f"n = {part.num_samples.max()}, λ = 0 → {lam:g}: margin {more[0]}, its change "
+        f"{more[1]}; error {fewer[0]} {fewer[1]}; patterns changed {moved[0]} {moved[1]}; "
+        f"{len(unfit)} of {len(part)} networks do not fit",
+        interval="95 %, bootstrap over seeds, paired; λ of the largest margin",
+        status="holds" if good and margin[0] > 0 > error[1] and change[0] > 0 else "fails",
+    )
+
+
+def _difference(
+    part: pandas.DataFrame, column: str, lam: float, style: str
+) -> tuple[tuple[float, float], tuple[str, str]]:
+    """The interval of the mean difference of λ to 0; (both means, the interval) in words."""
+    values = part.pivot(index="seed", columns="lam", values=column)
+    low, high = _statistics.mean_interval((values[lam] - values[0.0]).to_numpy())
+    means = f"{values[0.0].mean():{style}} → {values[lam].mean():{style}}"
+    return (low, high), (means, f"[{low:{style}}, {high:{style}}]")
+
+
+def leaves_claim(rows: pandas.DataFrame, width: int) -> Claim:
+    """Means over seeds on the first data set at its largest n; each bound by its interval."""
+    part = largest(rows)
+    last = ends(part, width)
+    fits = part[(part["look"] == FIRST_FIT) & (part.lam == 0)]
+    lazy = fits[fits.width == part.width.max()]
+    if last.lam.max() == 0 or lazy.empty:
+        return LEAVES
+    lam = best_lam(last)
+    regularized, plain = last[last.lam == lam], last[last.lam == 0]
+    change, drift = (_mean(regularized[name]) for name in ("activation_change", "kernel_distance"))
+    lazy_change, judged = _mean(lazy.activation_change), pandas.concat([regularized, lazy])
+    unfit = int((judged.train_error > 0).sum())
+    good = not unfit and not judged.failed.ne("").any()
+    good &= change[1] >= MIN_CHANGE and drift[1] > MIN_DRIFT and lazy_change[2] < MAX_LAZY
+    shown = lambda found: f"{found[0]:.1%} [{found[1]:.1%}, {found[2]:.1%}]"
+    return dataclasses.replace(
+        LEAVES,
+        measured=f"{part.dataset.iloc[0]}, n = {part.num_samples.max()}; λ = {lam:g}, "
+        f"width {width}: patterns changed {shown(change)}, NTK moved {shown(drift)}; λ = 0, width "
+        f"{lazy.width.max()}, first fit: patterns {shown(lazy_change)}, NTK "
+        f"{shown(_mean(lazy.kernel_distance))}, predictions off the exact NTK's by "
+        f"{shown(_mean(lazy.prediction_distance))}; λ = 0, width {width}, end: patterns "
+        f"{shown(_mean(plain.activation_change))}; {unfit} of {len(judged)} do not fit; output "
+        f"scale {part.output_scale.iloc[0]:g}",
+        interval="95 %, bootstrap over seeds; λ of the largest margin",
+        status="holds" if good else "fails",
+    )
+
+
+def _mean(values: pandas.Series) -> tuple[float, float, float]:
+    """The mean over seeds and the ends of its bootstrap interval."""
+    return float(values.mean()), *_statistics.mean_interval(values.to_numpy())
+
+
+# The picture ----------------------------------------------------------------------------------
+
+PANELS = {
+    "normalized_margin": "normalized margin",
+    "test_error": "test error",
+    "activation_change": "activation patterns changed",
+    "kernel_distance": "relative change of the NTK",
+}
+
+
+@_style.styled
+def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+    """Ten panels; every point is a mean over seeds with its 95 % bootstrap interval."""
+    fig, axes = _style.mosaic("abcd;efgh;iijj", height=6.4, height_ratios=(1.0, 1.0, 0.85))
+    main = largest(table[table.width == config.width])
+    for ax, column in zip(axes[:4], PANELS, strict=True):
+        _by_size(ax, ends(table, config.width), column)
+    for ax, column in zip(axes[4:8], PANELS, strict=True):
+        _by_time(ax, main, column)
+    fits = largest(table[(table["look"] == FIRST_FIT) & (table.lam == 0)])
+    _by_width(axes[8], fits, "activation_change")
+    _by_width(axes[9], fits, "kernel_distance")
+    lines = axes[0].get_legend_handles_labels()
+    fig.legend(*lines, loc="outside upper center", ncols=len(lines[0]), columnspacing=1.0)
+    _style.legend(axes[4], above=0.3)
+    return fig
+
+
+def _styles(lams: pandas.Series) -> dict[float, dict]:
+    """λ = 0 as networks without it are drawn everywhere, the others in strengths of one colour."""
+    positive = _style.ordinal(sorted(set(lams[lams > 0])), _style.METHODS["network"]["color"])
+    return {0.0: _style.METHODS["network_no_lam"] | dict(linestyle="-")} | positive
+
+
+def _by_size(ax, rows: pandas.DataFrame, column: str) -> None:
+    """The first data set filled, the second hollow and dashed."""
+    changes = (dict(linestyle="-"), _style.HOLLOW | dict(linestyle="--"))
+    for (dataset, part), change in zip(rows.groupby("dataset", sort=False), changes, strict=False):
+        for lam, of_lam in part.groupby("lam"):
+            style = _styles(rows.lam)[lam] | change | dict(label=f"{dataset}, λ = {lam:g}")
+            _style.with_interval(ax, *_statistics.by_seed(of_lam, "num_samples", column), **style)
+    _style.at_sizes(ax, rows.num_samples.unique(), "samples n")
+    ax.set(ylabel=PANELS[column], title="end of training")
+    _from_zero(ax, column)
+
+
+def _by_time(ax, rows: pandas.DataFrame, column: str) -> None:
+    for lam, of_lam in rows.groupby("lam"):
+        is_fit, style = of_lam["look"] == FIRST_FIT, _styles(rows.lam)[lam]
+        curve = _statistics.by_seed(of_lam[~is_fit], "step", column)
+        _style.with_interval(ax, *curve, label=f"λ = {lam:g}", **style)
+        ax.axvline(of_lam[is_fit].step.median(), **_style.LEVEL | dict(color=style["color"]))
+    ax.plot([], [], label="first fit", **_style.LEVEL)
+    ax.set(xscale="log", xlabel="steps of descent", ylabel=PANELS[column], title=_name(rows))
+    _from_zero(ax, column)
+
+
+def _by_width(ax, rows: pandas.DataFrame, column: str) -> None:
+    widths, values = _statistics.by_seed(rows, "width", column)
+    _style.with_interval(ax, widths, values, label="λ = 0", **_style.METHODS["network_no_lam"])
+    _style.guide(ax, widths, values.mean(-1)[0], -0.5, "∝ width$^{-½}$")
+    if column == "activation_change":
+        ax.axhline(MAX_LAZY, label="5 %", **_style.LEVEL)
+    _style.at_sizes(ax, widths, "width")
+    _style.plain_ticks(ax.yaxis)
+    ax.set(ylabel=PANELS[column], title=f"{_name(rows)}: first fit")
+    _style.legend(ax, loc="lower left")
+
+
+def _name(part: pandas.DataFrame) -> str:
+    return f"{part.dataset.iloc[0]}, n = {part.num_samples.max()}"
+
+
+def _from_zero(ax, column: str) -> None:
+    if column == "kernel_distance":
+        _style.plain_ticks(ax.yaxis)
+    elif column != "normalized_margin":
+        ax.set_ylim(bottom=0)
+
+
+def summary(table: pandas.DataFrame, config: Config) -> str:
+    """Means over seeds where the training error is first 0, and at the end."""
+    by = table[table["look"] != ON_THE_WAY].groupby(
+        ["look", "dataset", "num_samples", "width", "lam"], sort=False
+    )
+    means = by[[*COMPARED, "kernel_distance", "prediction_distance", "step"]].mean().sort_index()
+    return "means over seeds\n" + means.to_string(float_format="{:.4g}".format)
+
+
+EXPERIMENT = Experiment(
+    "regularization", Config, PRESETS, points, run, claims, figure, summary,
+    (*BETTER.values(), LEAVES), table=by_look, static=("num_samples", "width"),
+)  # fmt: skip
