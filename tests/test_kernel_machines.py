@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
+import sklearn.svm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,18 @@ SOLVED = [
     ("active_set", "D"),
     ("active_set", "gaussian"),
 ]
+
+
+def test_the_svm_ends_where_that_of_scikit_learn_does_but_for_its_bias():
+    """On pairs ±x with labels ±1 the best bias is zero, so that both solve one problem."""
+    x = np.random.default_rng(0).normal(size=(20, 30))
+    x, y = np.concatenate([x, -x]), np.repeat([1.0, -1.0], 20)
+    gram = x @ x.T
+    machine = sklearn.svm.SVC(kernel="precomputed", C=1e8).fit(gram, y)
+    beta = np.zeros(40)
+    beta[machine.support_] = machine.dual_coef_[0]
+    margin = float(hard_margin_svm(jnp.asarray(gram), jnp.asarray(y)).margin)
+    np.testing.assert_allclose(1 / np.sqrt(beta @ gram @ beta), margin, rtol=2e-3)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

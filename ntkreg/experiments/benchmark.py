@@ -1,26 +1,172 @@
-"""How fast the engine and the kernels are, beside what people would use instead.
+"""How fast a sweep is, beside other ways to run many λ: the same work by each of them, in turn.
 
-All contenders do the same work in one process, in turn, several times: the medians and the spread
-of these repeats are what can be compared; seconds on another machine, or day, are not. So this
-table, unlike every other, holds times, and no run of it repeats another.
+Full-batch gradient descent on the plain objective, mean logistic loss + λ‖Θ‖², of two-layer ReLU
+networks from the same initial parameters, one network for each λ, in float32. All ways work in one
+process, one after the other, several times: ratios within a repeat can be compared; seconds on
+another machine, or day, cannot. So this table, unlike every other, holds times, and no run of it
+repeats another; a folder that is finished is only drawn again.
 """
 
+import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import importlib.util
+import io
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+import pathlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
+import optax
 import pandas
-import tqdm
 
-from ntkreg.experiments import configs, contenders, kernel_contenders, repeats
-from ntkreg.experiments.contenders import CONTENDERS, Work
+from ntkreg import data, networks
+from ntkreg._types import Array, Params
+from ntkreg.data.dataset import Dataset
+from ntkreg.experiments import _config, _style
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.sweep import grid
+from ntkreg.sweep.grids import Point
+from ntkreg.training import trainers
 
-STEPS = (200, 1000)  # least and most of a run; training takes thousands
+SIZE = ["num_samples", "width", "num_lams"]
+LEARNING_RATE = 0.1
 AGREE = 2e-3  # relative: float32 sums in another order drift apart over a run
+PROC = pathlib.Path("/proc/self")  # of Linux
+Ends = Callable[[], np.ndarray]  # -> the final mean loss of each λ
+
+
+class Work(NamedTuple):
+    """What every way computes."""
+
+    train: Dataset
+    params: Params
+    lams: list[float]
+    num_steps: int
+
+
+def work(config: "Config", num_samples: int, width: int, num_lams: int) -> Work:
+    """Samples and initial parameters from fixed keys, and so many steps that all sizes are alike.
+
+    A step's operations are those of its matrix products, forward and backward.
+    """
+    train = data.noisy_xor(jax.random.key(0), num_samples, config.dim)
+    params = networks.fully_connected(2, width).init(jax.random.key(1), config.dim)
+    train, params = optax.tree.cast((train, params), jnp.float32)
+    one_step = 6 * num_samples * config.dim * width * num_lams
+    num_steps = max(1, round(config.operations / one_step))
+    return Work(train, params, np.geomspace(1e-6, 1e-2, num_lams).tolist(), num_steps)
+
+
+def _trained(given: Work, lam: Array) -> dict[str, Array]:
+    """One run: its final mean loss."""
+    trainer = trainers.Trainer(
+        networks.fully_connected(2, given.params[0].shape[1]), descend="plain",
+        optimizer=optax.sgd, schedule=trainers.constant,
+        num_steps=given.num_steps + 1,  # the last one only evaluates the loss
+    )  # fmt: skip
+    knobs = trainers.knobs(lam, LEARNING_RATE, jnp.float32)
+    state = trainers.init(trainer, given.params)
+    end = trainers.advance(trainer, given.train, knobs, state, given.num_steps + 1)
+    return {"loss": jnp.exp(end.log_loss)}
+
+
+# The ways ------------------------------------------------------------------------------------
+
+
+def by_sweep(given: Work) -> Ends:
+    """`ntkreg.sweep`, in memory."""
+    from ntkreg.sweep import (
+        sweep,
+    )  # here: the programs that it holds are nothing a folder stands for
+
+    run, points = functools.partial(_trained, given), grid(lam=given.lams)
+
+    def ends() -> np.ndarray:
+        with contextlib.redirect_stderr(io.StringIO()):  # no progress bar within another
+            return sweep(run, points)["loss"].to_numpy()
+
+    return ends
+
+
+def by_vmap(given: Work) -> Ends:
+    """All runs in one vmapped program."""
+    program = jax.jit(jax.vmap(functools.partial(_trained, given)))
+    return lambda: np.asarray(program(np.asarray(given.lams))["loss"])
+
+
+def by_threads(given: Work) -> Ends:
+    """Jitted runs on as many threads as there are cores."""
+    program = jax.jit(functools.partial(_trained, given))
+    one = lambda lam: float(program(lam)["loss"])
+
+    def ends() -> np.ndarray:
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.array(list(pool.map(one, given.lams)))
+
+    return ends
+
+
+def by_loop(given: Work) -> Ends:
+    """One jitted run after the other."""
+    program = jax.jit(functools.partial(_trained, given))
+    return lambda: np.array([float(program(lam)["loss"]) for lam in given.lams])
+
+
+def by_torch(given: Work) -> Ends:
+    """PyTorch at its best: torch.compile of the vmapped step of all models."""
+    import torch
+
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    tensor = lambda array: torch.from_numpy(np.array(array, np.float32)).to(device)
+    x, y, lams = (tensor(array) for array in (*given.train, given.lams))
+
+    def loss(first, last):
+        outputs = (torch.relu(x @ first) @ last)[:, 0]
+        return torch.nn.functional.softplus(-y * outputs).mean()
+
+    def step(first, last, lam):
+        penalty = lambda first, last: lam * (first.square().sum() + last.square().sum())
+        objective = lambda *params: loss(*params) + penalty(*params)
+        slopes = torch.func.grad(objective, argnums=(0, 1))(first, last)
+        return first - LEARNING_RATE * slopes[0], last - LEARNING_RATE * slopes[1]
+
+    torch.compiler.reset()  # else sizes seen before count against the limit of recompilations
+    compiled = torch.compile(torch.func.vmap(step), dynamic=False)
+
+    def ends() -> np.ndarray:
+        params = tuple(tensor(p).expand(len(lams), *p.shape).contiguous() for p in given.params)
+        with torch.no_grad():
+            for _ in range(given.num_steps):
+                params = compiled(*params, lams)
+            return torch.func.vmap(loss)(*params).cpu().numpy()
+
+    return ends
+
+
+WAYS = {
+    "sweep": by_sweep,
+    "vmap": by_vmap,
+    "threads": by_threads,
+    "loop": by_loop,
+    "torch_compiled": by_torch,
+}
+PLAIN = ("vmap", "threads", "loop")  # what a sweep is made of
+LABELS = {
+    "sweep": "ntkreg.sweep",
+    "vmap": "jit(vmap(run))",
+    "threads": "jit(run) on threads",
+    "loop": "jit(run) in turn",
+    "torch_compiled": "PyTorch, torch.compile(vmap)",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,195 +174,197 @@ class Config:
     """Sizes of the benchmark.
 
     Attributes:
-      num_samples, widths, num_lams: all combinations are trained, but those whose matrix products
-        take more than `most_operations`.
-      extra: one more size of (num_samples, width, num_lams), always with the most steps.
+      num_samples, widths, num_lams: all combinations are trained.
       dim: of the samples of D.
-      operations: matrix products that a run should take; it sets the steps, within STEPS.
-      most_operations: see above.
-      contenders: any of contenders.CONTENDERS; those of PyTorch only where it is installed.
-      num_repeats: interleaved repeats of every size, after one that is not counted.
-      gram_samples: sizes of Gram matrices and hard-margin SVMs, with dim gram_dim, float32.
-      peak_size: of the matrices whose product and copy tell what the machine can do at most.
+      operations: of the matrix products of a size; it sets the steps.
+      ways: any of `WAYS`; torch_compiled only where PyTorch is installed.
+      num_repeats: of every way in turn, after one that is not counted.
     """
 
-    num_samples: tuple[int, ...] = (100, 400, 4000)
-    widths: tuple[int, ...] = (100, 1000)
-    num_lams: tuple[int, ...] = (1, 8, 32, 1024)
-    extra: tuple[int, ...] = (320, 128, 32)
+    num_samples: tuple[int, ...] = (100, 400)
+    widths: tuple[int, ...] = (100, 400)
+    num_lams: tuple[int, ...] = (16, 64)
     dim: int = 20
-    operations: float = 2e10
-    most_operations: float = 2.5e11
-    contenders: tuple[str, ...] = tuple(CONTENDERS)
-    num_repeats: int = 5
-    gram_samples: tuple[int, ...] = (1000, 4000)
-    gram_dim: int = 80
-    peak_size: int = 8192
+    operations: float = 3e11
+    ways: tuple[str, ...] = tuple(WAYS)
+    num_repeats: int = 4
 
     def __post_init__(self):
-        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
-        for name in ("num_samples", "widths", "num_lams", "extra", "gram_samples"):
+        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        for name in ("num_samples", "widths", "num_lams", "num_repeats"):
             check(name, lambda v: v >= 1, "at least 1")
-        for name in ("num_repeats", "peak_size"):
-            check(name, lambda v: v >= 1, "at least 1")
-        for name in ("dim", "gram_dim"):
-            check(name, lambda d: d >= 3, "at least 3")
-        for name in ("operations", "most_operations"):
-            check(name, lambda v: 0 < v < np.inf, "positive and finite")
-        check("contenders", *configs.one_of(tuple(CONTENDERS)))
-        if len(self.extra) != 3:
-            raise ValueError(f"extra must be num_samples,width,num_lams, got {self.extra}")
-
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop: some ten minutes on two cores. full: an accelerator."""
-        return cls(**configs.preset(PRESETS, name))
+        check("dim", lambda d: d >= 3, "at least 3")
+        check("operations", lambda v: 0 < v < np.inf, "positive and finite")
+        check("ways", *_config.one_of(tuple(WAYS)))
+        _config.check_distinct(self, "num_samples", "widths", "num_lams", "ways")
 
 
+# smoke: seconds. laptop: a quarter of an hour on two cores. full: an accelerator.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        num_samples=(20,),
-        widths=(8,),
-        num_lams=(1, 4),
-        extra=(20, 8, 2),
-        operations=1e5,
-        contenders=("sweep", "loop", "vmap"),
-        num_repeats=2,
-        gram_samples=(50,),
-        gram_dim=10,
-        peak_size=64,
+        num_samples=(20,), widths=(8,), num_lams=(1, 4), operations=1e5,
+        ways=("sweep", *PLAIN), num_repeats=2,
     ),
     "laptop": {},
     "full": dict(
-        num_samples=(400,),
-        widths=(100,),
-        num_lams=(1024,),
-        operations=2e12,
-        most_operations=1e14,
-        num_repeats=3,
-        gram_samples=(4000,),
+        num_samples=(400,), widths=(100,), num_lams=(1024,), operations=2e13, num_repeats=3
     ),
-}
+}  # fmt: skip
 
 
-def works(config: Config) -> list[Work]:
-    """The sizes of training that are timed."""
-    sizes = [
-        (n, width, lams)
-        for n in config.num_samples
-        for width in config.widths
-        for lams in config.num_lams
-    ]
-    num_samples, width, num_lams = config.extra
-    found = [Work(num_samples, width, num_lams, STEPS[1], config.dim)]
-    for size in sizes:
-        one_step = Work(*size, 1, config.dim).operations()
-        work = Work(*size, int(np.clip(config.operations / one_step, *STEPS)), config.dim)
-        if work.operations() <= config.most_operations:
-            found.append(work)
-    return list(dict.fromkeys(found))
+def points(config: Config) -> list[Point]:
+    """The sizes."""
+    return grid(num_samples=config.num_samples, width=config.widths, num_lams=config.num_lams)
 
 
-def available(config: Config) -> tuple[str, ...]:
-    """The contenders that can run here."""
-    has_torch = importlib.util.find_spec("torch") is not None
-    return tuple(c for c in config.contenders if has_torch or not c.startswith("torch"))
+_timing = threading.Lock()  # sizes are timed one at a time
 
 
-def run(config: Config) -> list[dict[str, Any]]:
-    """One row for every repeat of every contender and size.
+def run(config: Config, num_samples: int, width: int, num_lams: int) -> dict[str, Any]:
+    """The seconds and the memory of every repeat of every way, at one size.
 
     Raises:
-      RuntimeError: where contenders do not agree on the result, so that times would not compare.
+      RuntimeError: where the ways do not agree on the result, so that times would not compare.
     """
-    sizes = works(config)
+    with _timing:
+        given = work(config, num_samples, width, num_lams)
+        has_torch = importlib.util.find_spec("torch") is not None
+        names = [name for name in config.ways if has_torch or name != "torch_compiled"]
+        ways = {name: WAYS[name](given) for name in names}
+        losses = {name: ends() for name, ends in ways.items()}
+        for name, found in losses.items():
+            if not np.allclose(found, losses[names[0]], rtol=AGREE):
+                raise RuntimeError(f"{name} ends at {found[0]}, others at {losses[names[0]][0]}")
+        return {"num_steps": given.num_steps, **interleaved(ways, config.num_repeats)}
+
+
+def interleaved(ways: dict[str, Callable[[], Any]], num_repeats: int) -> dict[str, np.ndarray]:
+    """way, repeat, seconds, and peak_mib where the system says it: an entry for every call.
+
+    The ways take turns, so that what slows the machine down for a while meets all of them. peak_mib
+    is what the process held at most beyond what it held before, on the host.
+    """
     rows: list[dict[str, Any]] = []
-    with tqdm.tqdm(total=len(sizes) + len(config.gram_samples), unit="size") as bar:
-        for work in sizes:
-            rows += _trainings(config, work)
-            bar.update()
-        for num_samples in config.gram_samples:
-            for task in kernel_contenders.TASKS.values():
-                rows += task(num_samples, config.gram_dim, config.num_repeats)
-            bar.update()
-        rows += kernel_contenders.peaks(config.peak_size, config.num_repeats)
-    return rows
+    for repeat in range(num_repeats):
+        for name, call in ways.items():
+            before = _held_mib("VmRSS")
+            if PROC.exists():
+                (PROC / "clear_refs").write_text("5")  # sets the peak back to what is held now
+            begun = time.perf_counter()
+            call()
+            row = dict(way=name, repeat=repeat, seconds=time.perf_counter() - begun)
+            rows.append(row | dict(peak_mib=_held_mib("VmHWM") - before))
+    table = pandas.DataFrame(rows).dropna(axis="columns")
+    return {name: np.asarray(table[name].tolist()) for name in table}
 
 
-def _trainings(config: Config, work: Work) -> Iterator[dict[str, Any]]:
-    runs, share = {}, {}
-    for name in available(config):
-        few = min(work.num_lams, 2) if name in contenders.ONE_BY_ONE else work.num_lams
-        share[name] = few / work.num_lams
-        runs[name] = CONTENDERS[name](contenders.problem(work._replace(num_lams=few)))
-    results = {name: np.asarray(run()) for name, run in runs.items()}
-    reference = next(iter(results.values()))
-    for name, losses in results.items():
-        # The first λ is the same however many there are.
-        if not np.allclose(losses[0], reference[0], rtol=AGREE):
-            raise RuntimeError(f"{name} ends at {losses[0]}, others at {reference[0]}: {work}")
-    for row in repeats.interleaved(runs, config.num_repeats):
-        seconds = row["seconds"] / share[row["contender"]]
-        yield {"task": "training", **work._asdict(), **row} | {
-            "seconds": seconds,
-            "microseconds_per_step": 1e6 * seconds / (work.num_lams * work.num_steps),
-            "gflops": work.operations() / seconds / 1e9,
-            "gbytes_per_second": work.traffic() / seconds / 1e9,
-        }
+def _held_mib(key: str) -> float:
+    if not PROC.exists():
+        return float("nan")
+    lines = (PROC / "status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(key))
+    return int(line.split()[1]) / 1024
 
 
-def device_name() -> str:
-    """The device that JAX uses, as a folder's name."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return f"cpu-{os.cpu_count()}-cores"
-    return device.device_kind.lower().replace(" ", "-")
+def table(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """One row for every repeat of every way and size; microseconds are of a network's step.
 
-
-def memory(config: Config) -> dict[str, int]:
-    """Bytes that every size holds at once, counted from its arrays."""
-    told = lambda w: f"num_samples={w.num_samples}, width={w.width}, num_lams={w.num_lams}"
-    training = {told(w): 12 * w.num_samples * w.width * w.num_lams for w in works(config)}
-    return training | {f"gram_samples={n}": 40 * n**2 for n in config.gram_samples}
-
-
-def medians(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
-    """One row for every size of training: median µs of one step of one network, by contender."""
-    table = pandas.DataFrame(rows)
-    sizes = ["num_samples", "width", "num_lams", "num_steps"]
-    training = table[table.task == "training"].astype(dict.fromkeys(sizes, int))
-    values = training.pivot_table("microseconds_per_step", sizes, "contender", "median", sort=False)
-    return values[[c for c in CONTENDERS if c in values]]
-
-
-def kernel_medians(rows: Sequence[dict[str, Any]], task: str) -> pandas.DataFrame:
-    """One row for every size of `task`, gram or svm: median seconds, by contender."""
-    table = pandas.DataFrame(rows)
-    chosen = table[table.task == task]
-    return chosen.pivot_table("seconds", ["num_samples", "dim"], "contender", "median", sort=False)
-
-
-def roofline(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
-    """GFLOP/s and GB/s of the sweep at the size where each is best, beside the machine's own.
-
-    The machine's are medians at the largest matrix. Bytes are those of the hidden layer; a CPU
-    keeps part of them in its cache and so can pass what its memory gives.
+    Raises:
+      RuntimeError: where a size failed.
     """
-    table = pandas.DataFrame(rows)
-    rates = ["gflops", "gbytes_per_second"]
-    peaks = table[table.task == "peak"]
-    peaks = peaks[peaks.num_samples == peaks.num_samples.max()]
-    sweeps = table[table.contender == "sweep"].groupby(["num_samples", "width", "num_lams"])
-    found = {
-        "machine": peaks.groupby("contender")[rates].median().max(),
-        "sweep": sweeps[rates].median().max(),
-    }
-    return pandas.DataFrame(found).T
+    if (found.failed != "").any():
+        raise RuntimeError("; ".join(found.failed[found.failed != ""]))
+    entries = [name for name in ("way", "repeat", "seconds", "peak_mib") if name in found]
+    rows = found.explode(entries, ignore_index=True).infer_objects()
+    steps = rows.num_lams * rows.num_steps
+    return rows.assign(microseconds_per_step=1e6 * rows.seconds / steps)
 
 
-def ratios(rows: Sequence[dict[str, Any]], size: Sequence[int]) -> dict[str, float]:
-    """How many times longer than the sweep each contender takes at one size, by medians."""
-    found = medians(rows).reset_index()
-    chosen = found[(found[["num_samples", "width", "num_lams"]] == list(size)).all(axis=1)]
-    (row,) = chosen.to_dict("records")
-    return {name: row[name] / row["sweep"] for name in CONTENDERS if name in row}
+# What it shows -------------------------------------------------------------------------------
+
+LIMIT = 1.1  # of the time of a sweep over that of the best plain way
+SHORTEST = 2.0  # seconds of the best plain way: below, the tenth that a sweep takes once is seen
+ENGINE = Claim(
+    statement="A sweep takes no longer than the best plain way to run many λ: one vmapped program, "
+    "jitted runs on threads, or a loop of them",
+    source="the sweep's contract: jit(vmap(run)) on an accelerator, jit(run) on threads on a CPU",
+    predicted=f"≤ {LIMIT:g} times the best of them, at every size where that takes {SHORTEST:g} s "
+    "or more",
+)
+
+
+def ratios(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """One row for every size: the best plain way, its seconds, and the sweep's time over its own.
+
+    The best has the smallest median; ratio, low and high are median and range over the repeats.
+    """
+    found = []
+    for size, part in rows.groupby(SIZE, sort=False):
+        seconds = part.pivot(index="repeat", columns="way", values="seconds")
+        best = seconds[[*PLAIN]].median().idxmin()
+        each = seconds["sweep"] / seconds[best]
+        ends = dict(ratio=each.median(), low=each.min(), high=each.max())
+        known = dict(zip(SIZE, size, strict=True))
+        found.append(known | dict(best=best, seconds=seconds[best].median()) | ends)
+    return pandas.DataFrame(found)
+
+
+def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
+    """Ratios of times; not run where a way is missing, or no size takes long enough."""
+    if not {"sweep", *PLAIN} <= set(rows.way):
+        return [ENGINE]
+    found = ratios(rows)
+    judged = found[found.seconds >= SHORTEST]
+    if not len(judged):
+        return [ENGINE]
+    worst = judged.loc[judged.ratio.idxmax()]
+    return [
+        dataclasses.replace(
+            ENGINE,
+            measured=f"{len(judged)} sizes: {judged.ratio.min():.2f} to {worst.ratio:.2f} times "
+            f"the best ({', '.join(sorted(set(judged.best)))})",
+            interval=f"[{worst.low:.2f}, {worst.high:.2f}]: range of {config.num_repeats} "
+            "interleaved repeats at the worst size",
+            status="holds" if worst.ratio <= LIMIT else "fails",
+        )
+    ]
+
+
+@_style.styled
+def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+    """A panel for each number of samples and width; medians with the range of the repeats."""
+    parts = list(rows.groupby(["width", "num_samples"]))
+    columns = min(len(parts), 4)
+    fig, axes = _style.panels(len(parts), columns, ratio=1.05)
+    for ax, ((width, num_samples), part) in zip(axes, parts, strict=True):
+        for name, style in _style.categories(LABELS).items():
+            times = part[part.way == name].groupby("num_lams").microseconds_per_step
+            if len(times):
+                _style.with_range(ax, times, label=LABELS[name], **style)
+        _style.at_sizes(ax, part.num_lams.unique(), "number of λ")
+        _style.plain_ticks(ax.yaxis)
+        ax.set(title=f"n = {num_samples:g}, width {width:g}", ylabel="µs per network and step")
+    handles = axes[0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside lower center", ncols=min(columns, 3))
+    return fig
+
+
+def summary(rows: pandas.DataFrame, config: Config) -> str:
+    """Medians of times and memory, and the ratios that the claim judges."""
+    missing = ", ".join(set(config.ways) - set(rows.way))
+    medians = lambda column: rows.pivot_table(column, SIZE, "way", "median").to_string(
+        float_format="{:.3g}".format
+    )
+    lines = [f"not installed, left out: {missing} (extra bench)"] if missing else []
+    lines += ["medians, µs per network and step", medians("microseconds_per_step")]
+    if "peak_mib" in rows:
+        lines += ["peak memory beyond what was held before, MiB of the host", medians("peak_mib")]
+    if {"sweep", *PLAIN} <= set(rows.way):
+        lines += ["a sweep's time over that of the best plain way"]
+        lines += [ratios(rows).to_string(float_format="{:.3g}".format)]
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    "benchmark", Config, PRESETS, points, run, claims, figure, summary, (ENGINE,), table, host=True
+)
