@@ -91,7 +91,7 @@ def certified_claim(rows: pandas.DataFrame) -> Claim:
     last = rows[rows.lam == rows.lam.min()]
     certified, best = last[last.start == "certified"], best_of_seeds(last)
     minima, widest_gap = certified.ratio, certified.optimality_gap.max()
-    above = int((-trained.shortfall > trained.reference_gap + 1e-12).sum())
+    above = int((-trained.shortfall > trained.reference_gap.fillna(0.0) + 1e-12).sum())
     is_short = lambda part: ~(part.ratio >= NEAR)
     short, ends = best[is_short(best)], last[last.start != "certified"]
     unexplained = (is_short(ends) & ~(ends.optimality_gap >= MISSED)).any()
@@ -305,7 +305,7 @@ def own_claim(rows: pandas.DataFrame) -> Claim:
     digits = best_of_seeds(rows[rows.dataset.str.startswith("digits")])
     on_d = rows[rows.dataset.str.startswith("D:")]
     on_d = pandas.concat([on_d[on_d.start == "certified"], best_of_seeds(on_d)])
-    if not len(on_d):
+    if on_d.self_predicted.isna().all():
         return OWN
     off = lambda part, name: (part[name] / part.normalized_margin - 1).abs().max(skipna=False)
     from_lam = lambda part, lam: part[within(part.lam, lam)]
