@@ -36,7 +36,7 @@ def tiny(tmp_path_factory):
     return out, done.stdout
 
 
-def test_summary_has_a_row_for_every_cell(tiny):
+def test_summary_has_a_row_for_every_point(tiny):
     table = pandas.read_csv(tiny[0] / "summary.csv")
     wanted = ["predictor", "dim", "num_samples", "seed", "test_error", "normalized_margin"]
     assert set(wanted) <= set(table.columns)
@@ -63,14 +63,14 @@ def test_a_killed_run_resumes_to_the_same_files_byte_for_byte(tiny, tmp_path):
     process = subprocess.Popen(
         command(*TINY, f"--out={tmp_path}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while not list(tmp_path.glob("record/chunk-*.npz")):
+    while not list(tmp_path.glob("batches/*.npz")):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "summary.csv").exists()
     assert launched(*TINY, f"--out={tmp_path}").returncode == 0
-    for name in ("summary.csv", "figure.png", "figure.pdf"):
+    for name in ("summary.csv", "arrays.npz", "figure.png", "figure.pdf"):
         assert (tmp_path / name).read_bytes() == (tiny[0] / name).read_bytes()
 
 
@@ -103,14 +103,14 @@ def test_a_folder_with_another_run_is_refused(tiny):
     before = (tiny[0] / "summary.csv").read_bytes()
     done = launched(*TINY, "--width=17", f"--out={tiny[0]}")
     assert done.returncode == 2
-    assert "its width is 16, this one's 17" in done.stderr
+    assert "width is 16, this one's 17" in done.stderr
     assert (tiny[0] / "summary.csv").read_bytes() == before
 
 
-def test_a_dry_run_tells_cells_memory_and_time_and_writes_nothing(tmp_path):
+def test_a_dry_run_tells_points_memory_and_time_and_writes_nothing(tmp_path):
     done = launched(*TINY, "--dry_run", f"--out={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
-    assert "12 cells" in done.stdout and "GiB free" in done.stdout
+    assert "12 points" in done.stdout and "GiB free" in done.stdout
     assert "3 of 3 shapes" in done.stdout
     assert not (tmp_path / "out").exists()
 

@@ -1,20 +1,18 @@
 """The separation: its parts against hand-made values, and a claim that can fail."""
 
-import dataclasses
 import re
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
 
-from ntkreg import data, kernels, networks, timing
-from ntkreg.experiments import _statistics, separation, separation_claims
-from ntkreg.experiments.separation import Config
-from ntkreg.experiments.separation_figure import figure
+from ntkreg import data, kernels, networks
+from ntkreg.experiments import _statistics, separation
+from ntkreg.experiments.separation import EXPERIMENT, Config
 from ntkreg.kernels import kernel_machines
-from ntkreg.records import Record
 from ntkreg.training import trainers
 
 
@@ -78,7 +76,7 @@ def test_signal_share_is_one_for_the_label_and_small_for_a_noise_coordinate():
 
 
 @pytest.mark.parametrize("lam", [1e-8, 1e-3, 0.05, 0.07, 1.0])
-def test_planted_objective_is_the_least_over_its_scales(lam):
+def test_planted_objective_is_the_minimum_over_its_scales(lam):
     scales = np.linspace(0, 40, 400_001)
     on_grid = np.logaddexp(0, -scales) + 8 * lam * scales
     assert separation.planted_objective(lam) == pytest.approx(on_grid.min(), rel=1e-8)
@@ -105,89 +103,97 @@ def test_a_network_above_the_planted_objective_is_not_solved():
 
 def test_test_points_are_fresh_and_many():
     """At d = 10 there are 1,024 inputs: many drawn points are among the samples."""
-    context = separation._context(jax.random.key(0), 10, jnp.arange(160), Config().num_test)
-    seen = {row.tobytes() for row in np.asarray(context.train.x)}
-    is_fresh = np.array([row.tobytes() not in seen for row in np.asarray(context.test.x)])
-    np.testing.assert_array_equal(context.is_fresh, is_fresh)
+    draw = separation._draw(jax.random.key(0), 10, jnp.arange(160), Config().num_test)
+    seen = {row.tobytes() for row in np.asarray(draw.train.x)}
+    is_fresh = np.array([row.tobytes() not in seen for row in np.asarray(draw.test.x)])
+    np.testing.assert_array_equal(draw.is_fresh, is_fresh)
     assert is_fresh.sum() >= separation.MIN_TEST
     assert not is_fresh.all()
 
 
-def synthetic(net_power=1.0, ntk_power=2.0, net_constant=3.0, solved=True, seeds=5):
-    """A record whose errors fall from ½ like a power of n over its threshold."""
-    config = Config(num_seeds=seeds)
-    rows = separation.cells(config)
-    rng = np.random.default_rng(0)
-    errors = []
-    for predictor, dim, n, _ in rows:
-        is_net = predictor in separation.NETS
-        threshold = (
-            (net_constant * 10 * (dim / 10) ** net_power)
-            if is_net
-            else (0.6 * 100 * (dim / 10) ** ntk_power)
-        )
-        steep = 8.0 if is_net else 1.0
-        noise = 1 + 0.02 * rng.normal(size=seeds)
-        errors.append(0.5 / (1 + (n / threshold) ** steep) * noise)
-    errors = np.array(errors)
-    arrays = {
-        "test_error": errors,
-        "train_error": 0 * errors,
-        "signal_share": 1 - errors,
-        "solved": np.full(errors.shape, solved),
-        "plane": np.zeros((*errors.shape, 5, 5)),
-    }
-    axes = {separation.AXIS: rows, ("seed",): [(s,) for s in range(seeds)]}
-    return Record(axes, arrays, {"config": dataclasses.asdict(config)})
+def synthetic(net_power=1.0, ntk_power=2.0, net_constant=3.0, solved=True):
+    """A table whose errors fall from ½ like a power of n over its threshold."""
+    rows = pandas.DataFrame(separation.points(Config()))
+    is_net = ~rows.predictor.isin(separation.KERNELS)
+    of_net = net_constant * 10 * (rows.dim / 10) ** net_power
+    threshold = np.where(is_net, of_net, 0.6 * 100 * (rows.dim / 10) ** ntk_power)
+    noise = 1 + 0.02 * np.random.default_rng(0).normal(size=len(rows))
+    errors = 0.5 / (1 + (rows.num_samples / threshold) ** np.where(is_net, 8.0, 1.0)) * noise
+    return rows.assign(
+        test_error=errors,
+        train_error=0.0,
+        signal_share=1 - errors,
+        residual=0.0,
+        solved=solved,
+        plane=[np.zeros((5, 5))] * len(rows),
+        failed="",
+    )
 
 
-def test_the_claim_holds_on_a_record_that_shows_it():
-    assert separation_claims.claim(synthetic()).status == "holds"
+def claim(rows):
+    (found,) = separation.claims(rows, Config())
+    return found
+
+
+def test_the_claim_holds_on_a_table_that_shows_it():
+    assert claim(synthetic()).status == "holds"
 
 
 @pytest.mark.parametrize(
     "broken",
     [dict(net_power=1.5), dict(ntk_power=1.6), dict(net_constant=5.5), dict(solved=False)],
 )
-def test_the_claim_fails_on_a_record_that_breaks_it(broken):
-    assert separation_claims.claim(synthetic(**broken)).status == "fails"
+def test_the_claim_fails_on_a_table_that_breaks_it(broken):
+    assert claim(synthetic(**broken)).status == "fails"
 
 
 @pytest.mark.parametrize(
-    ("predictor", "dim", "said"),
+    ("predictor", "dim", "words"),
     [("net_regularized", 40, r"\(network.*, not reached at d = 40;"),
      ("ntk_svm", 20, r"\(NTK.*, not reached at d = 20;")],
 )  # fmt: skip
-def test_a_dimension_in_which_the_error_stays_large_makes_the_claim_fail(predictor, dim, said):
-    record = synthetic()
-    for i, row in enumerate(separation.cells(Config())):
-        if row[:2] == (predictor, dim):
-            record.arrays["test_error"][i] = np.maximum(record.arrays["test_error"][i], 0.3)
-    found = separation_claims.claim(record)
-    assert found.status == "fails" and re.search(said, found.measured)
+def test_a_dimension_in_which_the_error_stays_large_makes_the_claim_fail(predictor, dim, words):
+    rows = synthetic()
+    there = (rows.predictor == predictor) & (rows.dim == dim)
+    found = claim(rows.assign(test_error=rows.test_error.mask(there, 0.3)))
+    assert found.status == "fails" and re.search(words, found.measured)
 
 
 def test_the_ntk_must_cross_where_its_sizes_grow_like_d2():
-    assert separation_claims.expected_dims(Config(), "ntk_svm") == [10, 20, 40]
-    assert separation_claims.expected_dims(Config(), "net_regularized") == [10, 20, 40, 80]
+    assert separation.expected_dims(Config(), "ntk_svm") == [10, 20, 40]
+    assert separation.expected_dims(Config(), "net_regularized") == [10, 20, 40, 80]
 
 
 def test_the_slope_s_interval_holds_the_true_power():
-    found = separation_claims.scaling(synthetic(), "ntk_svm")
+    found = separation.scaling(synthetic(), Config(), "ntk_svm")
     assert found.slope == pytest.approx(2.0, abs=0.05)
     assert found.slope_interval[0] <= found.slope <= found.slope_interval[1]
 
 
 def test_the_figure_has_a_line_for_every_curve():
-    drawn = figure(synthetic())
+    drawn = separation.figure(synthetic(), Config())
     texts = [text.get_text() for text in drawn.axes[2].get_legend().get_texts()]
     assert sum("d^" in text for text in texts) >= 4
 
 
-def test_cells_leave_out_what_is_too_large():
-    config = Config(max_ntk_samples=320, max_tuned_samples=100)
-    rows = separation.cells(config)
-    sizes = {(predictor, dim, n) for predictor, dim, n, _ in rows}
+def test_without_the_learned_functions_the_figure_says_so():
+    drawn = separation.figure(synthetic().drop(columns="plane"), Config())
+    for ax in drawn.axes[4:]:
+        assert "function not kept" in [text.get_text() for text in ax.texts]
+
+
+def test_the_table_keeps_the_functions_that_are_drawn_and_residuals_where_there_is_a_lam():
+    rows = separation.table(synthetic(), Config())
+    drawn = rows[rows.plane.notna()]
+    assert set(drawn.predictor) == {"net_regularized", "ntk_svm"}
+    assert set(zip(drawn.dim, drawn.num_samples, strict=True)) == {(40, 240)}
+    assert len(drawn) == 2 * Config().num_seeds
+    assert set(rows[rows.residual.isna()].predictor) == set(separation.BASELINES)
+
+
+def test_points_leave_out_what_is_too_large():
+    points = separation.points(Config(max_ntk_samples=320, max_tuned_samples=100))
+    sizes = {(p["predictor"], p["dim"], p["num_samples"]) for p in points}
     assert ("ntk_svm", 20, 320) in sizes and ("ntk_svm", 40, 1280) not in sizes
     assert max(n for predictor, _, n in sizes if predictor in separation.TUNED) <= 100
     assert {predictor for predictor, _, _ in sizes} == set(separation.PREDICTORS)
@@ -195,15 +201,15 @@ def test_cells_leave_out_what_is_too_large():
 
 def test_rows_are_whole_repetitions_of_the_samples():
     """Only then are means over rows means over samples; and few shapes are left to compile."""
-    rows = separation.cells(Config())
-    most = separation.MOST_ROWS
-    assert all(num_rows % n == 0 and num_rows <= max(n, most) for _, _, n, num_rows in rows)
-    nets = {(dim, num_rows) for predictor, dim, _, num_rows in rows if predictor.startswith("net")}
-    assert len(nets) <= 5 * len(Config().dims)
+    points = pandas.DataFrame(separation.points(Config()))
+    assert (points.num_rows % points.num_samples == 0).all()
+    assert (points.num_rows <= points.num_samples.clip(lower=separation.MOST_ROWS)).all()
+    nets = points[points.predictor.str.startswith("net")]
+    assert len(nets.groupby(["dim", "num_rows"])) <= 5 * len(Config().dims)
 
 
 def test_repeating_all_samples_changes_no_predictor():
-    """So a cell may fill its rows with repetitions: means, minima and max margins stay."""
+    """So a run may fill its rows with repetitions: means, minima and max margins stay."""
     samples = data.noisy_xor(jax.random.key(0), 12, 6)
     repeated = jax.tree.map(lambda a: a[jnp.arange(36) % 12], samples)
     network = networks.fully_connected(2, 16)
@@ -240,14 +246,4 @@ def test_an_unknown_preset_is_named():
     with pytest.raises(
         ValueError, match=r"preset must be one of smoke, laptop, thorough, full, got 'big'"
     ):
-        Config.preset("big")
-
-
-def test_a_device_too_small_is_told_before_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "memory_available", lambda: 2**30)
-    with pytest.raises(
-        ValueError,
-        match=r"ntk_svm, dim=160, num_rows=20480 needs .* GiB are missing; of .* fit, up to",
-    ):
-        separation.run(Config.preset("full"), tmp_path / "record")
-    assert not (tmp_path / "record").exists()
+        EXPERIMENT.preset("big")

@@ -1,6 +1,6 @@
 """Claim I: on D the regularised network learns from O(d) samples, its kernel needs Ω(d²).
 
-Every predictor sees the same samples for the same dimension, size and seed, and is tested on fresh
+Every predictor has the same samples for the same dimension, size and seed, and is tested on fresh
 points of D that are not among them.
 
 Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
@@ -9,42 +9,40 @@ Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
 import dataclasses
 import functools
 import math
-import os
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
 import optax
+import pandas
 
 from ntkreg import data, kernels, networks
-from ntkreg._types import Array, Bool, Float, Int, Params, PyTree
+from ntkreg._types import Array, Bool, Float, Int, Params, PRNGKey
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import configs, training
+from ntkreg.experiments import _config, _statistics, _style, _training
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.experiments._training import NET_DTYPE
 from ntkreg.kernels import kernel_machines
-from ntkreg.kernels.tangent import ACCELERATOR_BLOCK
-from ntkreg.records import Record
-from ntkreg.sweeps import Cell, Point
 from ntkreg.training import margins, objectives, trainers
 
-NETS = ("net_regularized", "net_small_init", "net_standard_init")
+NETWORK, NTK = "net_regularized", "ntk_svm"  # those of the claim
+BASELINES = ("net_small_init", "net_standard_init")
 TUNED = ("ntk_logistic", "ntk_ridge")
-KERNELS = ("ntk_svm", *TUNED)
-PREDICTORS = (*NETS, *KERNELS)
+KERNELS = (NTK, *TUNED)
+PREDICTORS = (NETWORK, *BASELINES, *KERNELS)
 
 # The learned function is drawn over (x₁, x₂) ∈ [−1.5, 1.5]², averaged over draws of the noise.
 PLANE_SIDE, PLANE_EXTENT, PLANE_DRAWS = 15, 1.5, 8
-PLANE_POINTS = PLANE_SIDE**2 * PLANE_DRAWS
 
 MAX_SAMPLES = 2**20  # keeps (dim, num_samples) apart in one 32-bit number
-
-NET_DTYPE = jnp.float32
 SOLVED = 1e-6  # the residual below which a kernel machine counts as solved
 NET_SOLVED = 1e-2  # how far above the planted network's objective a solved network may end
 BASELINE_LOSS = 0.01
-AXIS = ("predictor", "dim", "num_samples", "num_rows")
 MIN_TEST = 10_000
-MOST_ROWS = 400  # to which samples are repeated (`training.num_rows`)
+MOST_ROWS = 400  # to which samples are repeated (`_training.num_rows`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +54,8 @@ class Config:
       sizes_over_d: n/d, for every predictor.
       sizes_over_d2: n/d², for the kernels.
       predictors: any of PREDICTORS.
-      num_seeds: seeds 0 … num_seeds − 1, each with samples, test points and start of its own.
+      num_seeds: seeds 0 … num_seeds − 1, each with its own samples, test points and initial
+        parameters.
       width: of the networks.
       lams: the path of λ that the regularised network follows to its end; going back up shakes it
         out of poor local minima.
@@ -92,7 +91,7 @@ class Config:
     kernel_dtype: str = "float64"
 
     def __post_init__(self):
-        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
         check("dims", lambda d: d >= 3, "at least 3")
         for name in ("sizes_over_d", "sizes_over_d2", "lams", "tuned_lams"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
@@ -101,100 +100,57 @@ class Config:
         for name in ("num_seeds", "width", "num_steps", "baseline_steps", "max_ntk_samples"):
             check(name, lambda v: v >= 1, "at least 1")
         check("num_test", lambda v: v >= MIN_TEST, f"at least {MIN_TEST}")
-        check("predictors", *configs.one_of(PREDICTORS))
-        check("kernel_dtype", *configs.one_of(("float32", "float64")))
-
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop, thorough: minutes on two cores. full: a GPU with 80 GB."""
-        return cls(**configs.preset(PRESETS, name))
+        check("predictors", *_config.one_of(PREDICTORS))
+        check("kernel_dtype", *_config.one_of(("float32", "float64")))
 
 
+# smoke: seconds. laptop, thorough: minutes on two cores. full: a GPU with 80 GB.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        dims=(6,),
-        sizes_over_d=(1.0, 6.0),
-        sizes_over_d2=(1.0,),
-        num_seeds=2,
-        width=16,
-        lams=(1e-3, 1e-8),
-        num_steps=200,
-        baseline_steps=500,
-        num_test=MIN_TEST,
+        dims=(6,), sizes_over_d=(1.0, 6.0), sizes_over_d2=(1.0,), num_seeds=2, width=16,
+        lams=(1e-3, 1e-8), num_steps=200, baseline_steps=500, num_test=MIN_TEST,
     ),
     "laptop": dict(dims=(10, 20, 40)),
     "thorough": {},
     # From d = 160 on shorter paths, and ones from λ = 1e-3, mostly end above the planted objective.
     "full": dict(
-        dims=(20, 40, 80, 160),
-        sizes_over_d=(2.0, 3.0, 3.5, 4.0, 5.0, 6.0),
-        sizes_over_d2=(0.3, 0.5, 0.65, 0.8),
-        predictors=("net_regularized", "ntk_svm"),
-        num_seeds=20,
-        lams=4 * (3e-3, 1e-8),
-        num_steps=4000,
-        max_ntk_samples=20_480,
+        dims=(20, 40, 80, 160), sizes_over_d=(2.0, 3.0, 3.5, 4.0, 5.0, 6.0),
+        sizes_over_d2=(0.3, 0.5, 0.65, 0.8), predictors=("net_regularized", "ntk_svm"),
+        num_seeds=20, lams=4 * (3e-3, 1e-8), num_steps=4000, max_ntk_samples=20_480,
         kernel_dtype="float32",
     ),
-}
+}  # fmt: skip
 
 
-def cells(config: Config) -> list[tuple[str, int, int, int]]:
-    """(predictor, dim, num_samples, num_rows) of every cell, each to be run with every seed.
+def points(config: Config) -> list[dict[str, Any]]:
+    """Predictor, dimension, size and seed of every run.
 
-    The samples are repeated to fill num_rows rows (`training.num_rows`).
+    The samples are repeated to fill num_rows rows (`_training.num_rows`).
     """
     found = []
     for predictor in config.predictors:
         for dim in config.dims:
             linear = {max(1, round(ratio * dim)) for ratio in config.sizes_over_d}
-            squared = {max(1, round(ratio * dim**2)) for ratio in config.sizes_over_d2}
-            squared = {n for n in squared if n <= config.max_ntk_samples}
-            if predictor in TUNED:
-                sizes = {n for n in squared if n <= config.max_tuned_samples}
-            else:
-                sizes = linear | squared if predictor in KERNELS else linear
-            rows = functools.partial(training.num_rows, sizes=linear, most=MOST_ROWS)
-            found += [(predictor, dim, n, rows(n)) for n in sorted(sizes)]
+            for n in sorted(_sizes(config, predictor, dim, linear)):
+                point = dict(predictor=predictor, dim=dim, num_samples=n)
+                point["num_rows"] = _training.num_rows(n, linear, MOST_ROWS)
+                found += [point | {"seed": seed} for seed in range(config.num_seeds)]
     return found
 
 
-def memory(config: Config, point: Point) -> int:
-    """Bytes that a cell holds at once, counted from its arrays."""
-    n, dim, tests = point["num_rows"], point["dim"], config.num_test + PLANE_POINTS
-    if point["predictor"] in NETS:
-        return 4 * (n * (6 * config.width + 2 * dim) + tests * (config.width + n + 3 * dim))
-    # Factorisations keep three n × n arrays beside the Gram matrix.
-    is_factorised = point["predictor"] in TUNED or n <= kernel_machines.SMALL
-    matrices = (4 if is_factorised else 1) * n**2
-    blocks = 12 * ACCELERATOR_BLOCK**2
-    return (matrices + n * tests + blocks) * np.dtype(config.kernel_dtype).itemsize
+def _sizes(config: Config, predictor: str, dim: int, linear: set[int]) -> set[int]:
+    squared = {max(1, round(ratio * dim**2)) for ratio in config.sizes_over_d2}
+    squared = {n for n in squared if n <= config.max_ntk_samples}
+    if predictor in TUNED:
+        return {n for n in squared if n <= config.max_tuned_samples}
+    return linear | squared if predictor in KERNELS else linear
 
 
-def grid(config: Config) -> dict[str, Any]:
-    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
-    return dict(
-        function=cell(config),
-        axes={AXIS: cells(config), "seed": range(config.num_seeds)},
-        static=("predictor", "dim", "num_rows"),
-    )
+class Draw(NamedTuple):
+    """What a predictor is trained and tested on; `is_fresh` marks test points not in the samples.
 
-
-def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`."""
-    return configs.swept(config, grid(config), memory, folder)
-
-
-def curve(record: Record, predictor: str, dim: int, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """(sizes, values of shape (sizes, seeds)) of one predictor in one dimension."""
-    ((_, rows), _) = record.axes.items()
-    wanted = [i for i, row in enumerate(rows) if row[:2] == (predictor, dim)]
-    sizes = np.array([rows[i][2] for i in wanted])
-    return sizes, record.arrays[column][wanted]
-
-
-class Context(NamedTuple):
-    """What a cell is trained and tested on; `is_fresh` tells test points not in the samples."""
+    Its function is drawn at the inputs `plane`.
+    """
 
     train: Dataset
     test: Dataset
@@ -203,13 +159,13 @@ class Context(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Outputs of a trained predictor, and how well its own problem was solved.
+    """Outputs of a predictor on samples, test points and plane; and how well it was solved.
 
     `residual` is the relative duality gap of the SVM, the relative gradient of the logistic
     predictor, the relative residual of ridge's equations. The regularised network's problem is not
     convex, but the planted network is a candidate on any samples: `residual` is F/F(planted) − 1,
     below 0 where the samples allow a smaller F, and above 0 a proof that the optimum was missed.
-    Without λ it is NaN, and a network counts as solved where it fits all its samples.
+    Without λ it is 0, and a network counts as solved where it fits all its samples.
     """
 
     train: Float[Array, " n"]
@@ -221,46 +177,34 @@ class Fit(NamedTuple):
     solved: Bool[Array, ""]
 
 
-def cell(config: Config) -> Cell:
-    """The cell of one (predictor, dim, num_samples, num_rows, seed)."""
-
-    def prepare(point: Point) -> tuple[Context, PyTree]:
-        # The key leaves the predictor out: all of them see the same samples.
-        key = jax.random.key(point["seed"])
-        key = jax.random.fold_in(key, point["dim"] * MAX_SAMPLES + point["num_samples"])
-        data_key, start_key = jax.random.split(key)
-        rows = jnp.arange(point["num_rows"]) % point["num_samples"]
-        context = _context(data_key, point["dim"], rows, config.num_test)
-        if point["predictor"] in KERNELS:
-            return context, ()
-        trainer, scale = _trainer(config, point["predictor"])
-        params = optax.tree.scale(scale, trainer.network.init(start_key, point["dim"]))
-        return context, trainers.init(trainer, optax.tree.cast(params, NET_DTYPE))
-
-    def advance(point: Point, context: Context, state: PyTree, num_steps: Array):
-        if point["predictor"] in KERNELS:
-            return state, jnp.asarray(True)
-        trainer, _ = _trainer(config, point["predictor"])
-        knobs = _knobs(config, point["predictor"])
-        state = trainers.advance(trainer, _cast(context.train, NET_DTYPE), knobs, state, num_steps)
-        return state, trainers.is_done(trainer, knobs, state)
-
-    def finish(point: Point, context: Context, state: PyTree) -> dict[str, Array]:
-        predictor = point["predictor"]
-        fit = (_fit_kernel if predictor in KERNELS else _fit_net)(config, predictor, context, state)
-        return _measured(context, fit)
-
-    def num_steps(point: Point) -> int:
-        predictor = point["predictor"]
-        if predictor in KERNELS:
-            return 0
-        return trainers.total_steps(_trainer(config, predictor)[0], _knobs(config, predictor))
-
-    return Cell(prepare, advance, finish, config.num_steps, num_steps)
+def run(
+    config: Config, predictor: str, dim: int, num_samples: Array, num_rows: int, seed: Array
+) -> dict[str, Array]:
+    """Errors, margin and residual of one predictor, and its mean function over (x₁, x₂)."""
+    # The key leaves the predictor out: all of them have the same samples.
+    key = jax.random.fold_in(jax.random.key(seed), dim * MAX_SAMPLES + num_samples)
+    data_key, start_key = jax.random.split(key)
+    draw = _draw(data_key, dim, jnp.arange(num_rows) % num_samples, config.num_test)
+    if predictor in KERNELS:
+        fit = _fit_kernel(config, predictor, draw)
+    else:
+        fit = _fit_net(config, predictor, draw, start_key)
+    plane = fit.plane.reshape(PLANE_SIDE, PLANE_SIDE, PLANE_DRAWS).mean(-1)
+    return {
+        "test_error": _error(fit.test, draw.test.y, draw.is_fresh),
+        "train_error": _error(fit.train, draw.train.y, jnp.ones(num_rows, bool)),
+        "normalized_margin": fit.normalized_margin,
+        "signal_share": signal_share(fit.test, draw.test.x, draw.is_fresh),
+        "num_test": jnp.sum(draw.is_fresh),
+        "lam": fit.lam,
+        "residual": fit.residual,
+        "solved": fit.solved,
+        "plane": (plane / jnp.std(fit.test)).astype(NET_DTYPE),
+    }
 
 
-def _context(key: Array, dim: int, rows: Int[Array, " n"], num_test: int) -> Context:
-    """Fresh test points, and training samples of which `rows` tells the one in each row."""
+def _draw(key: PRNGKey, dim: int, rows: Int[Array, " n"], num_test: int) -> Draw:
+    """Fresh test points, and training samples: each row has the sample of its number in `rows`."""
     # One draw for both sets: each more is half a second more to compile.
     drawn = data.noisy_xor(key, num_test + rows.size, dim)
     train = jax.tree.map(lambda a: a[num_test:][rows], drawn)
@@ -270,57 +214,47 @@ def _context(key: Array, dim: int, rows: Int[Array, " n"], num_test: int) -> Con
     signal = jnp.repeat(signal, PLANE_DRAWS, axis=0)
     noise = jnp.tile(test.x[:PLANE_DRAWS, 2:], (PLANE_SIDE**2, 1))
     plane = jnp.concatenate([signal, noise], axis=1)
-    return Context(train, test, data.unseen(test.x, train.x), plane)
+    return Draw(train, test, data.unseen(test.x, train.x), plane)
 
 
-def _cast(dataset: Dataset, dtype) -> Dataset:
-    return jax.tree.map(lambda array: array.astype(dtype), dataset)
+def _fit_net(config: Config, predictor: str, draw: Draw, key: PRNGKey) -> Fit:
+    network = networks.fully_connected(2, config.width)
+    lam, options = _training_of(config, predictor)
+    samples = optax.tree.cast(draw.train, NET_DTYPE)
+    trained = trainers.train(network, samples, key=key, **options).params
+    inputs = jnp.concatenate([draw.train.x, draw.test.x, draw.plane]).astype(NET_DTYPE)
+    num_train = draw.train.y.size
+    outputs = network.apply(trained, inputs)
+    train, test, plane = jnp.split(outputs, (num_train, num_train + draw.test.y.size))
+    # Reported margins are float64 wherever it is switched on.
+    params = optax.tree.cast(trained, draw.train.x.dtype)
+    fits = jnp.all(draw.train.y * train > 0) & jnp.all(jnp.isfinite(plane))
+    residual = _above_planted(network, params, draw.train, lam) if lam else jnp.zeros(())
+    return Fit(
+        train,
+        test,
+        plane,
+        margins.normalized_margin(network, params, draw.train),
+        jnp.asarray(lam),
+        residual,
+        fits & (residual <= NET_SOLVED),
+    )
 
 
-def _network(config: Config) -> networks.Network:
-    return networks.fully_connected(2, config.width)
-
-
-def _trainer(config: Config, predictor: str) -> tuple[trainers.Trainer, float]:
-    """The trainer of a network and the scale of its start."""
-    if predictor == "net_regularized":
-        return trainers.Trainer(_network(config), num_steps=config.num_steps), 1.0
-    trainer = trainers.Trainer(
-        _network(config),
+def _training_of(config: Config, predictor: str) -> tuple[float, dict[str, Any]]:
+    """(λ at the end, options of `trainers.train`) of a network."""
+    if predictor == NETWORK:
+        options: dict[str, Any] = dict(lam=config.lams, learning_rate=config.learning_rate)
+        return config.lams[-1], options | dict(num_steps=config.num_steps)
+    return 0.0, dict(
+        lam=0.0,
+        init_scale=config.small_init if predictor == "net_small_init" else 1.0,
+        learning_rate=config.baseline_learning_rate,
+        num_steps=config.baseline_steps,
         descend="plain",
         optimizer=optax.sgd,
         schedule=trainers.constant,
-        num_steps=config.baseline_steps,
         stop_log_loss=math.log(BASELINE_LOSS),
-    )
-    return trainer, config.small_init if predictor == "net_small_init" else 1.0
-
-
-def _knobs(config: Config, predictor: str) -> trainers.Knobs:
-    if predictor == "net_regularized":
-        return trainers.knobs(config.lams, config.learning_rate, NET_DTYPE)
-    return trainers.knobs(0.0, config.baseline_learning_rate, NET_DTYPE)
-
-
-def _fit_net(config: Config, predictor: str, context: Context, state: PyTree) -> Fit:
-    trainer, _ = _trainer(config, predictor)
-    inputs = jnp.concatenate([context.train.x, context.test.x, context.plane])
-    outputs = trainer.network.apply(state.params, inputs.astype(NET_DTYPE))
-    ends = (context.train.y.size, context.train.y.size + context.test.y.size)
-    train, test, plane = jnp.split(outputs, ends)
-    # Reported margins are float64 wherever it is switched on.
-    params = optax.tree.cast(state.params, context.train.x.dtype)
-    lam = config.lams[-1] if predictor == "net_regularized" else 0.0
-    fits = jnp.all(context.train.y * train > 0) & jnp.all(jnp.isfinite(plane))
-    residual = _above_planted(trainer.network, params, context.train, lam) if lam else jnp.nan
-    return Fit(
-        train=train,
-        test=test,
-        plane=plane,
-        normalized_margin=margins.normalized_margin(trainer.network, params, context.train),
-        lam=jnp.asarray(lam),
-        residual=jnp.asarray(residual),
-        solved=fits & (residual <= NET_SOLVED) if lam else fits,
     )
 
 
@@ -334,50 +268,53 @@ def _above_planted(
 
 
 def planted_objective(lam: float) -> float:
-    """The least F_λ over the scales of the planted network |x₁| − |x₂|, on any samples of D.
+    """The minimum of F_λ over the scales of the planted network |x₁| − |x₂|, on any samples of D.
 
-    At scale c every margin is c and ‖Θ‖² = 8c: F = log(1 + e^(−c)) + 8λc, which is least where
+    At scale c every margin is c and ‖Θ‖² = 8c: F = log(1 + e^(−c)) + 8λc, which is smallest where
     1/(1 + e^c) = 8λ, or at c = 0 where λ ≥ 1/16.
     """
     share = min(8 * lam, 0.5)
     return -math.log1p(-share) + share * math.log(1 / share - 1)
 
 
-def _fit_kernel(config: Config, predictor: str, context: Context, state: PyTree) -> Fit:
-    train = _cast(context.train, jnp.dtype(config.kernel_dtype))
-    kernel = functools.partial(kernels.ntk, _network(config))
+def _fit_kernel(config: Config, predictor: str, draw: Draw) -> Fit:
+    """The kernel predictor, its λ chosen on the test set itself: the kernels' best case."""
+    dtype = jnp.dtype(config.kernel_dtype)
+    train = optax.tree.cast(draw.train, dtype)
+    kernel = functools.partial(kernels.ntk, networks.fully_connected(2, config.width))
     gram = kernel(train.x)
-    lams = jnp.asarray(config.tuned_lams, gram.dtype)
-    if predictor == "ntk_svm":
-        tolerance = 1e-8 if gram.dtype == jnp.float64 else 1e-6
-        svm = kernel_machines.hard_margin_svm(gram, train.y, tolerance=tolerance)
-        coefficients = svm.coefficients[None].astype(gram.dtype)
-        residuals = svm.relative_gap[None]
-        lams = jnp.zeros(1, gram.dtype)
-    elif predictor == "ntk_logistic":
-        path = kernel_machines.logistic_path(gram, train.y, lams)
-        coefficients, residuals = path.coefficients, path.gradient_norm
-    else:
-        coefficients = kernel_machines.ridge(gram, train.y, lams)
-        fitted = coefficients @ gram + train.y.size * lams[:, None] * coefficients
-        residuals = jnp.linalg.norm(fitted - train.y, axis=1) / jnp.linalg.norm(train.y)
-    inputs = jnp.concatenate([context.test.x, context.plane]).astype(gram.dtype)
+    lams, coefficients, residuals = _solutions(config, predictor, gram, train.y)
+    inputs = jnp.concatenate([draw.test.x, draw.plane]).astype(dtype)
     outputs = coefficients @ kernel(train.x, inputs)
-    num_test = context.test.y.size
-    # λ is chosen on the test set itself: the kernels' best case.
-    errors = jax.vmap(lambda f: _error(f, context.test.y, context.is_fresh))(outputs[:, :num_test])
+    num_test = draw.test.y.size
+    errors = jax.vmap(lambda f: _error(f, draw.test.y, draw.is_fresh))(outputs[:, :num_test])
     best = jnp.argmin(errors)
     beta, fitted = coefficients[best], gram @ coefficients[best]
-    bound = SOLVED if gram.dtype == jnp.float64 else 1e-3
     return Fit(
-        train=fitted,
-        test=outputs[best, :num_test],
-        plane=outputs[best, num_test:],
+        fitted,
+        outputs[best, :num_test],
+        outputs[best, num_test:],
         normalized_margin=jnp.min(train.y * fitted) / jnp.sqrt(beta @ fitted),
         lam=lams[best],
         residual=residuals[best],
-        solved=residuals[best] <= bound,
+        solved=residuals[best] <= (SOLVED if dtype == jnp.float64 else 1e-3),
     )
+
+
+def _solutions(config: Config, predictor: str, gram: Array, y: Array) -> tuple[Array, Array, Array]:
+    """(λ, coefficients, residuals) of a kernel predictor at every λ; the SVM has λ = 0."""
+    lams = jnp.asarray(config.tuned_lams, gram.dtype)
+    if predictor == NTK:
+        tolerance = 1e-8 if gram.dtype == jnp.float64 else 1e-6
+        svm = kernel_machines.hard_margin_svm(gram, y, tolerance=tolerance)
+        coefficients = svm.coefficients[None].astype(gram.dtype)
+        return jnp.zeros(1, gram.dtype), coefficients, svm.relative_gap[None]
+    if predictor == "ntk_logistic":
+        path = kernel_machines.logistic_path(gram, y, lams)
+        return lams, path.coefficients, path.gradient_norm
+    coefficients = kernel_machines.ridge(gram, y, lams)
+    left = coefficients @ gram + y.size * lams[:, None] * coefficients
+    return lams, coefficients, jnp.linalg.norm(left - y, axis=1) / jnp.linalg.norm(y)
 
 
 def _error(outputs: Array, labels: Array, counted: Array) -> Array:
@@ -399,18 +336,230 @@ def signal_share(
     return (weights @ (means - mean) ** 2) / total
 
 
-def _measured(context: Context, fit: Fit) -> dict[str, Array]:
-    everywhere = jnp.ones(context.train.y.shape, bool)
-    plane = fit.plane.reshape(PLANE_SIDE, PLANE_SIDE, PLANE_DRAWS).mean(-1)
-    scale = jnp.std(fit.test)
-    return {
-        "test_error": _error(fit.test, context.test.y, context.is_fresh),
-        "train_error": _error(fit.train, context.train.y, everywhere),
-        "normalized_margin": fit.normalized_margin,
-        "signal_share": signal_share(fit.test, context.test.x, context.is_fresh),
-        "num_test": jnp.sum(context.is_fresh),
-        "lam": fit.lam,
-        "residual": fit.residual,
-        "solved": fit.solved,
-        "plane": (plane / scale).astype(NET_DTYPE),
-    }
+def table(rows: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """The sweep's table, with residuals where there is a λ, and the planes that are drawn."""
+    drawn = [i for predictor in POWERS for i in _plane_rows(rows, config, predictor).index]
+    return rows.assign(
+        residual=rows.residual.mask(rows.predictor.isin(BASELINES)),
+        plane=rows.plane.where(rows.index.isin(drawn), None),
+    )
+
+
+def curve(
+    rows: pandas.DataFrame, predictor: str, dim: int, column: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(sizes, values of shape (sizes, seeds)) of one predictor in one dimension."""
+    rows = rows[(rows.predictor == predictor) & (rows.dim == dim)]
+    if rows.empty:
+        return np.zeros(0), np.zeros((0, 0))
+    return np.unique(rows.num_samples), _statistics.stacked(rows, column, "num_samples", "seed")
+
+
+LEVEL = 0.25
+POWERS = {NETWORK: 1, NTK: 2}  # of d, that the theorem predicts
+CLAIM = Claim(
+    statement="The ℓ2-regularised network learns D from O(d) samples, the NTK needs Ω(d²)",
+    source="Wei et al. 2019, Theorem 2.1; slides, Main Results I",
+    predicted="n at 25 % test error ∝ d¹ (network), ∝ d² (NTK)",
+)
+
+
+def scaling(rows: pandas.DataFrame, config: Config, predictor: str) -> _statistics.Scaling:
+    """Where the mean test error of one predictor crosses 25 %, and how that grows with d."""
+    curves = {dim: curve(rows, predictor, dim, "test_error") for dim in config.dims}
+    return _statistics.scaling(curves, LEVEL)
+
+
+def expected_dims(config: Config, predictor: str) -> list[int]:
+    """The dimensions in which it must cross: for the NTK those with all of the sizes over d²."""
+    if predictor == NETWORK:
+        return list(config.dims)
+    largest = max(config.sizes_over_d2)
+    return [dim for dim in config.dims if round(largest * dim**2) <= config.max_ntk_samples]
+
+
+def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
+    """Slope 1 for the regularised network and 2 for the NTK, each within 0.15, and net ≤ 1 % at 6d.
+
+    A dimension in which an error does not fall to 25 % makes it fail, and so do runs that were not
+    solved: a bad optimum is no evidence for a theorem, and says nothing against it.
+    """
+    if len(config.dims) < 2:
+        return [CLAIM]
+    found = {predictor: scaling(rows, config, predictor) for predictor in POWERS}
+    missed = {p: [d for d in expected_dims(config, p) if d not in found[p].dims] for p in POWERS}
+    solved = float(rows[rows.predictor.isin(POWERS)].solved.mean())
+    at_6d = rows[(rows.predictor == NETWORK) & (rows.num_samples == 6 * rows.dim)]
+    error = float(at_6d.groupby("dim").test_error.median().max())
+    slopes = all(abs(found[p].slope - power) <= 0.15 for p, power in POWERS.items())
+    good = slopes and error <= 0.01 and solved == 1.0 and not any(missed.values())
+    measured = dataclasses.replace(
+        CLAIM,
+        measured=f"{_words('network', found[NETWORK], missed[NETWORK], 1)}; "
+        f"{_words('NTK', found[NTK], missed[NTK], 2)}; the network's median error at n = 6d is at "
+        f"most {error:.2%}; {solved:.1%} of cells solved"
+        + ("" if solved == 1 else ", the others are provably not at their optimum"),
+        interval=", ".join("[{:.2f}, {:.2f}]".format(*found[p].slope_interval) for p in POWERS)
+        + ": 95 %, bootstrap over seeds",
+        status="holds" if good else "fails",
+    )
+    return [measured]
+
+
+def _words(name: str, found: _statistics.Scaling, missed: list[int], power: int) -> str:
+    unit = "d" if power == 1 else "d²"
+    at = [f"{n / d**power:.2f}{unit}" for d, n in zip(found.dims, found.sizes, strict=True)]
+    dims = ", ".join(map(str, found.dims))
+    words = f"∝ d^{found.slope:.2f} ({name}, at n = {', '.join(at) or 'none'} for d = {dims})"
+    return words + (f", not reached at d = {', '.join(map(str, missed))}" if missed else "")
+
+
+LOOKS = {  # predictor -> (its look in every figure, its name)
+    "net_regularized": ("network", "network, ℓ2-regularised"),
+    "net_small_init": ("network_small_init", "λ = 0, small start"),
+    "net_standard_init": ("network_no_lam", "λ = 0, standard start"),
+    "ntk_svm": ("ntk", "NTK, hard margin"),
+    "ntk_logistic": ("ntk_logistic", "NTK, logistic"),
+    "ntk_ridge": ("ntk_ridge", "NTK, ridge"),
+}
+
+
+@_style.styled
+def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+    """Six panels; every point is a mean over seeds with its 95 % bootstrap interval."""
+    fig, axes = _style.panels(6, columns=3, ratio=1.0)
+    for ax, predictor in zip(axes, POWERS, strict=False):
+        _collapse(ax, rows, config, predictor)
+    lines = [
+        (label, _look(name), scaling(rows, config, name), POWERS.get(name))
+        for name, (_, label) in LOOKS.items()
+    ]
+    _style.scalings(axes[2], lines, config.dims)
+    axes[2].set(ylabel="samples n at 25 % test error", title="sample complexity")
+    _style.legend(axes[2], above=0.85)
+    _signal(axes[3], rows, _dim_inside(config))
+    meshes = [
+        _plane(ax, _plane_rows(rows, config, predictor), predictor)
+        for ax, predictor in zip(axes[4:], POWERS, strict=True)
+    ]
+    if any(meshes):
+        label = "mean f, in standard deviations of f"
+        beside: _style.Look = dict(shrink=0.6, aspect=30)
+        bar = fig.colorbar(max(meshes, key=bool), ax=axes[4:], location="bottom", **beside)
+        bar.set_label(label, labelpad=1)
+        bar.set_ticks([-2, -1, 0, 1, 2])
+    return fig
+
+
+def _look(predictor: str) -> _style.Look:
+    return _style.METHODS[LOOKS[predictor][0]]
+
+
+def _dim_inside(config: Config) -> int:
+    """The dimension in which signal and learned functions are drawn: the upper middle one."""
+    return config.dims[len(config.dims) // 2]
+
+
+def _plane_rows(rows: pandas.DataFrame, config: Config, predictor: str) -> pandas.DataFrame:
+    """The runs whose mean function is drawn: those with n nearest to 6d."""
+    dim = _dim_inside(config)
+    rows = rows[(rows.predictor == predictor) & (rows.dim == dim)]
+    distance = np.log(rows.num_samples / (6 * dim)).abs()
+    nearest = rows[distance == distance.min()]
+    return nearest[nearest.num_samples == nearest.num_samples.min()]
+
+
+def _collapse(ax, rows: pandas.DataFrame, config: Config, predictor: str) -> None:
+    """Test error against n/d^power: curves that lie on each other need n ∝ d^power."""
+    power = POWERS[predictor]
+    for dim, look in _style.ordinal(config.dims, _look(predictor)["color"]).items():
+        n, errors = curve(rows, predictor, dim, "test_error")
+        if n.size:
+            _style.with_interval(ax, n / dim**power, errors, label=f"d = {dim}", **look)
+    ax.axhline(LEVEL, **_style.LEVEL)
+    if power == 1:
+        _style.at_sizes(ax, config.sizes_over_d, "samples n/d")
+    else:
+        _style.plain_ticks(ax.xaxis)
+        ax.set_xlabel("samples n/d²")
+    ax.set(ylim=(-0.02, 0.56), ylabel="test error", title=LOOKS[predictor][1])
+    _style.legend(ax, loc="upper right" if power == 1 else "lower left")
+
+
+def _signal(ax, rows: pandas.DataFrame, dim: int) -> None:
+    """The share of each function's variance that the signal explains, and its training error."""
+    for predictor in POWERS:
+        n, share = curve(rows, predictor, dim, "signal_share")
+        if not n.size:
+            continue
+        look = _look(predictor)
+        _style.with_interval(ax, n, share, label=LOOKS[predictor][1], **look)
+        errors = curve(rows, predictor, dim, "train_error")[1]
+        _style.with_interval(ax, n, errors, **look | _style.HOLLOW | dict(linestyle=":"))
+    training = _style.HOLLOW | dict(color=_style.GREY, linestyle=":", marker="o")
+    ax.plot([], [], label="training errors", **training)
+    ax.set(ylim=(-0.04, 1.04), xlabel="samples n", title=f"share of signal, d = {dim}")
+    ax.set_ylabel("Var E[f | x₁, x₂] / Var f")
+    _style.plain_ticks(ax.xaxis)
+    ax.set_yticks(np.linspace(0, 1, 6))
+    _style.legend(ax, above=0.35)
+
+
+def _plane(ax, rows: pandas.DataFrame, predictor: str):
+    """The learned function over (x₁, x₂), noise and seeds averaged out, and the data's support."""
+    if rows.empty:
+        ax.set_axis_off()
+        return None
+    first = rows.iloc[0]
+    ax.set(xlabel="x₁", ylabel="x₂", aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+    ax.set(xlim=(-PLANE_EXTENT, PLANE_EXTENT), ylim=(-PLANE_EXTENT, PLANE_EXTENT))
+    ax.set_title(f"{LOOKS[predictor][1]}\nd = {first.dim}, n = {first.num_samples}")
+    points = dict(color="white", edgecolors="black", linewidths=0.7, zorder=2)
+    ax.scatter([1, -1], [0, 0], marker="P", s=28, label="y = +1", **points)
+    ax.scatter([0, 0], [1, -1], marker="o", s=20, label="y = −1", **points)
+    ax.legend(loc="upper right", handletextpad=0.0, handlelength=1.5, frameon=True, borderpad=0.1)
+    if "plane" not in rows or rows.plane.isna().any():
+        ax.text(0, 0, "function not kept", ha="center", va="center")
+        return None
+    mean = np.mean(np.stack(rows.plane), axis=0)
+    side = np.linspace(-PLANE_EXTENT, PLANE_EXTENT, len(mean))
+    levels = np.linspace(-2, 2, 17)
+    mesh = ax.contourf(side, side, mean.T, levels=levels, cmap="PuOr", extend="both")
+    # Dashed where f < 0: in grey the two halves of the map look alike.
+    widths = dict(levels=[-1.0, 0.0, 1.0], linewidths=[0.4, 0.9, 0.4])
+    ax.contour(side, side, mean.T, colors="black", **widths)
+    return mesh
+
+
+def summary(rows: pandas.DataFrame, config: Config) -> str:
+    """Mean test error over seeds by predictor, dimension and n, and the fitted slopes."""
+    lines = ["mean test error on fresh points"]
+    for predictor in config.predictors:
+        found = scaling(rows, config, predictor)
+        low, high = found.slope_interval
+        slope = f"n ∝ d^{found.slope:.2f} [{low:.2f}, {high:.2f}]" if len(found.dims) > 1 else ""
+        lines.append(f"{predictor}  {slope}")
+        mine = rows[rows.predictor == predictor]
+        for dim, group in mine.groupby("dim"):
+            means = group.groupby("num_samples").test_error.mean()
+            shown = "  ".join(f"n={n}: {error:.3f}" for n, error in means.items())
+            lines.append(f"  d={dim:<4} {shown}")
+        unsolved = len(mine) - int(mine.solved.sum())
+        if unsolved:
+            lines.append(f"  {unsolved} of {len(mine)} not solved: no evidence on the theorem")
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    "separation",
+    Config,
+    PRESETS,
+    points,
+    run,
+    claims,
+    figure,
+    summary,
+    (CLAIM,),
+    table=table,
+    static=("dim", "num_rows"),
+)
