@@ -1,7 +1,6 @@
 """One style for all figures: its colours alone, told apart in grey, the same bytes each time."""
 
 import ast
-import importlib
 import io
 import itertools
 import re
@@ -12,11 +11,10 @@ import matplotlib.colors
 import numpy as np
 import pytest
 
-from ntkreg.experiments import _style
+from ntkreg.experiments import _report, _style
 
 FOLDER = Path(_style.__file__).parent
-DRAWING = sorted(p for p in FOLDER.glob("*.py") if "import matplotlib" in p.read_text())
-FIGURES = sorted(FOLDER.glob("*_figure.py"))
+DRAWING = sorted(p for p in FOLDER.rglob("*.py") if "import matplotlib" in p.read_text())
 PLAIN = {"black", "white", "none"}
 
 
@@ -63,10 +61,9 @@ def test_a_colour_of_one_s_own_is_seen(source):
     assert colours(source)
 
 
-@pytest.mark.parametrize("file", FIGURES, ids=lambda path: path.stem)
-def test_figures_are_made_in_the_style(file):
-    module = importlib.import_module(f"ntkreg.experiments.{file.stem}")
-    assert hasattr(module.figure, "__wrapped__")
+@pytest.mark.parametrize("name", _report.EXPERIMENTS)
+def test_figures_are_made_in_the_style(name):
+    assert hasattr(_report.experiment(name).figure, "__wrapped__")
 
 
 @pytest.mark.parametrize("kind", _style.FORMATS)

@@ -32,7 +32,13 @@ def one_of(values: Collection) -> tuple[Callable[[Any], bool], str]:
 
 
 def restored(kind: type, fields: Mapping[str, Any]) -> Config:
-    """The Config whose fields JSON kept, which has lists for tuples."""
+    """The Config whose fields JSON kept, which has lists for tuples.
+
+    Raises:
+      ValueError: for fields of another version.
+    """
+    for name in fields.keys() ^ {field.name for field in dataclasses.fields(kind)}:
+        raise ValueError(f"the results' fields must be those of Config, {name} is only in one")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 

@@ -75,8 +75,10 @@ class Experiment(NamedTuple):
         self, config: Any, folder: pathlib.Path | None = None, executor: Executor | None = None
     ) -> pandas.DataFrame:
         """The table of a Config, resumed where its folder was begun."""
-        run, how = functools.partial(self.run, config), dict(host=self.host, executor=executor)
-        found = sweep(run, self.points(config), folder, static_argnames=self.static, **how)
+        found = sweep(
+            functools.partial(self.run, config), self.points(config), folder,
+            static_argnames=self.static, host=self.host, executor=executor,
+        )  # fmt: skip
         kept = self.table(found, config) if self.table else found
         if folder is None:
             return kept

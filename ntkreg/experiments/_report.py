@@ -56,10 +56,12 @@ def page(results: pathlib.Path, presets: Sequence[str] = PRESETS) -> str:
 
 def accelerator_claims(folder: pathlib.Path) -> list[Claim]:
     """The benchmark's claim on every accelerator that it ran on, else not run."""
-    ran = [
-        path.parent for path in sorted(folder.glob("*/run.json")) if "cpu" not in path.parent.name
-    ]
+    ran = [path.parent for path in sorted(folder.glob("*/run.json")) if not _is_cpu(path)]
     return [c for path in ran or [folder / "full"] for c in claims_of(path, "benchmark")]
+
+
+def _is_cpu(run: pathlib.Path) -> bool:
+    return "(cpu)" in json.loads(run.read_text())["hardware"]
 
 
 def claims_of(folder: pathlib.Path, name: str) -> list[Claim]:

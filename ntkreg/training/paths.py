@@ -62,7 +62,7 @@ def follow(
         λ is too large.
     """
 
-    def at_lam(start: Params, log_lams: Array) -> tuple[Params, Params]:
+    def at_lam(start: Params, log_lams: tuple[Array, Array]) -> tuple[Params, Params]:
         log_lam, following = log_lams
         end = _minimized(path, data, Knobs(log_lam[None], knobs.learning_rate), start)
         stretched = stretched_to(path.trainer, data, following, end)
