@@ -22,7 +22,7 @@ from collections.abc import Callable
 from absl import app, flags
 
 from ntkreg.experiments import _paper, _report
-from ntkreg.sweep import store
+from ntkreg.sweeps import store
 
 TEMPLATE = pathlib.Path(__file__).parents[1] / "docs" / "paper.md.in"
 PRESET = flags.DEFINE_enum(

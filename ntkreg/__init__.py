@@ -6,10 +6,10 @@
     training      how, along λ and at infinite width
     theory        what is known: closed forms, bounds, the law of the path
     certificates  what is true: minima and margins proved from both sides
-    sweep         many runs, in a table
+    sweeps        many runs, in a table
     experiments   what they show
 
-Each imports only what stands above it; `theory` and `sweep` import none. Folders and names are
+Each imports only what stands above it; `theory` and `sweeps` import none. Folders and names are
 loaded when they are first used.
 
 Source: Wei, Lee, Liu, Ma, "Regularization Matters: Generalization and Optimization of Neural Nets

@@ -2,6 +2,7 @@ from . import certificates as certificates
 from . import data as data
 from . import kernels as kernels
 from . import networks as networks
+from . import sweeps as sweeps
 from . import theory as theory
 from . import training as training
 from .certificates import Certificate as Certificate
@@ -19,6 +20,8 @@ from .networks import Network as Network
 from .networks import convolutional as convolutional
 from .networks import from_flax as from_flax
 from .networks import fully_connected as fully_connected
+from .sweeps import grid as grid
+from .sweeps import sweep as sweep
 from .training import noisy_flow as noisy_flow
 from .training import normalized_margin as normalized_margin
 from .training import train as train

@@ -17,7 +17,7 @@ ABOVE = {  # each folder, and the folders that it may import from
     "training": {"data", "networks"},
     "certificates": {"data", "networks", "kernels", "training"},
     "theory": set(),
-    "sweep": set(),
+    "sweeps": set(),
 }
 BELOW_ALL = {"_types", "_compat", "_checks"}
 

@@ -9,7 +9,7 @@ import pandas
 import pytest
 from test_readme import BLOCKS
 
-(SCRIPT,) = [block for block in BLOCKS if "ntkreg.sweep" in block]
+(SCRIPT,) = [block for block in BLOCKS if "sweep(run" in block]
 
 
 def run_in(folder: pathlib.Path, num_devices: int = 1) -> bytes:

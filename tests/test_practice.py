@@ -22,7 +22,7 @@ from ntkreg.experiments.practice import (
     pool,
     split,
 )
-from ntkreg.sweep import Refused, grid
+from ntkreg.sweeps import Refused, grid
 
 CONFIG = EXPERIMENT.preset("smoke")
 

@@ -1,4 +1,4 @@
-"""The Python blocks of the README and of docs/your_own.md run as they stand."""
+"""The Python blocks of README, CONTRIBUTING and docs/your_own.md run as they stand."""
 
 import pathlib
 import re
@@ -6,7 +6,7 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "your_own.md"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "your_own.md"]
 BLOCKS = [
     block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
 ]
@@ -17,7 +17,7 @@ def test_there_are_blocks():
 
 
 # test_own_sweep runs the sweep, as a script.
-SHORT = [block for block in BLOCKS if "ntkreg.sweep" not in block]
+SHORT = [block for block in BLOCKS if "sweep(run" not in block]
 
 
 @pytest.mark.parametrize("block", SHORT, ids=lambda block: block.splitlines()[-1])

@@ -21,7 +21,7 @@ from ntkreg.experiments.teacher import (
     compared_size,
     error_claim,
 )
-from ntkreg.sweep.store import read_batches
+from ntkreg.sweeps.store import read_batches
 from ntkreg.theory.bounds import kernel_bound, two_layer_bound
 from ntkreg.training.objectives import get_loss
 

@@ -23,7 +23,7 @@ from absl import app, flags, logging
 
 from ntkreg.experiments import _config, _style
 from ntkreg.experiments._claims import Claim
-from ntkreg.sweep import Executor, Refused, grids, load, programs, store, sweep
+from ntkreg.sweeps import Executor, Refused, grids, load, programs, store, sweep
 
 MEASURE_SECONDS = 20.0  # of a dry run
 

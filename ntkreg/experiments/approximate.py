@@ -25,7 +25,7 @@ from ntkreg.experiments import _config, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.kernels.kernel_machines import NotSeparable
-from ntkreg.sweep import grid
+from ntkreg.sweeps import grid
 from ntkreg.theory import bounds
 from ntkreg.training.margins import margins, normalized_margin
 from ntkreg.training.objectives import get_loss, log_objective

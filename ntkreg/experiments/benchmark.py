@@ -33,8 +33,8 @@ from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _config, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.sweep import grid
-from ntkreg.sweep.grids import Point
+from ntkreg.sweeps import grid
+from ntkreg.sweeps.grids import Point
 from ntkreg.training import trainers
 
 SIZE = ["num_samples", "width", "num_lams"]
@@ -84,7 +84,7 @@ def _trained(given: Work, lam: Array) -> dict[str, Array]:
 
 def by_sweep(given: Work) -> Ends:
     """`ntkreg.sweep`, in memory."""
-    from ntkreg.sweep import (
+    from ntkreg.sweeps import (
         sweep,
     )  # here: the programs that it holds are nothing a folder stands for
 
@@ -161,7 +161,7 @@ WAYS = {
 }
 PLAIN = ("vmap", "threads", "loop")  # what a sweep is made of
 LABELS = {
-    "sweep": "ntkreg.sweep",
+    "sweep": "ntkreg.sweeps",
     "vmap": "jit(vmap(run))",
     "threads": "jit(run) on threads",
     "loop": "jit(run) in turn",

@@ -22,7 +22,7 @@ from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _config, _style, _training
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.sweep import grid
+from ntkreg.sweeps import grid
 
 DATASETS = ("D", "random")
 AXIS = ("dataset", "dim", "num_samples", "oracle")

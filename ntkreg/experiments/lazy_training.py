@@ -25,7 +25,7 @@ from ntkreg.experiments import _config, _descents, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.networks.network import Network
-from ntkreg.sweep import grid
+from ntkreg.sweeps import grid
 from ntkreg.training import kernel_regime, objectives, trainers
 from ntkreg.training.kernel_regime import FromStart, relative_change
 

@@ -20,7 +20,7 @@ from ntkreg.experiments import _config, _descents, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments.named_data import Source, samples_of
-from ntkreg.sweep import grid
+from ntkreg.sweeps import grid
 
 KEPT = ("test_error", "train_error", "normalized_margin", "activation_change", "train_loss")
 PUBLISHED = {20: 83, 40: 209, 80: 497, 160: 1350, 320: 3085}  # n at 60 % accuracy, by d

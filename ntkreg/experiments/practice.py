@@ -31,7 +31,7 @@ from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments._training import NET_DTYPE
 from ntkreg.networks import Network
-from ntkreg.sweep import grid
+from ntkreg.sweeps import grid
 from ntkreg.training import trainers
 from ntkreg.training.margins import margins, normalized_margin
 from ntkreg.training.objectives import get_loss, log_objective

@@ -28,7 +28,7 @@ from ntkreg.experiments import _config, _statistics, _style, _training
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments._statistics import Scaling
-from ntkreg.sweep import grid
+from ntkreg.sweeps import grid
 from ntkreg.training import objectives
 
 # relu of a standard normal z by degree of Hermite polynomial, E relu(z)² = 1/2 in all. Degree 0:

@@ -19,7 +19,7 @@ from ntkreg.experiments import _config, _descents, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments.named_data import Source, samples_of
-from ntkreg.sweep import grid
+from ntkreg.sweeps import grid
 
 DATASETS = ("D", "teacher")
 

@@ -26,7 +26,7 @@ from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments.named_data import parsed, samples_of
 from ntkreg.kernels.kernel_machines import NotSeparable
-from ntkreg.sweep import grid
+from ntkreg.sweeps import grid
 from ntkreg.theory import bounds, closed_forms
 from ntkreg.training import paths, trainers
 from ntkreg.training.margins import margins, normalized_margin

@@ -16,7 +16,7 @@ from ntkreg.experiments import _style
 from ntkreg.experiments.noisy_flow import runs
 from ntkreg.experiments.noisy_flow.claims import AT_MINIMUM, SET
 from ntkreg.experiments.noisy_flow.runs import Config, parsed
-from ntkreg.sweep import store
+from ntkreg.sweeps import store
 from ntkreg.training import flows, mean_field
 
 FLOWS = {

@@ -16,8 +16,8 @@ from ntkreg.certificates import oracles
 from ntkreg.certificates.arrangements import MAX_RANK
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _config
-from ntkreg.sweep import grid
-from ntkreg.sweep.grids import Point
+from ntkreg.sweeps import grid
+from ntkreg.sweeps.grids import Point
 from ntkreg.theory import closed_forms
 from ntkreg.training import flows, mean_field
 from ntkreg.training.flows import FlowState

@@ -15,7 +15,7 @@ import optax
 import pytest
 
 from ntkreg.networks.network import fully_connected
-from ntkreg.sweep.fingerprint import fingerprint
+from ntkreg.sweeps.fingerprint import fingerprint
 
 RATE = 0.1
 TABLE = np.arange(3.0)
@@ -199,7 +199,7 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path):
 def test_it_is_the_same_in_another_process():
     """Sets have another order there."""
     script = (
-        "from ntkreg.sweep.fingerprint import fingerprint\n"
+        "from ntkreg.sweeps.fingerprint import fingerprint\n"
         "def run(x, names=frozenset('abcdef')):\n"
         "    return {'y': x if str(x) in {'p', 'q', 'r'} else 0}\n"
         "print(sorted(fingerprint(run).items()))"

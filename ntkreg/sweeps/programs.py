@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ntkreg.sweep.grids import Point
+from ntkreg.sweeps.grids import Point
 
 MOST_PROGRAMS = 512  # kept; the oldest go
 FAILED = "failed"  # the column that says why a point has no results, or bad ones

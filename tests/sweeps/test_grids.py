@@ -5,8 +5,8 @@ import numpy as np
 import pandas
 import pytest
 
-from ntkreg.sweep import grid
-from ntkreg.sweep.grids import checked, traced_dtypes
+from ntkreg.sweeps import grid
+from ntkreg.sweeps.grids import checked, traced_dtypes
 
 
 def test_a_grid_is_the_product_with_the_last_axis_fastest_in_plain_values():

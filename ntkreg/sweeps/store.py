@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from ntkreg.sweep.programs import FAILED, Row
+from ntkreg.sweeps.programs import FAILED, Row
 
 BATCHES, IDENTITY = "batches", "identity.json"
 SUMMARY, ARRAYS, RUN = "summary.csv", "arrays.npz", "run.json"

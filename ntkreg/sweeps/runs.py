@@ -15,9 +15,9 @@ import jax
 import pandas
 import tqdm
 
-from ntkreg.sweep import fingerprint, grids, provenance, store
-from ntkreg.sweep.grids import Point
-from ntkreg.sweep.programs import FAILED, Row, Work, run_batch, shape_of
+from ntkreg.sweeps import fingerprint, grids, provenance, store
+from ntkreg.sweeps.grids import Point
+from ntkreg.sweeps.programs import FAILED, Row, Work, run_batch, shape_of
 
 PIECES = 4  # into which a shape's points are cut for every core, so that all cores end together
 POLL_SECONDS = 0.005

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkreg.sweep import Refused, grid, load, programs, sweep
+from ntkreg.sweeps import Refused, grid, load, programs, sweep
 
 POINTS = grid(num=[3, 5], seed=range(4), lam=[0.5, 2.0])
 

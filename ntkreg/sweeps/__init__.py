@@ -3,8 +3,8 @@
 table = sweep(run, grid(lam=lams, seed=range(20), width=[16, 64]), folder, static_argnames="width")
 """
 
-from ntkreg.sweep.grids import grid
-from ntkreg.sweep.runs import Executor, sweep
-from ntkreg.sweep.store import Refused, load
+from ntkreg.sweeps.grids import grid
+from ntkreg.sweeps.runs import Executor, sweep
+from ntkreg.sweeps.store import Refused, load
 
 __all__ = ["Executor", "Refused", "grid", "load", "sweep"]
