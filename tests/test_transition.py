@@ -1,55 +1,55 @@
 """The transition: parts against hand-made values, and a claim that can fail."""
 
-import dataclasses
 import io
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import scipy.stats
 
 from ntkreg.experiments import _statistics, _style, transition
-from ntkreg.experiments.transition import Config
-from ntkreg.experiments.transition_claims import claim, crossing
-from ntkreg.experiments.transition_figure import figure
-from ntkreg.records import Record
+from ntkreg.experiments.transition import Config, crossing
 
 
 def synthetic(power=1.0, sharpening=0.5, undecided=0, seeds=40):
-    """A record whose share of optimal samples is a logistic curve in n/d."""
-    config = Config(num_seeds=seeds)
-    rng = np.random.default_rng(0)
-    rows = transition.cells(config)
-    shares = []
-    for dim, n in rows:
-        middle, width = 3.6 * (dim / 20) ** (power - 1), 0.3 * (dim / 5) ** -sharpening
-        shares.append(1 / (1 + np.exp(-(n / dim - middle) / width)))
-    optimal = rng.uniform(size=(len(rows), seeds)) < np.array(shares)[:, None]
-    refuted = ~optimal
-    refuted[0, :undecided] = False
-    optimal[0, :undecided] = False
-    arrays = {
-        "optimal": optimal,
-        "refuted": refuted,
-        "local": optimal,
-        "upper": np.where(optimal, 0.125, np.inf),
-        "rounds": np.ones(optimal.shape, int),
-        "test_error": np.where(optimal, 0.0, 0.4),
-        "normalized_margin": np.full(optimal.shape, 0.12),
-    }
-    axes = {transition.AXIS: rows, ("seed",): [(s,) for s in range(seeds)]}
-    return Record(axes, arrays, {"config": dataclasses.asdict(config)})
+    """A table whose share of optimal samples is a logistic curve in n/d."""
+    rows = pandas.DataFrame(transition.points(Config(num_seeds=seeds)))
+    middle, width = 3.6 * (rows.dim / 20) ** (power - 1), 0.3 * (rows.dim / 5) ** -sharpening
+    share = 1 / (1 + np.exp(-(rows.num_samples / rows.dim - middle) / width))
+    optimal = np.random.default_rng(0).uniform(size=len(rows)) < share
+    is_left = rows.index < undecided
+    return rows.assign(
+        optimal=optimal & ~is_left,
+        refuted=~optimal & ~is_left,
+        local=optimal,
+        test_error=np.where(optimal, 0.0, 0.4),
+        failed="",
+    )
 
 
-def test_the_claim_holds_on_a_record_that_shows_it():
+def claim(rows):
+    (found,) = transition.claims(rows, Config())
+    return found
+
+
+def test_the_claim_holds_on_a_table_that_shows_it():
     assert claim(synthetic()).status == "holds"
 
 
 @pytest.mark.parametrize(
     "broken", [dict(power=1.3), dict(sharpening=-0.5), dict(undecided=1)], ids=str
 )
-def test_the_claim_fails_on_a_record_that_breaks_it(broken):
+def test_the_claim_fails_on_a_table_that_breaks_it(broken):
     assert claim(synthetic(**broken)).status == "fails"
+
+
+def test_a_sample_without_results_is_not_decided():
+    rows = synthetic().astype({"optimal": object, "refuted": object})
+    rows.loc[0, ["optimal", "refuted", "failed"]] = [np.nan, np.nan, "RuntimeError: no proof"]
+    assert not transition.is_decided(rows)[0]
+    found = claim(rows)
+    assert found.status == "fails" and "100.0%" not in found.measured
 
 
 def test_crossings_find_the_middle_and_the_power():
@@ -68,38 +68,32 @@ def test_wilson_s_interval_is_that_of_scipy():
         np.testing.assert_allclose(found, (expected.low, expected.high), rtol=1e-6, atol=1e-12)
 
 
-def test_one_seed_is_told_and_drawn_without_an_interval():
-    record = synthetic(seeds=1)
+def test_one_seed_is_judged_and_drawn_without_an_interval():
+    rows = synthetic(seeds=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found, drawn = claim(record), figure(record)
+        found, drawn = claim(rows), transition.figure(rows, Config())
         _style.save(drawn, io.BytesIO(), "png")
     assert found.interval.startswith("[nan, nan]")
 
 
-def test_the_table_tells_kinds_of_proof():
-    """Refutations are proved always, optimality to the certified dimension."""
-    rows = transition.table(synthetic())
-    certified = Config().certified_dim
-    assert set(rows[rows.dim <= certified].kind) == {"certified"}
-    beyond = rows[rows.dim > certified]
-    assert (beyond.optimal == (beyond.kind == "heuristic")).all()
-
-
 def test_the_figure_has_three_panels_with_a_line_for_every_dimension():
-    axes = figure(synthetic()).axes
+    axes = transition.figure(synthetic(), Config()).axes
     assert len(axes) == 3
     texts = [text.get_text() for text in axes[0].get_legend().get_texts()]
     assert texts == [f"d = {dim}" for dim in Config().dims]
 
 
-def test_cells_decide_every_sample_and_train_on_it(smoke_record):
-    record = smoke_record("transition")
-    assert (record.arrays["refuted"] != record.arrays["optimal"]).all()
-    few, many = record.arrays["normalized_margin"][-2:]
-    assert (many > 0.1).all() and (many <= 0.125 * (1 + 1e-6)).all()
-    assert (record.arrays["test_error"][-1] < 0.1).all()
-    assert record.arrays["test_error"].shape == (4, 2) and few.shape == (2,)
+def test_every_sample_is_decided_and_trained_on(smoke_table):
+    """Refutations are proved always, optimality to the certified dimension."""
+    rows = smoke_table("transition")
+    assert len(rows) == 8 and (rows.failed == "").all()
+    assert (rows.refuted != rows.optimal).all() and (rows.kind == "certified").all()
+    np.testing.assert_allclose(rows.upper, np.where(rows.refuted, np.inf, 0.125), rtol=1e-5)
+    many = rows[(rows.dim == 6) & (rows.num_samples == 36)]
+    assert (many.normalized_margin > 0.1).all()
+    assert (many.normalized_margin <= 0.125 * (1 + 1e-6)).all()
+    assert (many.test_error < 0.1).all()
 
 
 @pytest.mark.parametrize(

@@ -9,24 +9,24 @@ Source: derived here, on the distribution of Wei, Lee, Liu, Ma (NeurIPS 2019), S
 """
 
 import dataclasses
-import os
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
+import pandas
 
 from ntkreg import data, networks
-from ntkreg._types import Array, Params, PRNGKey
+from ntkreg._types import Array
 from ntkreg.certificates import planted
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import configs, training
-from ntkreg.records import Record
-from ntkreg.sweeps import Cell, Point
+from ntkreg.experiments import _config, _statistics, _style, _training
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.sweep import grid
 from ntkreg.training.margins import normalized_margin
-
-AXIS = ("dim", "num_samples")
-COLUMNS = ("local", "refuted", "optimal", "upper", "rounds", "test_error", "normalized_margin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Config:
       num_seeds: samples drawn of each size.
       certified_dim: to which optimality is proved by branch and bound, not by local search alone.
       num_starts: of the local search.
-      width, lams, num_steps, learning_rate: of the networks (`training.Training`).
+      width, lams, num_steps, learning_rate: of the networks (`_training.Training`).
       num_test: fresh test points.
     """
 
@@ -55,19 +55,15 @@ class Config:
     num_test: int = 10_000
 
     def __post_init__(self):
-        check = lambda name, *rule: configs.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
         check("dims", lambda d: d >= 3, "at least 3")
         check("sizes_over_d", lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("num_seeds", "num_starts", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
-        training.check(self)
-
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """smoke: seconds. laptop, thorough: minutes on two cores. full: hours."""
-        return cls(**configs.preset(PRESETS, name))
+        _training.check(self)
 
 
+# smoke: seconds. laptop, thorough: minutes on two cores. full: hours.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         dims=(4, 6), sizes_over_d=(2.0, 6.0), num_seeds=2, num_starts=50, width=16,
@@ -86,72 +82,188 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def cells(config: Config) -> list[tuple[int, int]]:
-    """(dim, num_samples) of every cell, each to be run with every seed."""
+def points(config: Config) -> list[dict[str, Any]]:
+    """Dimension, size and seed of every sample."""
     sizes = lambda dim: sorted({max(2, round(ratio * dim)) for ratio in config.sizes_over_d})
-    return [(dim, n) for dim in config.dims for n in sizes(dim)]
+    seeds = range(config.num_seeds)
+    by_dim = [grid(dim=[dim], num_samples=sizes(dim), seed=seeds) for dim in config.dims]
+    return [point for found in by_dim for point in found]
 
 
-def cell(config: Config) -> Cell:
-    """The cell of one (dim, num_samples, seed)."""
+def run(config: Config, dim: int, num_samples: int, seed: int) -> dict[str, Any]:
+    """Whether the planted network has the max margin of a sample, and what a trained one reaches.
+
+    Returns:
+      local, refuted, optimal, upper and rounds of `planted_optimality`, without upper where it is
+      refuted; test_error and normalized_margin of the trained network; and the kind of proof: that
+      it is refuted is always certified.
+    """
+    train, test_error, margin = _trained(config, dim, num_samples, seed)
+    is_proved = dim <= config.certified_dim
+    found = planted.planted_optimality(
+        jax.tree.map(np.asarray, train),
+        oracle="branch_and_bound" if is_proved else "multistart",
+        num_starts=config.num_starts,
+    )
+    return {
+        "local": found.local,
+        "refuted": found.refuted,
+        "optimal": found.optimal,
+        "rounds": found.num_rounds,
+        "test_error": test_error,
+        "normalized_margin": margin,
+        "kind": "certified" if is_proved or not found.optimal else "heuristic",
+    } | ({} if found.refuted else {"upper": found.upper})
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dim", "num_samples"))
+def _trained(
+    config: Config, dim: int, num_samples: int, seed: Array
+) -> tuple[Dataset, Array, Array]:
+    """(samples, test error and normalized margin of a network trained on them)."""
+    key = jax.random.fold_in(jax.random.key(seed), dim * 2**20)
+    data_key, start_key = jax.random.split(jax.random.fold_in(key, num_samples))
+    drawn = data.noisy_xor(data_key, config.num_test + num_samples, dim)
+    train = jax.tree.map(lambda a: a[config.num_test :], drawn)
+    test = jax.tree.map(lambda a: a[: config.num_test], drawn)
     network = networks.fully_connected(2, config.width)
-
-    def draw(point: Point) -> tuple[PRNGKey, Dataset, Dataset]:
-        key = jax.random.fold_in(jax.random.key(point["seed"]), point["dim"] * 2**20)
-        data_key, start_key = jax.random.split(jax.random.fold_in(key, point["num_samples"]))
-        drawn = data.noisy_xor(data_key, config.num_test + point["num_samples"], point["dim"])
-        train = jax.tree.map(lambda a: a[config.num_test :], drawn)
-        return start_key, train, jax.tree.map(lambda a: a[: config.num_test], drawn)
-
-    def measure(point: Point, train: Dataset, test: Dataset, params: Params) -> dict[str, Array]:
-        wrong = ~(test.y * network.apply(params, test.x) > 0)
-        fresh = data.unseen(test.x, train.x)
-        return {
-            "test_error": jnp.sum(wrong & fresh) / jnp.maximum(jnp.sum(fresh), 1),
-            "normalized_margin": normalized_margin(network, params, train),
-            **_decided(config, point["dim"], train),
-        }
-
-    return training.cell(config, draw, measure)
+    params = _training.trained(config, train, start_key)
+    wrong = ~(test.y * network.apply(params, test.x) > 0)
+    fresh = data.unseen(test.x, train.x)
+    test_error = jnp.sum(wrong & fresh) / jnp.maximum(jnp.sum(fresh), 1)
+    return train, test_error, normalized_margin(network, params, train)
 
 
-def _decided(config: Config, dim: int, train: Dataset) -> dict[str, Array]:
-    """What `planted_optimality` says; it runs in NumPy on the host."""
-    oracle = "branch_and_bound" if dim <= config.certified_dim else "multistart"
-
-    def on_host(x: Array, y: Array) -> tuple[np.ndarray | np.generic, ...]:
-        samples = Dataset._make(np.asarray(a, np.float64) for a in (x, y))
-        found = planted.planted_optimality(samples, oracle=oracle, num_starts=config.num_starts)
-        flags = (found.local, found.refuted, found.optimal)
-        return (*map(np.bool_, flags), np.asarray(found.upper, x.dtype), np.int32(found.num_rounds))
-
-    kinds = (*[jax.ShapeDtypeStruct((), bool)] * 3, jax.ShapeDtypeStruct((), train.x.dtype))
-    results = (*kinds, jax.ShapeDtypeStruct((), jnp.int32))
-    found = jax.pure_callback(on_host, results, *train, vmap_method="sequential")
-    return dict(zip(("local", "refuted", "optimal", "upper", "rounds"), found, strict=True))
+def table(rows: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """The sweep's table; where the planted network is refuted the upper bound is infinite."""
+    known = rows.get("upper", pandas.Series(np.inf, rows.index)).fillna(np.inf)
+    return rows.drop(columns="upper", errors="ignore").assign(upper=known)
 
 
-def memory(config: Config, point: Point) -> int:
-    """Bytes that a cell holds at once, counted from its arrays."""
-    n, dim = point["num_samples"], point["dim"]
-    programme = 8 * 3 * n * (4 * dim + 7 * n)  # rows of the conditions and some 2n cuts, dense
-    return programme + 4 * (config.num_test + n) * (3 * dim + 2 * config.width)
+SHARE, ERROR = 0.5, 0.25  # of samples on which planted is optimal; of test points
+CLAIM = Claim(
+    statement="The planted network becomes the sample's max-margin network at n ∝ d, in a "
+    "transition that sharpens with d",
+    source="derived here; Wei et al. 2019, Theorem 2.1, has O(d) for the error",
+    predicted="n at which half of the samples have it ∝ d¹; width of the transition / n falls",
+    certified=False,  # beyond certified_dim a local search says that planted is optimal
+)
 
 
-def grid(config: Config) -> dict[str, Any]:
-    """The cell, axes and static names that `sweeps.sweep` and `sweeps.estimate` take."""
-    axes = {AXIS: cells(config), "seed": range(config.num_seeds)}
-    return dict(function=cell(config), axes=axes, static=AXIS)
+def curve(rows: pandas.DataFrame, dim: int, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """(sizes, values of shape (sizes, seeds)) in one dimension."""
+    rows = rows[rows.dim == dim]
+    values = _statistics.stacked(rows, column, "num_samples", "seed")
+    return np.unique(rows.num_samples), values.astype(float)
 
 
-def run(config: Config, folder: str | os.PathLike) -> Record:
-    """The record of all cells, as `configs.swept`."""
-    return configs.swept(config, grid(config), memory, folder)
+def crossing(
+    rows: pandas.DataFrame, column: str, level: float, num_resamples: int = 2000
+) -> _statistics.Scaling:
+    """Where the mean of `test_error`, or the share not `local` or `optimal`, falls to a level."""
+    curves = {}
+    for dim in np.unique(rows.dim).tolist():
+        n, values = curve(rows, dim, column)
+        curves[dim] = n, values if column == "test_error" else 1.0 - values
+    return _statistics.scaling(curves, level, num_resamples)
 
 
-def table(record: Record):
-    """One row for every sample, with the kind of proof; of `refuted` it is always certified."""
-    rows = record.table()
-    certified = rows.dim <= record.identity["config"]["certified_dim"]
-    rows["kind"] = np.where(certified | ~rows.optimal.astype(bool), "certified", "heuristic")
-    return rows[[*AXIS, "seed", *COLUMNS, "kind"]]
+def is_decided(rows: pandas.DataFrame) -> pandas.Series:
+    """Whether a sample is refuted or optimal, and not both."""
+    return (rows.failed == "") & (rows.refuted != rows.optimal)
+
+
+def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
+    """Slope 1 ± 0.15, the 20–80 % width over n narrower at the largest d than at the smallest.
+
+    Every sample must be decided.
+    """
+    half, error = crossing(rows, "optimal", SHARE), crossing(rows, "test_error", ERROR)
+    at = {share: _by_dim(crossing(rows, "optimal", share, 1)) for share in (0.2, 0.8)}
+    both = [dim for dim in half.dims if dim in at[0.2] and dim in at[0.8]]
+    widths = [(at[0.2][dim] - at[0.8][dim]) / _by_dim(half)[dim] for dim in both]
+    decided = is_decided(rows).mean()
+    sharpens = len(widths) == len(config.dims) > 1 and widths[-1] < widths[0]
+    shown = lambda c: ", ".join(f"{n / d:.2f}d" for d, n in zip(c.dims, c.sizes, strict=True))
+    low, high = half.slope_interval
+    found = dataclasses.replace(
+        CLAIM,
+        measured=f"∝ d^{half.slope:.2f}, at n = {shown(half) or 'none'} for d = "
+        f"{', '.join(map(str, half.dims))}; 20–80 % width / n: "
+        f"{', '.join(f'{w:.2f}' for w in widths)}; 25 % test error at {shown(error) or 'none'}; "
+        f"{decided:.1%} of samples decided",
+        interval=f"[{low:.2f}, {high:.2f}]: 95 %, bootstrap over samples",
+        status="holds" if abs(half.slope - 1) <= 0.15 and sharpens and decided == 1 else "fails",
+    )
+    return [found]
+
+
+def _by_dim(found: _statistics.Scaling) -> dict[int, float]:
+    return dict(zip(found.dims, found.sizes, strict=True))
+
+
+LINES = {
+    "optimal": ("certified", "planted network optimal on ½", SHARE),
+    "local": ("linearised", "local condition holds on ½", SHARE),
+    "test_error": ("network", "25 % test error", ERROR),
+}
+
+
+@_style.styled
+def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+    """Three panels; shares have Wilson's 95 % intervals, means bootstrap intervals."""
+    fig, (shares, errors, crossings) = _style.panels(3, columns=3, ratio=0.95)
+    for dim, look in _looks(config, "certified"):
+        n, found = curve(rows, dim, "optimal")
+        ends = _statistics.wilson(found.sum(-1), found.shape[-1])
+        _style.with_ends(shares, n / dim, found.mean(-1), *ends, label=f"d = {dim}", **look)
+    shares.axhline(SHARE, **_style.LEVEL)
+    shares.set(ylabel="share of samples", ylim=(-0.04, 1.04), title="planted has the max margin")
+    for dim, look in _looks(config, "network"):
+        n, found = curve(rows, dim, "test_error")
+        _style.with_interval(errors, n / dim, found, label=f"d = {dim}", **look)
+    errors.axhline(ERROR, **_style.LEVEL)
+    errors.set(ylabel="test error", ylim=(-0.02, 0.56), title="network, same samples")
+    for ax, place in ((shares, "upper left"), (errors, "upper right")):
+        ax.set_xlabel("samples n/d")
+        _style.legend(ax, loc=place)
+    _crossings(crossings, rows, config)
+    return fig
+
+
+def _looks(config: Config, method: str):
+    return _style.ordinal(config.dims, _style.METHODS[method]["color"]).items()
+
+
+def _crossings(ax, rows: pandas.DataFrame, config: Config) -> None:
+    for column, (method, label, level) in LINES.items():
+        found = crossing(rows, column, level)
+        if not found.dims:
+            continue
+        dims = np.array(found.dims)
+        ends = found.intervals.T / dims
+        label = f"{label}{_style.power('d', found.slope)}"
+        _style.with_ends(ax, dims, found.sizes / dims, *ends, label=label, **_style.METHODS[method])
+    _style.at_sizes(ax, config.dims, "dimension d")
+    ax.set(ylabel="samples n/d at the crossing", title="where they cross")
+    _style.legend(ax, above=0.45)
+
+
+def summary(rows: pandas.DataFrame, config: Config) -> str:
+    """The shares of samples by dimension and n."""
+    lines = ["share of samples on which the planted network is optimal (its local condition holds)"]
+    for dim in config.dims:
+        n, optimal = curve(rows, dim, "optimal")
+        shares = zip(n, optimal.mean(-1), curve(rows, dim, "local")[1].mean(-1), strict=True)
+        shown = "  ".join(f"n={m}: {share:.2f} ({near:.2f})" for m, share, near in shares)
+        lines.append(f"  d={dim:<4} {shown}")
+    undecided = int((~is_decided(rows)).sum())
+    if undecided:
+        lines.append(f"  {undecided} samples undecided: no evidence for either side")
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    "transition", Config, PRESETS, points, run, claims, figure, summary, (CLAIM,), table=table,
+    host=True,
+)  # fmt: skip
