@@ -25,7 +25,7 @@ from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _config, _statistics, _style, _training
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.sweep import grid
+from ntkreg.sweeps import grid
 from ntkreg.training.margins import normalized_margin
 
 
