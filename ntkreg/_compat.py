@@ -11,6 +11,7 @@ import importlib.util
 import sys
 import threading
 import types
+from collections.abc import Callable
 
 import jax
 
@@ -51,6 +52,22 @@ def quick_compilation(platform: str) -> dict[str, str | bool]:
     except jax.errors.JaxRuntimeError:
         return {}
     return _QUICK
+
+
+def jit_quickly(function: Callable, static_argnames: str | tuple[str, ...] = ()) -> Callable:
+    """`jax.jit`, compiled quickly on a CPU: for programs that run once. In a trace, `function`."""
+
+    @functools.cache
+    def jitted() -> Callable:
+        options = quick_compilation(jax.default_backend())
+        return jax.jit(function, static_argnames=static_argnames, compiler_options=options or None)
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        is_traced = not is_concrete(args, kwargs)  # options are the outer program's to give
+        return function(*args, **kwargs) if is_traced else jitted()(*args, **kwargs)
+
+    return call
 
 
 _importing = threading.Lock()

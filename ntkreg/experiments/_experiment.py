@@ -14,7 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import matplotlib.figure
@@ -43,7 +43,8 @@ class Experiment(NamedTuple):
       statements: the claims, as they stand before a run.
       table: (the sweep's table, config) -> the table that is kept, where it is another.
       static: the axes that are Python values.
-      host: whether `run` is called as it is.
+      host: whether `run` is called as it is; "cpu" where that is so on a CPU alone: its parts are
+        jitted and shared by points, so that they compile in less time than a program of each.
       more: (table, config, folder) -> None, writes what else there is to see, after a run.
     """
 
@@ -58,8 +59,13 @@ class Experiment(NamedTuple):
     statements: tuple[Claim, ...]
     table: Callable[[pandas.DataFrame, Any], pandas.DataFrame] | None = None
     static: tuple[str, ...] = ()
-    host: bool = False
+    host: bool | Literal["cpu"] = False
     more: Callable[[pandas.DataFrame, Any, pathlib.Path], None] | None = None
+
+    @property
+    def is_host(self) -> bool:
+        """Whether `run` is called as it is, on the device that there is."""
+        return self.host is True or (self.host == "cpu" and jax.default_backend() == "cpu")
 
     def preset(self, name: str) -> Any:
         """The Config of that name.
@@ -77,7 +83,7 @@ class Experiment(NamedTuple):
         """The table of a Config, resumed where its folder was begun."""
         found = sweep(
             functools.partial(self.run, config), self.points(config), folder,
-            static_argnames=self.static, host=self.host, executor=executor,
+            static_argnames=self.static, host=self.is_host, executor=executor,
         )  # fmt: skip
         kept = self.table(found, config) if self.table else found
         if folder is None:
@@ -188,7 +194,7 @@ def _estimate(experiment: Experiment, config: Any) -> str:
     begun, compiling, running, count = time.perf_counter(), 0.0, 0.0, 0
     while count < len(order) and (not count or time.perf_counter() - begun < MEASURE_SECONDS):
         first = again = _seconds(experiment, config, order[count][0])
-        if not experiment.host:
+        if not experiment.is_host:
             again = _seconds(experiment, config, order[count][0])
         compiling, running = compiling + first - again, running + again * len(order[count])
         count += 1
@@ -199,14 +205,14 @@ def _estimate(experiment: Experiment, config: Any) -> str:
     needed, free = (
         f"{size / 2**30:.2f} GiB" for size in (programs.largest(), programs.memory_free())
     )
-    memory = "" if experiment.host else f"; its largest program needs {needed} of {free} free"
+    memory = "" if experiment.is_host else f"; its largest program needs {needed} of {free} free"
     return f"about {seconds} h:min:s, from one point each of {count} of {len(order)} kinds{memory}"
 
 
 def _seconds(experiment: Experiment, config: Any, point: grids.Point) -> float:
     begun = time.perf_counter()
     run = functools.partial(experiment.run, config)
-    sweep(run, [point], static_argnames=experiment.static, host=experiment.host)
+    sweep(run, [point], static_argnames=experiment.static, host=experiment.is_host)
     return time.perf_counter() - begun
 
 

@@ -19,7 +19,8 @@ import optax
 import pandas
 
 from ntkreg import data, kernels, networks
-from ntkreg._types import Array, Bool, Float, Int, Params, PRNGKey
+from ntkreg._compat import jit_quickly
+from ntkreg._types import Array, Bool, Float, Params, PRNGKey
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _config, _statistics, _style, _training
 from ntkreg.experiments._claims import Claim
@@ -181,18 +182,44 @@ def run(
     config: Config, predictor: str, dim: int, num_samples: Array, num_rows: int, seed: Array
 ) -> dict[str, Array]:
     """Errors, margin and residual of one predictor, and its mean function over (x₁, x₂)."""
-    # The key leaves the predictor out: all of them have the same samples.
+    draw, key = _draw(seed, num_samples, config.num_test, dim, num_rows)
+    if predictor in KERNELS:
+        matrices = _kernel(config, draw)
+        return _judged_kernel(config, draw, matrices, _solutions(config, predictor, *matrices[:2]))
+    is_regularized = predictor == NETWORK
+    scale = config.small_init if predictor == "net_small_init" else 1.0
+    params = _trained(config, draw.train, key, scale, is_regularized)
+    return _judged_net(config, draw, params, config.lams[-1] if is_regularized else 0.0)
+
+
+@functools.partial(jit_quickly, static_argnames=("num_test", "dim", "num_rows"))
+def _draw(
+    seed: Array, num_samples: Array, num_test: int, dim: int, num_rows: int
+) -> tuple[Draw, PRNGKey]:
+    """Fresh test points, training samples repeated to so many rows, and a key for the network.
+
+    They do not depend on the predictor: all have the same samples.
+    """
     key = jax.random.fold_in(jax.random.key(seed), dim * MAX_SAMPLES + num_samples)
     data_key, start_key = jax.random.split(key)
-    draw = _draw(data_key, dim, jnp.arange(num_rows) % num_samples, config.num_test)
-    if predictor in KERNELS:
-        fit = _fit_kernel(config, predictor, draw)
-    else:
-        fit = _fit_net(config, predictor, draw, start_key)
+    # One draw for both sets: each more is half a second more to compile.
+    drawn = data.noisy_xor(data_key, num_test + num_rows, dim)
+    rows = jnp.arange(num_rows) % num_samples
+    train = jax.tree.map(lambda a: a[num_test:][rows], drawn)
+    test = jax.tree.map(lambda a: a[:num_test], drawn)
+    side = jnp.linspace(-PLANE_EXTENT, PLANE_EXTENT, PLANE_SIDE)
+    signal = jnp.stack(jnp.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
+    signal = jnp.repeat(signal, PLANE_DRAWS, axis=0)
+    noise = jnp.tile(test.x[:PLANE_DRAWS, 2:], (PLANE_SIDE**2, 1))
+    plane = jnp.concatenate([signal, noise], axis=1)
+    return Draw(train, test, data.unseen(test.x, train.x), plane), start_key
+
+
+def _measured(draw: Draw, fit: Fit) -> dict[str, Array]:
     plane = fit.plane.reshape(PLANE_SIDE, PLANE_SIDE, PLANE_DRAWS).mean(-1)
     return {
         "test_error": _error(fit.test, draw.test.y, draw.is_fresh),
-        "train_error": _error(fit.train, draw.train.y, jnp.ones(num_rows, bool)),
+        "train_error": _error(fit.train, draw.train.y, jnp.ones(draw.train.y.shape, bool)),
         "normalized_margin": fit.normalized_margin,
         "signal_share": signal_share(fit.test, draw.test.x, draw.is_fresh),
         "num_test": jnp.sum(draw.is_fresh),
@@ -203,25 +230,18 @@ def run(
     }
 
 
-def _draw(key: PRNGKey, dim: int, rows: Int[Array, " n"], num_test: int) -> Draw:
-    """Fresh test points, and training samples: each row has the sample of its number in `rows`."""
-    # One draw for both sets: each more is half a second more to compile.
-    drawn = data.noisy_xor(key, num_test + rows.size, dim)
-    train = jax.tree.map(lambda a: a[num_test:][rows], drawn)
-    test = jax.tree.map(lambda a: a[:num_test], drawn)
-    side = jnp.linspace(-PLANE_EXTENT, PLANE_EXTENT, PLANE_SIDE)
-    signal = jnp.stack(jnp.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
-    signal = jnp.repeat(signal, PLANE_DRAWS, axis=0)
-    noise = jnp.tile(test.x[:PLANE_DRAWS, 2:], (PLANE_SIDE**2, 1))
-    plane = jnp.concatenate([signal, noise], axis=1)
-    return Draw(train, test, data.unseen(test.x, train.x), plane)
-
-
-def _fit_net(config: Config, predictor: str, draw: Draw, key: PRNGKey) -> Fit:
+@functools.partial(jax.jit, static_argnames=("config", "is_regularized"))
+def _trained(
+    config: Config, train: Dataset, key: PRNGKey, init_scale: Array, is_regularized: bool
+) -> Params:
     network = networks.fully_connected(2, config.width)
-    lam, options = _training_of(config, predictor)
-    samples = optax.tree.cast(draw.train, NET_DTYPE)
-    trained = trainers.train(network, samples, key=key, **options).params
+    options, samples = _training_of(config, is_regularized), optax.tree.cast(train, NET_DTYPE)
+    return trainers.train(network, samples, key=key, init_scale=init_scale, **options).params
+
+
+@functools.partial(jit_quickly, static_argnames="config")
+def _judged_net(config: Config, draw: Draw, trained: Params, lam: Array) -> dict[str, Array]:
+    network = networks.fully_connected(2, config.width)
     inputs = jnp.concatenate([draw.train.x, draw.test.x, draw.plane]).astype(NET_DTYPE)
     num_train = draw.train.y.size
     outputs = network.apply(trained, inputs)
@@ -229,26 +249,20 @@ def _fit_net(config: Config, predictor: str, draw: Draw, key: PRNGKey) -> Fit:
     # Reported margins are float64 wherever it is switched on.
     params = optax.tree.cast(trained, draw.train.x.dtype)
     fits = jnp.all(draw.train.y * train > 0) & jnp.all(jnp.isfinite(plane))
-    residual = _above_planted(network, params, draw.train, lam) if lam else jnp.zeros(())
-    return Fit(
-        train,
-        test,
-        plane,
-        margins.normalized_margin(network, params, draw.train),
-        jnp.asarray(lam),
-        residual,
-        fits & (residual <= NET_SOLVED),
-    )
+    above = _above_planted(network, params, draw.train, config.lams[-1])
+    residual = jnp.where(lam > 0, above, 0.0)
+    margin = margins.normalized_margin(network, params, draw.train)
+    solved = fits & (residual <= NET_SOLVED)
+    return _measured(draw, Fit(train, test, plane, margin, jnp.asarray(lam), residual, solved))
 
 
-def _training_of(config: Config, predictor: str) -> tuple[float, dict[str, Any]]:
-    """(λ at the end, options of `trainers.train`) of a network."""
-    if predictor == NETWORK:
-        options: dict[str, Any] = dict(lam=config.lams, learning_rate=config.learning_rate)
-        return config.lams[-1], options | dict(num_steps=config.num_steps)
-    return 0.0, dict(
+def _training_of(config: Config, is_regularized: bool) -> dict[str, Any]:
+    """λ and options of `trainers.train`."""
+    if is_regularized:
+        rate = config.learning_rate
+        return dict(lam=config.lams, learning_rate=rate, num_steps=config.num_steps)
+    return dict(
         lam=0.0,
-        init_scale=config.small_init if predictor == "net_small_init" else 1.0,
         learning_rate=config.baseline_learning_rate,
         num_steps=config.baseline_steps,
         descend="plain",
@@ -277,30 +291,16 @@ def planted_objective(lam: float) -> float:
     return -math.log1p(-share) + share * math.log(1 / share - 1)
 
 
-def _fit_kernel(config: Config, predictor: str, draw: Draw) -> Fit:
-    """The kernel predictor, its λ chosen on the test set itself: the kernels' best case."""
-    dtype = jnp.dtype(config.kernel_dtype)
-    train = optax.tree.cast(draw.train, dtype)
+@functools.partial(jit_quickly, static_argnames="config")
+def _kernel(config: Config, draw: Draw) -> tuple[Array, Array, Array]:
+    """The Gram matrix of the samples, the labels, and the kernel to test points and plane."""
+    train = optax.tree.cast(draw.train, jnp.dtype(config.kernel_dtype))
     kernel = functools.partial(kernels.ntk, networks.fully_connected(2, config.width))
-    gram = kernel(train.x)
-    lams, coefficients, residuals = _solutions(config, predictor, gram, train.y)
-    inputs = jnp.concatenate([draw.test.x, draw.plane]).astype(dtype)
-    outputs = coefficients @ kernel(train.x, inputs)
-    num_test = draw.test.y.size
-    errors = jax.vmap(lambda f: _error(f, draw.test.y, draw.is_fresh))(outputs[:, :num_test])
-    best = jnp.argmin(errors)
-    beta, fitted = coefficients[best], gram @ coefficients[best]
-    return Fit(
-        fitted,
-        outputs[best, :num_test],
-        outputs[best, num_test:],
-        normalized_margin=jnp.min(train.y * fitted) / jnp.sqrt(beta @ fitted),
-        lam=lams[best],
-        residual=residuals[best],
-        solved=residuals[best] <= (SOLVED if dtype == jnp.float64 else 1e-3),
-    )
+    inputs = jnp.concatenate([draw.test.x, draw.plane]).astype(train.x.dtype)
+    return kernel(train.x), train.y, kernel(train.x, inputs)
 
 
+@functools.partial(jit_quickly, static_argnames=("config", "predictor"))
 def _solutions(config: Config, predictor: str, gram: Array, y: Array) -> tuple[Array, Array, Array]:
     """(λ, coefficients, residuals) of a kernel predictor at every λ; the SVM has λ = 0."""
     lams = jnp.asarray(config.tuned_lams, gram.dtype)
@@ -315,6 +315,28 @@ def _solutions(config: Config, predictor: str, gram: Array, y: Array) -> tuple[A
     coefficients = kernel_machines.ridge(gram, y, lams)
     left = coefficients @ gram + y.size * lams[:, None] * coefficients
     return lams, coefficients, jnp.linalg.norm(left - y, axis=1) / jnp.linalg.norm(y)
+
+
+@functools.partial(jit_quickly, static_argnames="config")
+def _judged_kernel(
+    config: Config, draw: Draw, matrices: tuple[Array, Array, Array], solutions
+) -> dict[str, Array]:
+    """The kernel predictor, its λ chosen on the test set itself: the kernels' best case."""
+    (gram, y, cross), (lams, coefficients, residuals) = matrices, solutions
+    outputs, num_test = coefficients @ cross, draw.test.y.size
+    errors = jax.vmap(lambda f: _error(f, draw.test.y, draw.is_fresh))(outputs[:, :num_test])
+    best = jnp.argmin(errors)
+    beta, fitted = coefficients[best], gram @ coefficients[best]
+    fit = Fit(
+        fitted,
+        outputs[best, :num_test],
+        outputs[best, num_test:],
+        normalized_margin=jnp.min(y * fitted) / jnp.sqrt(beta @ fitted),
+        lam=lams[best],
+        residual=residuals[best],
+        solved=residuals[best] <= (SOLVED if gram.dtype == jnp.float64 else 1e-3),
+    )
+    return _measured(draw, fit)
 
 
 def _error(outputs: Array, labels: Array, counted: Array) -> Array:
@@ -562,4 +584,5 @@ EXPERIMENT = Experiment(
     (CLAIM,),
     table=table,
     static=("dim", "num_rows"),
+    host="cpu",
 )
