@@ -291,7 +291,7 @@ def planted_objective(lam: float) -> float:
     return -math.log1p(-share) + share * math.log(1 / share - 1)
 
 
-@functools.partial(jit_quickly, static_argnames="config")
+@functools.partial(jax.jit, static_argnames="config")  # where many points wait for it
 def _kernel(config: Config, draw: Draw) -> tuple[Array, Array, Array]:
     """The Gram matrix of the samples, the labels, and the kernel to test points and plane."""
     train = optax.tree.cast(draw.train, jnp.dtype(config.kernel_dtype))
