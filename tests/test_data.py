@@ -1,5 +1,7 @@
 """The distribution D, the digits, and what a dataset is refused for."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ from ntkreg.data.dataset import (
     split,
     unseen,
 )
+from ntkreg.data.named import load
 
 KEY = jax.random.key(0)
 
@@ -254,3 +257,129 @@ def test_gaussian_laws_refuse_empty_sizes(law, least, said):
         law(KEY, 4, least - 1)
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
         law(KEY, 0, 5)
+
+
+X = np.random.default_rng(0).normal(size=(6, 3))
+LABELS = np.array([1.0, -1.0, 1.0, -1.0, 1.0, 1.0])
+CLASSES = np.array([0, 1, 2, 2, 1, 0])
+MUST = r"mine\.npz must hold x of shape \(n, d\) and y of shape \(n,\), ±1 or class indices, got "
+
+
+@pytest.mark.parametrize(
+    ("name", "x_shape", "num_test", "num_classes"),
+    [
+        ("random:3:8", (8, 3), None, 2),
+        ("teacher:3:8", (8, 3), 5, 2),
+        ("D:3:8", (8, 3), 5, 2),
+        ("digits:20", (20, 64), 1777, 10),
+    ],
+)
+def test_load_gives_what_the_name_says(name, x_shape, num_test, num_classes):
+    train, test = load(name, KEY, num_test=5)
+    assert train.x.shape == x_shape and train.y.shape == x_shape[:1]
+    assert (None if test is None else len(test.y)) == num_test
+    assert set(np.asarray(train.y)) <= (set(range(10)) if num_classes == 10 else {-1, 1})
+    again, _ = load(name, KEY, num_test=5)
+    assert np.array_equal(again.x, train.x) and np.array_equal(again.y, train.y)
+
+
+def test_load_draws_no_test_points_by_default():
+    assert load("D:3:8", KEY)[1] is None and load("teacher:3:8", KEY)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("", {}, "name must be random:DIM:N, teacher:DIM:N, D:DIM:N, digits:N or a path .*''"),
+        ("D:3", {}, "name must be .*'D:3'"),
+        ("D:3:-4", {}, "name must be .*'D:3:-4'"),
+        ("moons:3:4", {}, "name must be .*'moons:3:4'"),
+        ("D:2:8", {}, "name must be .*, with DIM of D at least 3, got 'D:2:8'"),
+        ("digits:1", {}, "name must be .*, with N of digits at least 2, got 'digits:1'"),
+        ("digits:1797", {}, "num_train must lie between 1 and 1796, got 1797"),
+        ("D:3:8", dict(num_test=-1), "num_test must be at least 0, got -1"),
+        ("D:3:8", dict(key=None), "key must be given.*D:3:8, got None"),
+        ("none.npz", {}, "'none.npz' must be an npz file with x of shape"),
+    ],
+)
+def test_load_refuses_by_argument_and_value(name, options, said):
+    with pytest.raises(ValueError, match=said):
+        load(name, **(dict(key=KEY) | options))
+
+
+def saved(folder, **arrays):
+    np.savez(folder / "mine.npz", **arrays)
+    return folder / "mine.npz"
+
+
+@pytest.mark.parametrize(
+    ("y", "dtype"),
+    [
+        (LABELS, np.float64),
+        (LABELS.astype(np.float32), np.float64),
+        (LABELS.astype(int), np.float64),
+        (CLASSES, np.int32),
+        (CLASSES.astype(np.uint8) % 2, np.int32),
+    ],
+)
+def test_a_file_has_signs_or_classes(tmp_path, y, dtype):
+    train, test = load(saved(tmp_path, x=X.astype(np.float32), y=y, x_test=X, y_test=y))
+    assert train.x.dtype == np.float64 and train.y.dtype == test.y.dtype == dtype
+    assert np.array_equal(train.y, y) and np.array_equal(test.x, X)
+    assert load(saved(tmp_path, x=X, y=y))[1] is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "got"),
+    [
+        (dict(x=X), r"x \(x_test and y_test are the only others"),
+        (dict(x=X, labels=LABELS), "labels, x "),
+        (dict(x=X, y=LABELS, x_val=X), "x, x_val, y "),
+        (dict(x=X, y=LABELS, x_test=X), "x, x_test, y "),
+        (dict(x=X[:, :, None], y=LABELS), r"x of \(6, 3, 1\), y of \(6,\)"),
+        (dict(x=X, y=LABELS[:, None]), r"x of \(6, 3\), y of \(6, 1\)"),
+        (dict(x=X[:5], y=LABELS), r"x of \(5, 3\), y of \(6,\)"),
+        (dict(x=X[:0], y=LABELS[:0]), "at least one sample"),
+        (dict(x=X.astype(int), y=LABELS), "x of int64, where floats are wanted"),
+        (dict(x=np.where(X > 0, X, np.nan), y=LABELS), "x must be finite, got nan at"),
+        (dict(x=X, y=0.5 * LABELS), r"y of float64 with the values -0.5, 0.5 \(class"),
+        (dict(x=X, y=CLASSES.astype(float)), "y of float64 with the values 0.0, 1.0, 2.0 "),
+        (dict(x=X, y=CLASSES + 1), "y of int64 with the values 1, 2, 3 "),
+        (dict(x=X, y=2 * CLASSES), "y of int64 with the values 0, 2, 4 "),
+        (dict(x=X, y=0 * CLASSES), "y of int64 with the values 0 "),
+        (dict(x=X, y=LABELS > 0), "y of bool with no numbers"),
+        (
+            dict(x=X, y=CLASSES, x_test=X[:, :2], y_test=CLASSES),
+            r"x_test of shape \(6, 2\)",
+        ),
+        (
+            dict(x=X, y=CLASSES, x_test=X, y_test=CLASSES + 1),
+            "y_test with the value 3",
+        ),
+        (dict(x=X, y=CLASSES, x_test=X, y_test=1.0 * CLASSES), "y_test of float64"),
+        (
+            dict(x=X, y=LABELS, x_test=X, y_test=0 * LABELS),
+            "y_test with the value 0.0",
+        ),
+        (dict(x=X, y=np.array([{}] * 6)), "pickled objects, which are never loaded"),
+    ],
+)
+def test_a_file_with_wrong_arrays_is_refused_in_one_line(tmp_path, arrays, got):
+    with pytest.raises(ValueError, match=MUST + ".*" + got) as error:
+        load(saved(tmp_path, **arrays))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (pickle.dumps({"x": X}), "pickled objects, which are never loaded"),
+        (b"", "no npz file"),
+        (b"PK\x03\x04 but no more", "a file that is damaged"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, content, got):
+    (tmp_path / "mine.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=MUST + got) as error:
+        load(tmp_path / "mine.npz")
+    assert "\n" not in str(error.value)

@@ -14,7 +14,8 @@ import numpy as np
 import pandas
 import pytest
 
-from ntkreg.experiments import _paper, _report, named_data
+from ntkreg.data import named
+from ntkreg.experiments import _paper, _report
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -101,7 +102,7 @@ def test_links_lead_somewhere():
 
 
 def test_the_teacher_of_the_width_experiment_is_the_papers():
-    units, margin = named_data.TEACHER_UNITS, named_data.TEACHER_MARGIN
+    units, margin = named.TEACHER_UNITS, named.TEACHER_MARGIN
     assert f"| teacher | {units} hidden units, \\|f(x)\\| ≥ {margin}, d = 20 | the revised" in TEXT
     assert f"| {units} and {margin}, d as below |" in TEXT
 

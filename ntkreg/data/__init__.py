@@ -15,6 +15,7 @@ from ntkreg.data.dataset import (
     unseen,
 )
 from ntkreg.data.image_data import IMAGES, images
+from ntkreg.data.named import load
 
 __all__ = [
     "IMAGES",
@@ -24,6 +25,7 @@ __all__ = [
     "gaussian_parity",
     "halfspace",
     "images",
+    "load",
     "noisy_xor",
     "noisy_xor_population",
     "random_labels",

@@ -4,14 +4,9 @@ from typing import NamedTuple
 
 import jax
 
-from ntkreg import data
 from ntkreg._types import Array, PRNGKey
+from ntkreg.data import named
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _training
-
-TEACHER_UNITS, TEACHER_MARGIN = 10, 0.01
-WANTED = "random:DIM:N, teacher:DIM:N, D:DIM:N or digits:N"
-NUM_SIZES = {"random": 2, "teacher": 2, "D": 2, "digits": 1}
 
 
 class Source(NamedTuple):
@@ -19,6 +14,11 @@ class Source(NamedTuple):
 
     name: str
     sizes: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        """The name with the sizes."""
+        return ":".join([self.name, *map(str, self.sizes)])
 
     @property
     def num_samples(self) -> int:
@@ -37,27 +37,12 @@ def parsed(text: str) -> Source:
     Raises:
       ValueError: where it names none.
     """
-    name, *sizes = text.split(":")
-    good = NUM_SIZES.get(name) == len(sizes) and all(size.isdigit() for size in sizes)
-    if not good or int(sizes[-1]) < 2 or (name == "D" and int(sizes[0]) < 3):
-        raise ValueError(f"dataset must be {WANTED}, got {text!r}")
-    return Source(name, tuple(map(int, sizes)))
+    return Source(*named.parse(text, f"dataset must be {named.NAMES}"))
 
 
 def samples_of(
     source: Source, number: Array, num_test: int
 ) -> tuple[PRNGKey, Dataset, Dataset | None]:
-    """A key of the samples' own, training samples of that number, and fresh test points."""
+    """A key of the samples' own, training samples of that number, and test points."""
     key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(number), source.num_samples))
-    n = source.num_samples
-    if source.name == "random":
-        return key, data.random_labels(data_key, n, source.sizes[0]), None
-    if source.name == "digits":
-        return key, *data.split(data_key, data.digits(), n)
-    if source.name == "D":
-        both = data.noisy_xor(data_key, n + num_test, source.sizes[0])
-    else:
-        function_key, data_key = jax.random.split(data_key)
-        _, function = _training.random_teacher(function_key, source.sizes[0], TEACHER_UNITS)
-        both = data.teacher(data_key, function, n + num_test, source.sizes[0], TEACHER_MARGIN)
-    return key, jax.tree.map(lambda a: a[:n], both), jax.tree.map(lambda a: a[n:], both)
+    return key, *named.load(source.text, data_key, num_test)
