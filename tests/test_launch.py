@@ -84,9 +84,8 @@ def test_a_killed_run_resumes_to_the_same_files_byte_for_byte(tiny, tmp_path):
         (["--predictors=forest"], ["predictors", "forest"]),
         (["--preset=huge"], ["preset", "huge"]),
         (["--out=/dev/null/here"], ["out", "/dev/null/here"]),
-        (["--max_ntk_samples=16000000", "--dims=4000"], ["dim=4000", "missing", "fit"]),
         (["leftover"], ["leftover"]),
-        (["--distributed"], ["must be one of a job that JAX can read"]),
+        (["--distributed"], ["--distributed", "a job that JAX can read"]),
     ],
 )
 def test_bad_input_ends_in_one_line_that_names_it(flags, parts):
@@ -107,11 +106,11 @@ def test_a_folder_with_another_run_is_refused(tiny):
     assert (tiny[0] / "summary.csv").read_bytes() == before
 
 
-def test_a_dry_run_tells_points_memory_and_time_and_writes_nothing(tmp_path):
+def test_a_dry_run_says_points_and_time_and_writes_nothing(tmp_path):
     done = launched(*TINY, "--dry_run", f"--out={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
-    assert "12 points" in done.stdout and "GiB free" in done.stdout
-    assert "3 of 3 shapes" in done.stdout
+    assert "12 points" in done.stdout and "about 0:" in done.stdout
+    assert "3 of 3 kinds" in done.stdout
     assert not (tmp_path / "out").exists()
 
 

@@ -36,7 +36,7 @@ class Experiment(NamedTuple):
       config: a frozen dataclass of numbers, words and tuples of these.
       presets: name -> the fields in which it differs from the defaults.
       points: config -> the points of the sweep.
-      run: (config, **point) -> results, as `sweep` takes them.
+      run: (config, **point) -> results, as `sweep` takes them; what `prepare` gives for config.
       claims: (table, config) -> the claims that it tests.
       figure: (table, config) -> its picture.
       summary: (table, config) -> the lines that a person wants to see at the end.
@@ -46,6 +46,9 @@ class Experiment(NamedTuple):
       host: whether `run` is called as it is; "cpu" where that is so on a CPU alone: its parts are
         jitted and shared by points, so that they compile in less time than a program of each.
       more: (table, config, folder) -> None, writes what else there is to see, after a run.
+      prepare: config -> what `run` takes in its place, as arrays of the user's files and functions
+        of theirs: a folder of results belongs to these too. Its ValueErrors end in one line.
+      folder: (config, the preset's name) -> where results go.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Experiment(NamedTuple):
     static: tuple[str, ...] = ()
     host: bool | Literal["cpu"] = False
     more: Callable[[pandas.DataFrame, Any, pathlib.Path], None] | None = None
+    prepare: Callable[[Any], Any] = lambda config: config
+    folder: Callable[[Any, str], str] | None = None
 
     @property
     def is_host(self) -> bool:
@@ -82,7 +87,7 @@ class Experiment(NamedTuple):
     ) -> pandas.DataFrame:
         """The table of a Config, resumed where its folder was begun."""
         found = sweep(
-            functools.partial(self.run, config), self.points(config), folder,
+            functools.partial(self.run, self.prepare(config)), self.points(config), folder,
             static_argnames=self.static, host=self.is_host, executor=executor,
         )  # fmt: skip
         kept = self.table(found, config) if self.table else found
@@ -100,8 +105,8 @@ def main(experiment: Experiment, executor: Callable[[], Executor] | None = None)
     jax.config.update("jax_default_matmul_precision", "highest")
     # The sweeps' workers are threads already: a program handed to one more only waits for it.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    where = f"results/{experiment.name}/PRESET"
-    flags.DEFINE_enum("preset", "laptop", list(experiment.presets), "Sizes.")
+    where = f"results/{experiment.name}/{'…' if experiment.folder else 'PRESET'}"
+    flags.DEFINE_string("preset", "laptop", f"Sizes: {', '.join(experiment.presets)}.")
     flags.DEFINE_bool("dry_run", False, "Say what it would take; run and write nothing.")
     flags.DEFINE_bool(
         "distributed", False, "Share the points with the other processes of this job (SLURM, "
@@ -117,13 +122,19 @@ def main(experiment: Experiment, executor: Callable[[], Executor] | None = None)
 
 def _run(experiment: Experiment, executor, argv: list[str]) -> None:
     given = flags.FLAGS
-    folder = pathlib.Path(given.out or f"results/{experiment.name}/{given.preset}")
     try:
         if argv[1:]:
             raise ValueError(f"arguments must be flags, got {' '.join(argv[1:])}")
         if given.distributed:
             _join()
-        config = _restored(experiment, folder) if given.redraw else _wanted(experiment)
+        config = _wanted(experiment)
+        place = experiment.folder or (lambda _, preset: f"results/{experiment.name}/{preset}")
+        folder = pathlib.Path(given.out or place(config, given.preset))
+        if given.redraw:
+            config = _restored(experiment, folder)
+        else:
+            prepared = experiment.prepare(config)
+            experiment = experiment._replace(prepare=lambda config: prepared)
         points = experiment.points(config)
         if not (given.dry_run or given.redraw):
             store.check_writable(folder)
@@ -211,7 +222,7 @@ def _estimate(experiment: Experiment, config: Any) -> str:
 
 def _seconds(experiment: Experiment, config: Any, point: grids.Point) -> float:
     begun = time.perf_counter()
-    run = functools.partial(experiment.run, config)
+    run = functools.partial(experiment.run, experiment.prepare(config))
     sweep(run, [point], static_argnames=experiment.static, host=experiment.is_host)
     return time.perf_counter() - begun
 
