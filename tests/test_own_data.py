@@ -12,7 +12,7 @@ import pytest
 
 from ntkreg.experiments import own_data
 from ntkreg.experiments.own_data import COLUMNS, EXPERIMENT, Config
-from ntkreg.sweep import Refused
+from ntkreg.sweeps import Refused
 from ntkreg.training import paths
 
 LAUNCHER = pathlib.Path(__file__).parents[1] / "launch" / "own_data.py"

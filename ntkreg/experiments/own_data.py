@@ -27,8 +27,8 @@ from ntkreg.experiments import _config, _style, lambda_path
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.networks.flax_modules import from_flax
 from ntkreg.networks.network import Network, fully_connected
-from ntkreg.sweep import grid
-from ntkreg.sweep.programs import FAILED
+from ntkreg.sweeps import grid
+from ntkreg.sweeps.programs import FAILED
 from ntkreg.training import paths, trainers
 from ntkreg.training.margins import margins
 from ntkreg.training.stationarity import CONVERGED
