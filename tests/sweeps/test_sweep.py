@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -264,6 +265,22 @@ def test_a_killed_sweep_goes_on_to_the_same_table(tmp_path):
     ended(in_a_process(SLOWLY, tmp_path / "whole"))
     assert done and not (tmp_path / "cut" / "batches" / "0000000-0000015.npz").exists()
     assert_same(load(tmp_path / "cut"), load(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_any_moment_leave_fifty_equal_tables(tmp_path):
+    whole, moments, cut = sweep(slowly, POINTS, host=True), random.Random(0), 0
+    for number in range(50):
+        folder = tmp_path / str(number)
+        child = in_a_process("print('begun', flush=True)\n" + SLOWLY, folder)
+        child.stdout.readline()
+        time.sleep(2.0 * (number + moments.random()) / 50)  # what the whole takes, and more
+        child.kill()
+        child.communicate()
+        cut += 0 < len(batch_files(folder)) < len(POINTS)
+        assert_same(sweep(slowly, POINTS, folder, host=True), whole)
+        assert_same(load(folder)[["end"]], whole[["end"]])
+    assert cut >= 10, "too few kills met the sweep at work"
 
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
