@@ -16,6 +16,10 @@ from ntkreg.data import draws
 class Dataset(NamedTuple):
     """Inputs and labels. The loss says which labels it takes: ±1, class indices or reals.
 
+    >>> two = Dataset(jnp.array([[1.0], [-1.0]]), jnp.array([1.0, -1.0]))
+    >>> two.x.shape
+    (2, 1)
+
     Code on the host has NumPy arrays in one, by `_make`: types tell of what is traced.
     """
 

@@ -65,6 +65,10 @@ def hard_margin_svm(
 ) -> HardMarginSVM:
     """The classifier f in the kernel's space with the largest minᵢ yᵢf(xᵢ)/‖f‖_H, without bias.
 
+    >>> svm = hard_margin_svm(jnp.eye(2), jnp.array([1.0, -1.0]))
+    >>> round(float(svm.margin), 4)  # 1/√2
+    0.7071
+
     Primal: min ½‖f‖² with yᵢf(xᵢ) ≥ 1. Dual, with Q = yyᵀ∘K: the best margin is the minimum of
     √(pᵀQp) over the simplex. It is solved as min ½αᵀ(Q + c11ᵀ)α − 1ᵀα over α ≥ 0: with α = s·p
     and the best s this is pᵀQp + c on the simplex, so α/Σα is the same for every c > 0, and the
@@ -194,6 +198,10 @@ def logistic_path(
 ) -> LogisticPath:
     """Minimizers of (1/n) Σ log(1 + e^(−yᵢf(xᵢ))) + λ‖f‖²_H for each λ, best given largest first.
 
+    >>> path = logistic_path(jnp.eye(2), jnp.array([1.0, -1.0]), jnp.array([1e-1, 1e-3]))
+    >>> path.coefficients.shape
+    (2, 2)
+
     Newton's method with halved steps, each λ started from the one before. With w the second
     derivatives over n and S = √(w/2λ), a Newton step solves β = S(SKS + I)⁻¹S(f + y/σ(yf)), whose
     matrix has no eigenvalue below 1 however small λ is. What float32 does not solve to 1000ε is
@@ -269,6 +277,9 @@ def ridge(
     tolerance: float | None = None,
 ) -> Float[Array, "p n"]:
     """Coefficients of the minimizers of (1/n) Σ (f(xᵢ) − yᵢ)² + λ‖f‖²_H: (K + nλI)β = y.
+
+    >>> ridge(jnp.eye(2), jnp.array([1.0, -1.0]), jnp.array([0.5])).round(6).tolist()
+    [[0.5, -0.5]]
 
     A matrix is factorised. Where it is singular up to rounding and nλ is below √ε of it, directions
     in which K is zero are left out of β: f does not depend on them, and the factor would be noise.

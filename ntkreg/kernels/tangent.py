@@ -28,6 +28,9 @@ def ntk(
 ) -> Float[Array, "n m"]:
     """The exact infinite-width NTK of `network` (in `ntk` scaling) between x1 and x2.
 
+    >>> ntk(fully_connected(depth=3, width=8), jnp.eye(4)).shape
+    (4, 4)
+
     K(x, x′) = E⟨∇f(Θ; x), ∇f(Θ; x′)⟩ over the gradients of all layers. Without x2 it is the Gram
     matrix of x1, symmetric. It is made in square blocks of `block_size` rows, of a Gram matrix
     half of them, so that little memory is needed beside it. Entries of `fully_connected` networks
@@ -59,6 +62,9 @@ def nngp(
 ) -> Float[Array, "n m"]:
     """The covariance E f(Θ; x) f(Θ; x′) of the infinitely wide network at initialisation.
 
+    >>> nngp(fully_connected(depth=2, width=8), jnp.eye(4), jnp.ones((1, 4))).shape
+    (4, 1)
+
     Arguments and errors as in `ntk`.
 
     Source: Neal (1996); Lee et al. (ICLR 2018).
@@ -73,6 +79,10 @@ def empirical_ntk(
     x2: Float[Array, "m d"] | None = None,
 ) -> Float[Array, "n m"]:
     """⟨∇f(Θ; x), ∇f(Θ; x′)⟩ at these parameters, averaged over outputs where there are several.
+
+    >>> network = fully_connected(depth=2, width=8, scaling="ntk")
+    >>> empirical_ntk(network, network.init(jax.random.key(0), 4), jnp.eye(4)).shape
+    (4, 4)
 
     In `ntk` scaling it tends to `ntk` like width^(−1/2).
     """

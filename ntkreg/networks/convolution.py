@@ -24,6 +24,10 @@ def convolutional(
 ) -> Network:
     """A bias-free convolutional ReLU network with `depth` weight layers, and its kernel.
 
+    >>> network = convolutional(image_shape=(4, 4, 1), channels=2, num_outputs=10)
+    >>> network.apply(network.init(jax.random.key(0), 16), jnp.ones((5, 16))).shape
+    (5, 10)
+
     depth − 1 convolutions with filters of 3 × 3 pixels at stride 1, images padded with zeros to
     keep their size, each followed by relu; then one dense layer on all pixels and channels. The
     order is `depth`. `scaling` sets multipliers and initial entries as in `fully_connected`, where

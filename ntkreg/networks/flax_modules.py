@@ -51,6 +51,10 @@ def from_flax(
 ) -> Network:
     """The network of a Flax module that is homogeneous in its parameters.
 
+    >>> module = flax.linen.Dense(1, use_bias=False)
+    >>> from_flax(module, input_dim=3).order
+    1
+
     The module takes x of shape "n d" (one of images reshapes it first) and gives "n", "n 1" or
     "n k". Parameters are a nested dict of arrays, as Flax initialises them. The order comes from
     Euler's identity ⟨∇f(Θ), Θ⟩ = order · f(Θ) at random parameters, and f(cΘ) = c^order f(Θ) is

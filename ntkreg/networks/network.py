@@ -29,6 +29,11 @@ class Kernels(NamedTuple):
 class Network(NamedTuple):
     """A homogeneous network: f(cΘ; x) = c^order f(Θ; x) for every c > 0.
 
+    >>> network = fully_connected(depth=2, width=8)
+    >>> params = network.init(jax.random.key(0), 3)
+    >>> network.apply(params, jnp.ones((5, 3))).shape, network.order
+    ((5,), 2)
+
     Attributes:
       init: (key, input_dim) -> parameters Θ.
       apply: (Θ, x of shape "n d") -> outputs "n", or "n k" with k > 1 outputs.
@@ -80,6 +85,9 @@ def fully_connected(
     scaling: str = "standard",
 ) -> Network:
     """A bias-free fully connected network with `depth` weight layers, and its kernel.
+
+    >>> fully_connected(depth=3, width=8).order
+    3
 
     f(Θ; x) = W_depthᵀ φ(… φ(W₁ᵀ x)), with a multiplier in each layer that `scaling` sets:
 

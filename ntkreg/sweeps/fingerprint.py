@@ -73,7 +73,8 @@ def _parts(value: Any, name: str, found: dict[str, str]) -> Parts:
     elif isinstance(value, types.ModuleType):
         return []  # functions look up what they use of it
     elif isinstance(value, type):
-        return [(f"{name}.{k}", v) for k, v in vars(value).items() if inspect.isfunction(v)]
+        methods = [(f"{name}.{k}", v) for k, v in vars(value).items() if inspect.isfunction(v)]
+        return methods + [(base.__name__, base) for base in value.__bases__]
     elif isinstance(value, jax.Array | np.ndarray):
         found[name] = _array(value)
     elif isinstance(value, dict):

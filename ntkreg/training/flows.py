@@ -199,6 +199,13 @@ def noisy_flow(
 ) -> FlowResult:
     """The end of a noisy flow, from particles on the unit sphere.
 
+    >>> two = Dataset(jnp.array([[1.0], [-1.0]]), jnp.array([1.0, -1.0]))
+    >>> found = noisy_flow(
+    ...     two, lam=1e-2, key=jax.random.key(0), sigma=1e-3, num_particles=50, num_steps=100
+    ... )
+    >>> found.particles.shape
+    (50, 2)
+
     Args:
       lam: λ > 0.
       sigma, noisy_steps: of the noise, as in `Knobs`.

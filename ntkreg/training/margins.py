@@ -43,6 +43,11 @@ def _of_others(outputs: Float[Array, "n k"], data: Dataset) -> Float[Array, "n m
 def normalized_margin(network: Network, params: Params, data: Dataset) -> Float[Array, ""]:
     """γ = minᵢ qᵢ / ‖Θ‖₂^order: the smallest margin at unit norm, negative where one is wrong.
 
+    >>> two = Dataset(jnp.array([[1.0], [-1.0]]), jnp.array([1.0, -1.0]))
+    >>> params = jnp.array([[1.0, -1.0]]), jnp.array([[1.0], [-1.0]])
+    >>> float(normalized_margin(fully_connected(depth=2, width=2), params, two))
+    0.25
+
     0 of the zero network. Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4; Lyu and Li (ICLR
     2020).
     """

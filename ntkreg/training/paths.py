@@ -197,6 +197,12 @@ def train_path(
 ) -> PathResult:
     """Trained networks along a path of λ, from the first to the last, and their margins.
 
+    >>> two = Dataset(jnp.array([[1.0], [-1.0]]), jnp.array([1.0, -1.0]))
+    >>> network, key = fully_connected(depth=2, width=8), jax.random.key(0)
+    >>> path = train_path(network, two, lams=[1e-2, 1e-4], key=key, num_steps=300)
+    >>> path.info.normalized_margin.round(3).tolist()  # the max margin is 1/4
+    [0.25, 0.25]
+
     Towards the max-margin network take λ falling from about 1e-1 to 1e-8 in float32, to 1e-200 in
     float64.
 

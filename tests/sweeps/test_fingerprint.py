@@ -165,6 +165,13 @@ def test_the_functions_of_other_own_modules_count(monkeypatch):
     assert fingerprint(run) != before
 
 
+def test_inherited_methods_count():
+    base = lambda rate: type("Base", (), {"rate": lambda self: rate})
+    of = lambda rate: type("Own", (base(rate),), {"run": lambda self, x: {"y": self.rate() * x}})
+    assert fingerprint(of(0.1)().run) == fingerprint(of(0.1)().run)
+    assert fingerprint(of(0.1)().run) != fingerprint(of(0.2)().run)
+
+
 def test_the_content_of_a_named_file_counts(tmp_path):
     path = tmp_path / "data.npy"
     for read in (str(path), path):
