@@ -221,10 +221,9 @@ def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
     _draw(axes[2], rows, "errors", {
         "train_error": ("training", _style.BLUE), "test_error": ("test", _style.VERMILION)
     })  # fmt: skip
+    axes[3].axhline(CONVERGED, label="below: the optimizer is done", **_style.LEVEL)
     residual = {"stationarity": ("residual", _style.BLUE)}
     _draw(axes[3], rows, "residual of stationarity", residual, "log")
-    axes[3].axhline(CONVERGED, label="below: the optimizer is done", **_style.LEVEL)
-    _style.legend(axes[3])
     return fig
 
 
