@@ -28,7 +28,7 @@ def test_one_step_is_descent_on_the_objective_of_the_network_with_the_same_step(
     """A particle flow is gradient descent at finite width: trainers take the same steps."""
     state, eta = begun(num=6), 0.05
     flow = Flow(num_steps=10)
-    end = flows.advance(flow, SAMPLES, flows.knobs(LAM, eta), state, 10)
+    end = flows.advance(flow, SAMPLES, flows.settings(LAM, eta), state, 10)
     network = networks.fully_connected(2, 6)
     result = trainers.train(
         network, SAMPLES, lam=LAM, key=jax.random.key(0), learning_rate=eta, descend="plain",
@@ -41,11 +41,11 @@ def test_one_step_is_descent_on_the_objective_of_the_network_with_the_same_step(
 @pytest.mark.parametrize("noise", ["resample", "langevin"])
 def test_cutting_a_run_into_calls_does_not_change_a_bit(noise):
     flow = Flow(noise=noise, num_steps=50)
-    knobs = flows.knobs(LAM, 0.05, 0.5)
-    whole = flows.advance(flow, SAMPLES, knobs, begun(), 99)
+    settings = flows.settings(LAM, 0.05, 0.5)
+    whole = flows.advance(flow, SAMPLES, settings, begun(), 99)
     parts = begun()
     for length in (1, 7, 30, 40):
-        parts = flows.advance(flow, SAMPLES, knobs, parts, length)
+        parts = flows.advance(flow, SAMPLES, settings, parts, length)
     chex.assert_trees_all_equal(
         whole._replace(key=jax.random.key_data(whole.key)),
         parts._replace(key=jax.random.key_data(parts.key)),
@@ -55,9 +55,11 @@ def test_cutting_a_run_into_calls_does_not_change_a_bit(noise):
 
 def test_particles_are_drawn_anew_with_probability_sigma_eta_at_each_step():
     state, flow = begun(num=2000), Flow(num_steps=1000)
-    knobs = flows.knobs(LAM, 1e-9, 2e7, noisy_steps=25)  # ση = 0.02, and no descent to speak of
+    settings = flows.settings(
+        LAM, 1e-9, 2e7, noisy_steps=25
+    )  # ση = 0.02, and no descent to speak of
     counts, hits = [], np.zeros(2000, int)
-    step = jax.jit(lambda s: flows.step(flow, SAMPLES, knobs, s))
+    step = jax.jit(lambda s: flows.step(flow, SAMPLES, settings, s))
     for _ in range(25):
         new = step(state)
         moved = np.asarray(jnp.abs(new.particles - state.particles).max(axis=1) > 1e-6)
@@ -76,10 +78,10 @@ def test_particles_are_drawn_anew_with_probability_sigma_eta_at_each_step():
 
 def test_langevin_noise_spreads_by_the_root_of_two_sigma_eta_each_step():
     state, flow = begun(num=20_000), Flow(noise="langevin")
-    end = flows.advance(flow, SAMPLES, flows.knobs(LAM, 1e-6, 50.0), state, 9)
+    end = flows.advance(flow, SAMPLES, flows.settings(LAM, 1e-6, 50.0), state, 9)
     moves = np.asarray(end.particles - state.particles)
     assert moves.std() == pytest.approx((9 * 2 * 1e-6 * 50.0) ** 0.5, rel=0.02)
-    still = flows.advance(flow, SAMPLES, flows.knobs(LAM, 1e-6, 50.0, 0), state, 9)
+    still = flows.advance(flow, SAMPLES, flows.settings(LAM, 1e-6, 50.0, 0), state, 9)
     assert float(jnp.abs(still.particles - state.particles).max()) < 1e-4
 
 
@@ -100,7 +102,7 @@ def test_noise_escapes_from_the_trap_in_which_the_plain_flow_stays():
 def test_the_plain_flow_descends_at_the_stable_step_and_diverges_far_beyond_it():
     step_size = flows.stable_step(SAMPLES, LAM)
     state, flow = begun(), Flow(num_steps=500)
-    advance = jax.jit(lambda s: flows.advance(flow, SAMPLES, flows.knobs(LAM, step_size), s, 1))
+    advance = jax.jit(lambda s: flows.advance(flow, SAMPLES, flows.settings(LAM, step_size), s, 1))
     values = []
     for _ in range(200):
         state = advance(state)
@@ -148,22 +150,28 @@ def test_the_flow_has_the_dtype_of_its_data(dtype):
     assert result.particles.dtype == result.info.objective.dtype == dtype
 
 
-def test_knobs_of_all_values_share_one_compilation():
+def test_settings_of_all_values_share_one_compilation():
     traced = chex.assert_max_traces(lambda k, s: flows.step(Flow(), SAMPLES, k, s), n=1)
     step = jax.jit(traced)
     state = begun()
     for lam, eta, sigma in ((0.1, 0.2, 0.0), (0.01, 0.1, 0.5)):
-        state = step(flows.knobs(lam, eta, sigma, 7), state)
+        state = step(flows.settings(lam, eta, sigma, 7), state)
     assert int(state.step) == 2
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: flows.knobs(LAM, 0.1, -1.0), "sigma must be at least 0 and finite, got -1.0"),
-        (lambda: flows.knobs(LAM, 0.1, 11.0), r"sigma·step_size must be at most 1.*got 11.0·0.1"),
-        (lambda: flows.knobs(0.0, 0.1), "lam must be positive and finite, got 0.0"),
-        (lambda: flows.knobs(LAM, float("nan")), "step_size must be positive and finite, got nan"),
+        (lambda: flows.settings(LAM, 0.1, -1.0), "sigma must be at least 0 and finite, got -1.0"),
+        (
+            lambda: flows.settings(LAM, 0.1, 11.0),
+            r"sigma·step_size must be at most 1.*got 11.0·0.1",
+        ),
+        (lambda: flows.settings(0.0, 0.1), "lam must be positive and finite, got 0.0"),
+        (
+            lambda: flows.settings(LAM, float("nan")),
+            "step_size must be positive and finite, got nan",
+        ),
         (lambda: Flow(noise="white"), "noise must be 'resample' or 'langevin', got 'white'"),
         (lambda: Flow(num_steps=0), "num_steps must be at least 1, got 0"),
         (

@@ -74,10 +74,10 @@ def test_the_rate_reaches_the_optimizer(name):
         trainer = Trainer(
             NETWORK, optimizer=make, schedule=until(half), descend="plain", num_steps=8
         )
-        knobs = trainers.knobs(1e-3, 0.5)
+        settings = trainers.settings(1e-3, 0.5)
         start = trainers.init(trainer, NETWORK.init(KEY, 4))
-        first = run(trainer, DATA, knobs, start, 4)
-        ends += [first.params, run(trainer, DATA, knobs, first, 4).params]
+        first = run(trainer, DATA, settings, start, 4)
+        ends += [first.params, run(trainer, DATA, settings, first, 4).params]
     chex.assert_trees_all_equal(ends[0], ends[1], ends[2])
     moved = [np.abs(end[1] - ends[0][1]).max() for end in (start.params, ends[3])]
     assert min(moved) > 0 and np.isfinite(moved).all()

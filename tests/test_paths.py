@@ -23,7 +23,7 @@ from ntkreg.training.margins import dual_weighted_margin, margins, normalized_ma
 from ntkreg.training.objectives import Loss, get_loss, log_objective, log_softplus_neg
 from ntkreg.training.paths import Path, stretched_to, train_path
 from ntkreg.training.stationarity import log_residual
-from ntkreg.training.trainers import Trainer, knobs
+from ntkreg.training.trainers import Trainer, settings
 
 DATA = random_labels(jax.random.key(0), 10, 2)
 NETWORK = fully_connected(2, 50)
@@ -61,22 +61,22 @@ def followed(*lams):
 
 
 def test_cold_lambdas_without_a_finish_are_training_runs():
-    path, chosen = Path(SHORT.trainer, finish_steps=0), knobs([1e-1, 1e-3, 1e-6], 0.05)
+    path, chosen = Path(SHORT.trainer, finish_steps=0), settings([1e-1, 1e-3, 1e-6], 0.05)
     ends = ends_of(path, chosen, FEW, False)
     run = jax.jit(trainers.advance, static_argnums=0)
     for part, log_lam in enumerate(chosen.log_lams):
         state = trainers.init(path.trainer, FEW)
-        state = run(path.trainer, DATA, knobs(jnp.exp(log_lam), 0.05), state, 7)
+        state = run(path.trainer, DATA, settings(jnp.exp(log_lam), 0.05), state, 7)
         chex.assert_trees_all_close(entry(ends, part), state.params, rtol=1e-10, atol=1e-14)
         assert not np.allclose(state.params[0], FEW[0])
 
 
 def test_a_cold_lambda_does_not_know_the_others():
     one, other = ([1e-1, 1e-4, 1e-6], [1e-3, 1e-4, 1e-2])
-    ends = [ends_of(SHORT, knobs(lams, 0.05), FEW, False) for lams in (one, other)]
+    ends = [ends_of(SHORT, settings(lams, 0.05), FEW, False) for lams in (one, other)]
     chex.assert_trees_all_equal(entry(ends[0], 1), entry(ends[1], 1))
     assert not np.allclose(entry(ends[0], 0)[0], entry(ends[1], 0)[0])
-    ends = [ends_of(SHORT, knobs(lams, 0.05), FEW) for lams in (one, other)]
+    ends = [ends_of(SHORT, settings(lams, 0.05), FEW) for lams in (one, other)]
     assert not np.allclose(entry(ends[0], 1)[0], entry(ends[1], 1)[0])
 
 
@@ -84,8 +84,8 @@ STILL = Path(SHORT.trainer, finish_steps=0)  # at rates that move nothing
 
 
 def test_a_warm_lambda_begins_at_the_last_end_stretched():
-    start = entry(ends_of(SHORT, knobs([1e-3], 0.05), FEW), 0)
-    chosen = knobs([1e-3, 1e-6, 1e-9], 1e-14)
+    start = entry(ends_of(SHORT, settings([1e-3], 0.05), FEW), 0)
+    chosen = settings([1e-3, 1e-6, 1e-9], 1e-14)
     ends = ends_of(STILL, chosen, start)
     for part in (1, 2):
         last = entry(ends, part - 1)
@@ -96,7 +96,7 @@ def test_a_warm_lambda_begins_at_the_last_end_stretched():
 
 def test_a_warm_lambda_begins_anew_after_an_end_no_better_than_zero():
     small = optax.tree.scale(1e-3, FEW)
-    ends = ends_of(STILL, knobs([1e-1, 1e-3, 1e-6], 1e-14), small)
+    ends = ends_of(STILL, settings([1e-1, 1e-3, 1e-6], 1e-14), small)
     for part in range(3):
         chex.assert_trees_all_close(entry(ends, part), small, rtol=0, atol=1e-12)
 
@@ -197,7 +197,7 @@ def test_a_finish_never_leads_upwards(noise):
     """From an untrained network; at certified minimizers, which lie on kinks; and near them."""
     moved = jax.random.normal(jax.random.key(3), (3, 12))
     for lam in (1e-2, 1e-4, 1e-16):
-        start, chosen = FEW, knobs([lam], 1e-12)
+        start, chosen = FEW, settings([lam], 1e-12)
         if noise is not None:
             first, last = padded(global_minimum(DATA, lam).primal)
             start = (first * (1 + noise * moved[:2]), last * (1 + noise * moved[2:].T))
@@ -213,7 +213,10 @@ def test_a_finish_never_leads_upwards(noise):
 
 def test_where_nothing_kinks_the_finish_ends_at_the_rounding():
     """Logistic regression: of the gradient at the start hardly anything is left at any λ."""
-    trainer, chosen = Trainer(fully_connected(1, 1), num_steps=3), knobs([1e-1, 1e-3, 1e-6], 0.01)
+    trainer, chosen = (
+        Trainer(fully_connected(1, 1), num_steps=3),
+        settings([1e-1, 1e-3, 1e-6], 0.01),
+    )
     slope = jax.jit(jax.grad(log_value, 1), static_argnums=0)
     first = trainer.network.init(jax.random.key(0), 2)
     ends = ends_of(Path(trainer, finish_steps=60), chosen, first)
@@ -223,7 +226,7 @@ def test_where_nothing_kinks_the_finish_ends_at_the_rounding():
 
 
 def test_lanes_are_the_runs_one_by_one_and_a_broken_one_spoils_no_other():
-    chosen, network = knobs([1e-1, 1e-3, 1e-6], 0.05), SHORT.trainer.network
+    chosen, network = settings([1e-1, 1e-3, 1e-6], 0.05), SHORT.trainer.network
     each = [network.init(jax.random.key(seed), 2) for seed in range(3)]
     starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     lanes = jax.jit(jax.vmap(lambda params, warm: paths.follow(SHORT, DATA, chosen, params, warm)))

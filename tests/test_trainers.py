@@ -21,8 +21,8 @@ from ntkreg.training.trainers import (
     cosine,
     init,
     is_done,
-    knobs,
     measure,
+    settings,
     step,
     total_steps,
     train,
@@ -47,7 +47,7 @@ def test_schedules():
 
 @pytest.mark.parametrize("lam", [1e-3, [1e-2, 1e-3, 0.0]])
 def test_how_a_run_is_cut_does_not_change_a_bit(lam):
-    trainer, chosen = Trainer(NETWORK, num_steps=20), knobs(lam, 0.03)
+    trainer, chosen = Trainer(NETWORK, num_steps=20), settings(lam, 0.03)
     total = total_steps(trainer, chosen)
     whole = ADVANCE(trainer, DATA, chosen, init(trainer, PARAMS), total)
     assert int(whole.step) == total == 20 * np.size(lam)
@@ -59,7 +59,7 @@ def test_how_a_run_is_cut_does_not_change_a_bit(lam):
 
 
 def test_advance_stops_where_it_is_told_to():
-    trainer, chosen = Trainer(NETWORK, num_steps=20), knobs(1e-3, 0.03)
+    trainer, chosen = Trainer(NETWORK, num_steps=20), settings(1e-3, 0.03)
     state = ADVANCE(trainer, DATA, chosen, init(trainer, PARAMS), 5)
     assert int(state.step) == 5 and not bool(is_done(trainer, chosen, state))
     state = ADVANCE(trainer, DATA, chosen, state, 100)
@@ -70,7 +70,7 @@ def test_one_plain_step_by_hand():
     """f = wx at w = 0.5 on (2, +1), (1, −1): ∂F = Σ −yx σ(−q)/2 + 2λw, with σ by hand."""
     data = Dataset(jnp.array([[2.0], [1.0]]), jnp.array([1.0, -1.0]))
     trainer = Trainer(fully_connected(1, 1), descend="plain", optimizer=optax.sgd, num_steps=5)
-    state = step(trainer, data, knobs(0.1, 0.3), init(trainer, (jnp.array([[0.5]]),)))
+    state = step(trainer, data, settings(0.1, 0.3), init(trainer, (jnp.array([[0.5]]),)))
     gradient = (-2 / (1 + math.exp(1.0)) + 1 / (1 + math.exp(-0.5))) / 2 + 2 * 0.1 * 0.5
     np.testing.assert_allclose(state.params[0], [[0.5 - 0.3 * gradient]], rtol=1e-14)
     before = math.log((math.log1p(math.exp(-1.0)) + math.log1p(math.exp(0.5))) / 2)
@@ -83,7 +83,7 @@ def test_one_log_step_is_a_plain_step_with_rate_over_the_objective():
     moved = []
     for descend, rate in (("log", 0.3), ("plain", 0.3 / float(start))):
         trainer = Trainer(NETWORK, descend=descend, optimizer=optax.sgd)
-        moved.append(step(trainer, DATA, knobs(0.1, rate), init(trainer, PARAMS)).params)
+        moved.append(step(trainer, DATA, settings(0.1, rate), init(trainer, PARAMS)).params)
     assert not np.allclose(moved[0][0], PARAMS[0])
     chex.assert_trees_all_close(*moved, rtol=1e-12)
 
@@ -141,17 +141,17 @@ def test_other_lambdas_and_rates_do_not_compile_again():
     assert not np.allclose(first.params["w"], second.params["w"])
 
 
-def test_advance_is_traced_once_for_all_knobs_and_chunks():
+def test_advance_is_traced_once_for_all_settings_and_chunks():
     trainer = Trainer(NETWORK, num_steps=4)
 
     @jax.jit
     @chex.assert_max_traces(n=1)
-    def traced(data, knobs, state, num_steps):
-        return advance(trainer, data, knobs, state, num_steps)
+    def traced(data, settings, state, num_steps):
+        return advance(trainer, data, settings, state, num_steps)
 
     ends = []
     for lam, rate, num_steps in ((0.1, 0.01, 3), (0.0, 0.2, 4), (1e-200, 1.0, 1)):
-        state = traced(DATA, knobs(lam, rate), init(trainer, PARAMS), jnp.int32(num_steps))
+        state = traced(DATA, settings(lam, rate), init(trainer, PARAMS), jnp.int32(num_steps))
         ends.append(int(state.step))
     assert ends == [3, 4, 1]
 
@@ -225,8 +225,8 @@ def test_a_lambda_below_float32_still_pulls():
     assert pulled.params[0].item() < 1e4 - 10 < 1e4 + 10 < free.params[0].item()
 
 
-def test_knobs_keep_the_logarithm_of_any_lambda():
-    found = knobs([0.5, 1e-200, 0.0], 0.1, jnp.float32)
+def test_settings_keep_the_logarithm_of_any_lambda():
+    found = settings([0.5, 1e-200, 0.0], 0.1, jnp.float32)
     np.testing.assert_allclose(found.log_lams, [math.log(0.5), -460.517, -math.inf], rtol=1e-6)
     assert found.log_lams.dtype == found.learning_rate.dtype == jnp.float32
 
@@ -241,7 +241,7 @@ def test_train_is_a_function_of_its_key_and_scale():
 
 
 def test_measure_is_its_definitions():
-    trainer, chosen = Trainer(NETWORK), knobs([0.5, 0.01], 0.1)
+    trainer, chosen = Trainer(NETWORK), settings([0.5, 0.01], 0.1)
     info = measure(trainer, DATA, chosen, init(trainer, PARAMS))
     w1, w2 = map(np.asarray, PARAMS)
     q = np.asarray(DATA.y) * (np.maximum(DATA.x @ w1, 0) @ w2)[:, 0]
@@ -261,7 +261,7 @@ def test_measure_is_its_definitions():
 
 
 def test_parameters_that_are_not_finite_are_marked():
-    trainer, chosen = Trainer(NETWORK), knobs(0.1, 0.1)
+    trainer, chosen = Trainer(NETWORK), settings(0.1, 0.1)
     broken = (PARAMS[0].at[0, 0].set(jnp.nan), PARAMS[1])
     assert bool(measure(trainer, DATA, chosen, init(trainer, PARAMS)).finite)
     measured = measure(trainer, DATA, chosen, init(trainer, broken))

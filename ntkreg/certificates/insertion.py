@@ -117,8 +117,8 @@ def insert(
 
 def _trained(insertion, data, lam, learning_rate, params, before) -> InsertionState:
     trainer = insertion.path.trainer
-    knobs = trainers.Knobs(jnp.log(lam)[None], jnp.asarray(learning_rate, data.x.dtype))
-    ends = paths.follow(insertion.path, data, knobs, params)
+    settings = trainers.Settings(jnp.log(lam)[None], jnp.asarray(learning_rate, data.x.dtype))
+    ends = paths.follow(insertion.path, data, settings, params)
     params = jax.tree.map(lambda p: p[0], ends)
     loss = get_loss(trainer.loss)
     f = trainer.network.apply(params, data.x)

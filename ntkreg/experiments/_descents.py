@@ -22,7 +22,7 @@ from ntkreg.networks.network import Network
 from ntkreg.training import kernel_regime, objectives, trainers
 from ntkreg.training.kernel_regime import relative_change
 from ntkreg.training.margins import activation_patterns, margins, normalized_margin
-from ntkreg.training.trainers import Knobs, Trainer, TrainState
+from ntkreg.training.trainers import Settings, Trainer, TrainState
 
 LOSS = "logistic"
 COLUMNS = (
@@ -70,7 +70,7 @@ def gradient_descent(network: Network, loss: str, num_steps: int) -> Trainer:
 def at_steps(
     trainer: Trainer,
     train: Dataset,
-    knobs: Knobs,
+    settings: Settings,
     params: Params,
     steps: Sequence[int],
     measure: Callable[[Params], PyTree],
@@ -78,7 +78,7 @@ def at_steps(
     """The last parameters, and what `measure` gives of those after so many steps, stacked."""
 
     def go_on(state, last):
-        state = trainers.advance(trainer, train, knobs, state, last - state.step)
+        state = trainers.advance(trainer, train, settings, state, last - state.step)
         return state, measure(state.params)
 
     state, found = jax.lax.scan(go_on, trainers.init(trainer, params), jnp.asarray(steps))
@@ -151,15 +151,15 @@ def descent(
     network = networks.fully_connected(2, width)
     start = initial_params(key, width, train.x.shape[1], scale)
     trainer = gradient_descent(network, LOSS, steps[-1])
-    knobs = trainers.knobs(lam, learning_rate, NET_DTYPE)
+    settings = trainers.settings(lam, learning_rate, NET_DTYPE)
     small, begun = (optax.tree.cast(tree, NET_DTYPE) for tree in (train, start))
     gram = exact_kernel(width, scale, train.x)
     first = network.apply(start, train.x)
     kernel_steps = lambda at: kernel_at_steps(LOSS, gram, train.y, learning_rate, at, first)
-    _, params = at_steps(trainer, small, knobs, begun, steps, lambda params: params)
+    _, params = at_steps(trainer, small, settings, begun, steps, lambda params: params)
     entries = (jnp.asarray(steps), params, kernel_steps(steps))
     if with_fit:
-        fit = _until_fit(trainer, small, knobs, trainers.init(trainer, begun))
+        fit = _until_fit(trainer, small, settings, trainers.init(trainer, begun))
         first_fit = (fit.step, fit.params, kernel_steps(fit.step[None])[0])
         join = lambda one, more: jnp.concatenate([one[None], more])
         entries = jax.tree.map(join, first_fit, entries)
@@ -167,12 +167,14 @@ def descent(
     return jax.lax.map(_measure(network, start, train, test, cross), entries)
 
 
-def _until_fit(trainer: Trainer, train: Dataset, knobs: Knobs, state: TrainState) -> TrainState:
+def _until_fit(
+    trainer: Trainer, train: Dataset, settings: Settings, state: TrainState
+) -> TrainState:
     """The state when all margins are first positive, or at the end."""
     fits = lambda s: jnp.min(margins(trainer.network, s.params, train)) > 0
     return jax.lax.while_loop(
-        lambda s: ~fits(s) & ~trainers.is_done(trainer, knobs, s),
-        lambda s: trainers.step(trainer, train, knobs, s),
+        lambda s: ~fits(s) & ~trainers.is_done(trainer, settings, s),
+        lambda s: trainers.step(trainer, train, settings, s),
         state,
     )
 

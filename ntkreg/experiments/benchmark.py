@@ -73,9 +73,9 @@ def _trained(given: Work, lam: Array) -> dict[str, Array]:
         optimizer=optax.sgd, schedule=trainers.constant,
         num_steps=given.num_steps + 1,  # the last one only evaluates the loss
     )  # fmt: skip
-    knobs = trainers.knobs(lam, LEARNING_RATE, jnp.float32)
+    settings = trainers.settings(lam, LEARNING_RATE, jnp.float32)
     state = trainers.init(trainer, given.params)
-    end = trainers.advance(trainer, given.train, knobs, state, given.num_steps + 1)
+    end = trainers.advance(trainer, given.train, settings, state, given.num_steps + 1)
     return {"loss": jnp.exp(end.log_loss)}
 
 

@@ -170,10 +170,10 @@ def _outputs(
 ) -> tuple[Array, Array, Params]:
     """Outputs on the samples and on the test points after `config.steps`, the last parameters."""
     trainer = _descents.gradient_descent(network, loss, config.num_steps)
-    knobs = trainers.knobs(0.0, config.learning_rate / gain, train.x.dtype)
+    settings = trainers.settings(0.0, config.learning_rate / gain, train.x.dtype)
     begun, both = FromStart(start, start), jnp.concatenate([train.x, test.x])
     measure = lambda params: network.apply(params, both)
-    last, outputs = _descents.at_steps(trainer, train, knobs, begun, config.steps, measure)
+    last, outputs = _descents.at_steps(trainer, train, settings, begun, config.steps, measure)
     n = config.num_samples
     return outputs[:, :n], outputs[:, n:], last.params
 

@@ -162,10 +162,10 @@ def _followed(
     loss = "logistic" if outputs == 1 else "cross_entropy"
     steps = config.margin_steps if source.name == "random" else config.error_steps
     path = paths.Path(trainers.Trainer(network, loss=loss, num_steps=steps), config.finish_steps)
-    knobs = trainers.knobs(config.lams_of(dataset), config.learning_rate, jnp.float64)
+    settings = trainers.settings(config.lams_of(dataset), config.learning_rate, jnp.float64)
     key, train, test = samples_of(source, draw, config.num_test)
     start_key = jax.random.fold_in(jax.random.fold_in(key, seed), width)
-    ends = paths.follow(path, train, knobs, network.init(start_key, train.x.shape[1]))
+    ends = paths.follow(path, train, settings, network.init(start_key, train.x.shape[1]))
 
     def at(end: tuple[Array, Params]) -> dict[str, Array]:
         log_lam, params = end
@@ -177,7 +177,7 @@ def _followed(
         return found
 
     norms = jnp.linalg.norm(train.x, axis=1)
-    return {**jax.lax.map(at, (knobs.log_lams, ends)), "largest_norm": norms.max()}
+    return {**jax.lax.map(at, (settings.log_lams, ends)), "largest_norm": norms.max()}
 
 
 def max_margin(dataset: str, draw: int) -> float:

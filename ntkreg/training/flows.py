@@ -49,7 +49,7 @@ class Flow:
             raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
 
 
-class Knobs(NamedTuple):
+class Settings(NamedTuple):
     """What one compilation serves all values of.
 
     Attributes:
@@ -81,10 +81,10 @@ class FlowState(NamedTuple):
     objective: Float[Array, ""]
 
 
-def knobs(
+def settings(
     lam: Scalar, step_size: Scalar, sigma: Scalar = 0.0, noisy_steps: Scalar = FOREVER, dtype=None
-) -> Knobs:
-    """Knobs of a flow; its noise never ends unless `noisy_steps` says when.
+) -> Settings:
+    """Settings of a flow; its noise never ends unless `noisy_steps` says when.
 
     Raises:
       ValueError: for λ ≤ 0, a step that is not positive, σ < 0, or ση > 1, which is no probability.
@@ -92,7 +92,7 @@ def knobs(
     if is_concrete(lam, step_size, sigma):
         _check(float(lam), float(step_size), float(sigma))
     lam, step_size, sigma = (jnp.asarray(value, dtype) for value in (lam, step_size, sigma))
-    return Knobs(lam, step_size, sigma, jnp.asarray(noisy_steps, jnp.int32))
+    return Settings(lam, step_size, sigma, jnp.asarray(noisy_steps, jnp.int32))
 
 
 def _check(lam: float, step_size: float, sigma: float) -> None:
@@ -128,18 +128,18 @@ def init(particles: Float[Array, "m p"], key: PRNGKey) -> FlowState:
     return FlowState(particles, clocks, jnp.int32(0), key, jnp.asarray(jnp.inf, particles.dtype))
 
 
-def step(flow: Flow, data: Dataset, knobs: Knobs, state: FlowState) -> FlowState:
+def step(flow: Flow, data: Dataset, settings: Settings, state: FlowState) -> FlowState:
     """One step of the flow: descent by η, then noise."""
-    value, gradient = mean_field.descent(flow.model, state.particles, data, knobs.lam)
-    particles = state.particles - knobs.step_size * gradient
-    sigma = jnp.where(state.step < knobs.noisy_steps, knobs.sigma, 0.0)
+    value, gradient = mean_field.descent(flow.model, state.particles, data, settings.lam)
+    particles = state.particles - settings.step_size * gradient
+    sigma = jnp.where(state.step < settings.noisy_steps, settings.sigma, 0.0)
     key = jax.random.fold_in(state.key, state.step)
     if flow.noise == "langevin":
-        size = jnp.sqrt(2 * knobs.step_size * sigma)
+        size = jnp.sqrt(2 * settings.step_size * sigma)
         add = lambda p: p + size * draws.normal(key, p.shape, p.dtype)
         particles, clocks = jax.lax.cond(sigma > 0, add, lambda p: p, particles), state.clocks
     else:
-        clocks = state.clocks + jnp.log1p(-knobs.step_size * sigma)
+        clocks = state.clocks + jnp.log1p(-settings.step_size * sigma)
         particles, clocks = jax.lax.cond(
             jnp.any(clocks <= 0), _redrawn, lambda key, p, c: (p, c), key, particles, clocks
         )
@@ -165,7 +165,7 @@ def is_done(flow: Flow, state: FlowState) -> Array:
 
 
 def advance(
-    flow: Flow, data: Dataset, knobs: Knobs, state: FlowState, num_steps: Scalar
+    flow: Flow, data: Dataset, settings: Settings, state: FlowState, num_steps: Scalar
 ) -> FlowState:
     """The state `num_steps` steps on, or at the end where that comes first.
 
@@ -173,7 +173,7 @@ def advance(
     """
     last = jnp.minimum(state.step + num_steps, flow.num_steps)
     return jax.lax.while_loop(
-        lambda s: s.step < last, functools.partial(step, flow, data, knobs), state
+        lambda s: s.step < last, functools.partial(step, flow, data, settings), state
     )
 
 
@@ -208,7 +208,7 @@ def noisy_flow(
 
     Args:
       lam: λ > 0.
-      sigma, noisy_steps: of the noise, as in `Knobs`.
+      sigma, noisy_steps: of the noise, as in `Settings`.
       step_size: η; `stable_step` by default.
       particles: a start of your own.
       model: unit and loss.
@@ -226,7 +226,7 @@ def noisy_flow(
         particles = uniform_start(start_key, num_particles, dim, dtype)
     particles = _checked(particles, dim, dtype)
     stable = float(stable_step(data, lam, model.loss))
-    taken = knobs(lam, stable if step_size is None else step_size, sigma, noisy_steps, dtype)
+    taken = settings(lam, stable if step_size is None else step_size, sigma, noisy_steps, dtype)
     result = _run(flow, data, taken, particles, key)
     if not result.info.finite:
         raise ValueError(diverged(float(taken.step_size), stable))
@@ -255,8 +255,10 @@ def diverged(step_size: float, stable: float) -> str:
 
 
 @functools.partial(jax.jit, static_argnames="flow")
-def _run(flow: Flow, data: Dataset, knobs: Knobs, particles: Array, key: PRNGKey) -> FlowResult:
-    state = advance(flow, data, knobs, init(particles, key), flow.num_steps)
+def _run(
+    flow: Flow, data: Dataset, settings: Settings, particles: Array, key: PRNGKey
+) -> FlowResult:
+    state = advance(flow, data, settings, init(particles, key), flow.num_steps)
     return FlowResult(
-        state.particles, mean_field.measure(flow.model, state.particles, data, knobs.lam)
+        state.particles, mean_field.measure(flow.model, state.particles, data, settings.lam)
     )

@@ -26,7 +26,7 @@ from ntkreg.training import trainers
 from ntkreg.training.margins import dual_weighted_margin, normalized_margin
 from ntkreg.training.objectives import get_loss, log_objective
 from ntkreg.training.stationarity import log_residual
-from ntkreg.training.trainers import Knobs, Trainer
+from ntkreg.training.trainers import Settings, Trainer
 
 MEMORY = 20  # pairs that L-BFGS keeps
 LEARNED = 1e-3  # below the mean loss of zero outputs, at least
@@ -52,7 +52,7 @@ class Path:
 
 
 def follow(
-    path: Path, data: Dataset, knobs: Knobs, params: Params, warm: bool | Array = True
+    path: Path, data: Dataset, settings: Settings, params: Params, warm: bool | Array = True
 ) -> Params:
     """The parameters at the end of every λ of the path, stacked along a new first axis.
 
@@ -64,20 +64,20 @@ def follow(
 
     def at_lam(start: Params, log_lams: tuple[Array, Array]) -> tuple[Params, Params]:
         log_lam, following = log_lams
-        end = _minimized(path, data, Knobs(log_lam[None], knobs.learning_rate), start)
+        end = _minimized(path, data, Settings(log_lam[None], settings.learning_rate), start)
         stretched = stretched_to(path.trainer, data, following, end)
         goes_on = jnp.asarray(warm) & _has_learned(path.trainer, data, end)
         return jax.tree.map(lambda p, q: jnp.where(goes_on, p, q), stretched, params), end
 
-    following = jnp.concatenate([knobs.log_lams[1:], knobs.log_lams[-1:]])
-    return jax.lax.scan(at_lam, params, (knobs.log_lams, following))[1]
+    following = jnp.concatenate([settings.log_lams[1:], settings.log_lams[-1:]])
+    return jax.lax.scan(at_lam, params, (settings.log_lams, following))[1]
 
 
-def _minimized(path: Path, data: Dataset, knobs: Knobs, start: Params) -> Params:
+def _minimized(path: Path, data: Dataset, settings: Settings, start: Params) -> Params:
     """The end of both optimizers at one λ."""
     trainer, state = path.trainer, trainers.init(path.trainer, start)
-    trained = trainers.advance(trainer, data, knobs, state, trainer.num_steps).params
-    value = _log_objective(trainer, data, knobs.log_lams[0])
+    trained = trainers.advance(trainer, data, settings, state, trainer.num_steps).params
+    value = _log_objective(trainer, data, settings.log_lams[0])
     return _polished(value, trained, path.finish_steps)
 
 
@@ -166,7 +166,7 @@ class PathResult(NamedTuple):
     info: PathInfo
 
 
-def measure(path: Path, data: Dataset, knobs: Knobs, ends: Params) -> PathInfo:
+def measure(path: Path, data: Dataset, settings: Settings, ends: Params) -> PathInfo:
     """What there is to say of the ends of a path."""
     trainer, network, loss = path.trainer, path.trainer.network, get_loss(path.trainer.loss)
 
@@ -180,7 +180,7 @@ def measure(path: Path, data: Dataset, knobs: Knobs, ends: Params) -> PathInfo:
             log_residual(trainer, data, log_lam, params),
         )
 
-    return jax.lax.map(at, (knobs.log_lams, ends))
+    return jax.lax.map(at, (settings.log_lams, ends))
 
 
 def train_path(
@@ -224,7 +224,7 @@ def train_path(
     check_lams(lams, falling=True)
     data, params = trainers.begin(path.trainer, data, key, params=params)
     check_homogeneous(network, params, data.x)
-    result = _run(path, data, trainers.knobs(lams, learning_rate, data.x.dtype), params, warm)
+    result = _run(path, data, trainers.settings(lams, learning_rate, data.x.dtype), params, warm)
     _check_ends(network, result.params, data)
     return result
 
@@ -238,6 +238,6 @@ def _check_ends(network: Network, ends: Params, data: Dataset) -> None:
 
 
 @functools.partial(jax.jit, static_argnames="path")
-def _run(path: Path, data: Dataset, knobs: Knobs, params: Params, warm: Array) -> PathResult:
-    ends = follow(path, data, knobs, params, warm)
-    return PathResult(ends, measure(path, data, knobs, ends))
+def _run(path: Path, data: Dataset, settings: Settings, params: Params, warm: Array) -> PathResult:
+    ends = follow(path, data, settings, params, warm)
+    return PathResult(ends, measure(path, data, settings, ends))

@@ -68,7 +68,7 @@ class Trainer:
         check_optimizer(self.optimizer, self.descend == "log")
 
 
-class Knobs(NamedTuple):
+class Settings(NamedTuple):
     """What one compilation serves all values of.
 
     log_lams is a path of log λ, warm-started from part to part: one entry trains at one λ.
@@ -125,8 +125,8 @@ class TrainResult(NamedTuple):
     info: TrainInfo
 
 
-def knobs(lam: Scalars, learning_rate: Scalar, dtype=None) -> Knobs:
-    """Knobs for one λ ≥ 0, or for a path of several that is followed from first to last.
+def settings(lam: Scalars, learning_rate: Scalar, dtype=None) -> Settings:
+    """Settings for one λ ≥ 0, or for a path of several that is followed from first to last.
 
     Raises:
       ValueError: for λ < 0, λ not finite, or a learning rate that is not positive.
@@ -140,7 +140,7 @@ def knobs(lam: Scalars, learning_rate: Scalar, dtype=None) -> Knobs:
             log_lams: Scalar = np.log(np.atleast_1d(np.asarray(lam, np.float64)))
     else:
         log_lams = jnp.log(jnp.atleast_1d(jnp.asarray(lam)))
-    return Knobs(jnp.asarray(log_lams, dtype), jnp.asarray(learning_rate, dtype))
+    return Settings(jnp.asarray(log_lams, dtype), jnp.asarray(learning_rate, dtype))
 
 
 def _check_lam(lam: np.ndarray) -> None:
@@ -158,26 +158,26 @@ def init(trainer: Trainer, params: Params) -> TrainState:
     return TrainState(params, optimizer_state, jnp.int32(0), jnp.asarray(jnp.inf, dtype))
 
 
-def total_steps(trainer: Trainer, knobs: Knobs) -> int:
+def total_steps(trainer: Trainer, settings: Settings) -> int:
     """The number of steps of a whole run: num_steps for each λ of the path."""
-    return trainer.num_steps * knobs.log_lams.shape[0]
+    return trainer.num_steps * settings.log_lams.shape[0]
 
 
-def is_done(trainer: Trainer, knobs: Knobs, state: TrainState) -> Array:
+def is_done(trainer: Trainer, settings: Settings, state: TrainState) -> Array:
     """Whether the run is over: all steps taken, or the loss low enough."""
-    finished = state.step >= total_steps(trainer, knobs)
+    finished = state.step >= total_steps(trainer, settings)
     return finished | (state.log_loss <= trainer.stop_log_loss)
 
 
-def step(trainer: Trainer, data: Dataset, knobs: Knobs, state: TrainState) -> TrainState:
+def step(trainer: Trainer, data: Dataset, settings: Settings, state: TrainState) -> TrainState:
     """One step of the optimizer on the objective at the path's current λ.
 
     The learning rate's schedule and the optimizer's moments begin anew with each λ.
     """
     part, within = jnp.divmod(state.step, trainer.num_steps)
-    log_lam = knobs.log_lams[part]
-    dtype = knobs.learning_rate.dtype  # int32 / int is float32, whatever the rest is
-    rate = knobs.learning_rate * trainer.schedule(within.astype(dtype) / trainer.num_steps)
+    log_lam = settings.log_lams[part]
+    dtype = settings.learning_rate.dtype  # int32 / int is float32, whatever the rest is
+    rate = settings.learning_rate * trainer.schedule(within.astype(dtype) / trainer.num_steps)
     descended = lambda p: _descended(trainer, p, data, log_lam)
     params, moments, log_loss = moved(
         trainer.optimizer(jnp.asarray(rate, dtype)),
@@ -198,7 +198,7 @@ def _descended(trainer: Trainer, params: Params, data: Dataset, log_lam: Array):
 
 
 def advance(
-    trainer: Trainer, data: Dataset, knobs: Knobs, state: TrainState, num_steps: Scalar
+    trainer: Trainer, data: Dataset, settings: Settings, state: TrainState, num_steps: Scalar
 ) -> TrainState:
     """The state `num_steps` steps on, or at the run's end where that comes first.
 
@@ -206,16 +206,16 @@ def advance(
     """
     last = state.step + num_steps
     return jax.lax.while_loop(
-        lambda s: (s.step < last) & ~is_done(trainer, knobs, s),
-        lambda s: step(trainer, data, knobs, s),
+        lambda s: (s.step < last) & ~is_done(trainer, settings, s),
+        lambda s: step(trainer, data, settings, s),
         state,
     )
 
 
-def measure(trainer: Trainer, data: Dataset, knobs: Knobs, state: TrainState) -> TrainInfo:
+def measure(trainer: Trainer, data: Dataset, settings: Settings, state: TrainState) -> TrainInfo:
     """What there is to say of the current parameters, at the last λ of the path."""
     loss, network, params = get_loss(trainer.loss), trainer.network, state.params
-    log_lam = knobs.log_lams[-1]
+    log_lam = settings.log_lams[-1]
     value, gradient = jax.value_and_grad(log_objective, argnums=2)(
         loss, network, params, data, log_lam, trainer.power
     )
@@ -270,7 +270,7 @@ def train(
     """
     trainer = Trainer(network, **options)
     data, params = begin(trainer, data, key, init_scale, params)
-    return _run(trainer, data, knobs(lam, learning_rate, data.x.dtype), params)
+    return _run(trainer, data, settings(lam, learning_rate, data.x.dtype), params)
 
 
 def begin(
@@ -314,7 +314,7 @@ def start(
 
 
 @functools.partial(jax.jit, static_argnames="trainer")
-def _run(trainer: Trainer, data: Dataset, knobs: Knobs, params: Params) -> TrainResult:
+def _run(trainer: Trainer, data: Dataset, settings: Settings, params: Params) -> TrainResult:
     state = init(trainer, params)
-    state = advance(trainer, data, knobs, state, total_steps(trainer, knobs))
-    return TrainResult(state.params, measure(trainer, data, knobs, state))
+    state = advance(trainer, data, settings, state, total_steps(trainer, settings))
+    return TrainResult(state.params, measure(trainer, data, settings, state))

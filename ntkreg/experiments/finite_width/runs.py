@@ -268,9 +268,9 @@ def _trained(
 def _by_adam(config: Config, samples: Dataset, lam: Scalar, particles: Array) -> Params:
     network = networks.fully_connected(2, len(particles))
     trainer = Trainer(network, descend="plain", num_steps=config.adam_steps)
-    knobs = trainers.knobs(lam, config.learning_rate, DTYPE)
+    settings = trainers.settings(lam, config.learning_rate, DTYPE)
     state = trainers.init(trainer, mean_field.as_network(particles))
-    return trainers.advance(trainer, samples, knobs, state, config.adam_steps).params
+    return trainers.advance(trainer, samples, settings, state, config.adam_steps).params
 
 
 def _descended(
@@ -281,13 +281,13 @@ def _descended(
     since on kinks larger ones go around."""
     flow, step_size = Flow(num_steps=config.gd_steps), flows.stable_step(samples, lam)
     noisy_steps = jnp.where(noise > 0, int(QUENCH * config.gd_steps), 0)
-    knobs = flows.knobs(lam, step_size, noise, noisy_steps, DTYPE)
+    settings = flows.settings(lam, step_size, noise, noisy_steps, DTYPE)
     target = jnp.asarray((1 + TOLERANCE) * minimum, DTYPE)
 
     def step(carry):
         """(the flow one step on, F when it was last compared, whether descent is over)."""
         state, before, _ = carry
-        state = flows.step(flow, samples, knobs, state)
+        state = flows.step(flow, samples, settings, state)
         compares = (state.step % STALL_STEPS == 0) & (state.step > noisy_steps)
         stalled = compares & ~(state.objective < (1 - STALL) * before)
         over = stalled | (state.objective <= target) | flows.is_done(flow, state)
@@ -297,9 +297,9 @@ def _descended(
     state, _, _ = jax.lax.while_loop(lambda carry: ~carry[2], step, carry)
     settling = Flow(num_steps=SETTLING_STEPS)
     for factor in SETTLING:
-        knobs = flows.knobs(lam, factor * step_size, dtype=DTYPE)
+        settings = flows.settings(lam, factor * step_size, dtype=DTYPE)
         state = state._replace(step=jnp.int32(0))
-        state = flows.advance(settling, samples, knobs, state, SETTLING_STEPS)
+        state = flows.advance(settling, samples, settings, state, SETTLING_STEPS)
     return mean_field.as_network(state.particles)
 
 

@@ -185,15 +185,15 @@ def frames(config: Config, samples: Dataset, phases=PHASES) -> Iterator[Frame]:
     particles = mean_field.one_sign_start(start_key, FILM_PARTICLES, samples.x.shape[1])
     state = flows.init(particles, key)
     step_size = flows.stable_step(samples, config.lam)
-    advance = jax.jit(lambda knobs, state, n: flows.advance(flow, samples, knobs, state, n))
+    advance = jax.jit(lambda settings, state, n: flows.advance(flow, samples, settings, state, n))
     history: list[tuple[int, float]] = []
     for phase, noise, most in phases:
         number = max(2, round(most * min(1.0, config.num_steps / WHOLE)))
         sigma = noise * max(config.sigma, 1 / FILM_PARTICLES)  # (particles × σ) ≥ 1
-        knobs = flows.knobs(config.lam, step_size, sigma, dtype=samples.x.dtype)
+        settings = flows.settings(config.lam, step_size, sigma, dtype=samples.x.dtype)
         marks = np.unique((config.num_steps / 3 * np.linspace(0, 1, number + 1) ** 2).astype(int))
         for length in np.diff(marks):
-            state = advance(knobs, state, int(length))
+            state = advance(settings, state, int(length))
             history.append((int(state.step), float(state.objective)))
             yield Frame(phase, int(state.step), np.asarray(state.particles), history)
 

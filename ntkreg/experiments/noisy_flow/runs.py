@@ -247,11 +247,11 @@ def _followed(
     noisy_steps, target,
 ) -> Followed:  # fmt: skip
     """The flow at its end, or where L is at the target."""
-    knobs = flows.knobs(lam, step_size, sigma, noisy_steps, DTYPE)
+    settings = flows.settings(lam, step_size, sigma, noisy_steps, DTYPE)
     target = jnp.asarray(target, DTYPE)
 
     def step(state: Followed) -> Followed:
-        new, before = flows.step(flow, samples, knobs, state.flow), state.flow.step
+        new, before = flows.step(flow, samples, settings, state.flow), state.flow.step
         reached = jnp.where(new.objective <= target, before, -1)
         share = jnp.log1p(before.astype(DTYPE)) / np.log1p(flow.num_steps)
         slot = (share * NUM_TRACED).astype(jnp.int32)
