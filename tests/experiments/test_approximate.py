@@ -15,7 +15,7 @@ from ntkreg.experiments import approximate
 from ntkreg.experiments.approximate import EXPERIMENT, worst_margin
 
 CONFIG = EXPERIMENT.preset("smoke")
-COMMITTED = pathlib.Path(__file__).parents[1] / "results/approximate/laptop/summary.csv"
+COMMITTED = pathlib.Path(__file__).parents[2] / "results/approximate/laptop/summary.csv"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import nbclient
 import nbformat
 import pytest
 
-NOTEBOOK = pathlib.Path(__file__).parents[1] / "launch" / "reproduce.ipynb"
+NOTEBOOK = pathlib.Path(__file__).parents[2] / "launch" / "reproduce.ipynb"
 SECTIONS = ("tangent kernel", "result I:", "result II:", "result III:", "finite width")
 
 

@@ -3,11 +3,11 @@
 import pathlib
 
 import pytest
-from test_launch import launched
+from launchers import launched
 
 from ntkreg.experiments import _report
 
-RESULTS = pathlib.Path(__file__).parents[1] / "results"
+RESULTS = pathlib.Path(__file__).parents[2] / "results"
 
 
 def test_every_experiment_runs_at_smoke_and_its_claims_stand_in_the_table(smoke_results):

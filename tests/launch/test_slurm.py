@@ -1,21 +1,12 @@
 """An experiment's batches as jobs, with submitit's executor for this machine for a scheduler's."""
 
-import subprocess
-import sys
-
 import pandas
-from test_launch import LAUNCH
-
-
-def launched(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, LAUNCH / "slurm.py", *arguments], capture_output=True, text=True, cwd=cwd
-    )
+from launchers import launched
 
 
 def test_batches_are_jobs_and_the_results_are_those_of_this_process(tmp_path):
     flags = ["--cluster=local", "--preset=smoke", "--out=out", "--problems=random:2:8:enumerate"]
-    done = launched("certify", *flags, cwd=tmp_path)
+    done = launched("certify", *flags, name="slurm", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "results go to out" in done.stdout
     rows = pandas.read_csv(tmp_path / "out/summary.csv")
@@ -23,7 +14,7 @@ def test_batches_are_jobs_and_the_results_are_those_of_this_process(tmp_path):
     assert len(list((tmp_path / "results/slurm").glob("*_result.pkl"))) == 2
 
 
-def test_an_experiment_that_is_none_is_named(tmp_path):
-    done = launched("forest", cwd=tmp_path)
+def test_an_experiment_that_is_none_is_named():
+    done = launched("forest", name="slurm")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.strip() == "slurm: the first argument must be an experiment, got forest"

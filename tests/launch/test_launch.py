@@ -1,16 +1,14 @@
 """The launchers as a person runs them: results, resume after a kill, one line for an error."""
 
 import json
-import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import pandas
 import pytest
+from launchers import command, launched
 
-LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
 # Two predictors in one dimension: enough to see every file and the resume, in seconds.
 TINY = [
     "--preset=smoke",
@@ -18,14 +16,6 @@ TINY = [
     "--sizes_over_d=1",
     "--num_seeds=4",
 ]
-
-
-def command(*arguments, name="separation"):
-    return [sys.executable, str(LAUNCH / f"{name}.py"), *arguments]
-
-
-def launched(*arguments, **options):
-    return subprocess.run(command(*arguments, **options), capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_launch import launched
+from launchers import launched
 
 from ntkreg.experiments import certify
 from ntkreg.experiments.certify import EXPERIMENT, Config, Problem

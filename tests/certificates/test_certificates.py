@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
-from test_closed_forms import orthonormal, population
+from samples import orthonormal, population
 
 from ntkreg.certificates.balls import above, below
 from ntkreg.certificates.certified import dual_bound, global_minimum, max_margin, polish

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import orthonormal, population
 
 from ntkreg.data.dataset import Dataset, noisy_xor
 from ntkreg.kernels.kernel_machines import hard_margin_svm
@@ -28,19 +29,6 @@ from ntkreg.training.margins import margin_pairs, margins, normalized_margin
 from ntkreg.training.trainers import train
 
 DEPTHS = range(2, 7)
-
-
-def population(dim):
-    """Every point of D once: all are equally likely."""
-    signals = [(s, 0, 1) for s in (1, -1)] + [(0, s, -1) for s in (1, -1)]
-    signs = list(itertools.product((1.0, -1.0), repeat=dim - 2))
-    x = np.array([(a, b, *noise) for a, b, _ in signals for noise in signs])
-    return Dataset(jnp.asarray(x), jnp.repeat(jnp.array([1.0, 1.0, -1.0, -1.0]), len(signs)))
-
-
-def orthonormal(num_positive, num_negative):
-    labels = jnp.concatenate([jnp.ones(num_positive), -jnp.ones(num_negative)])
-    return Dataset(jnp.eye(num_positive + num_negative), labels)
 
 
 def orthonormal_classes(counts):

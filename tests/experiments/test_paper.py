@@ -17,7 +17,7 @@ import pytest
 from ntkreg.data import named
 from ntkreg.experiments import _paper, _report
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 TEMPLATE = ROOT / "docs" / "paper.md.in"
 TEXT = TEMPLATE.read_text()

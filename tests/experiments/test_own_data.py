@@ -15,7 +15,7 @@ from ntkreg.experiments.own_data import COLUMNS, EXPERIMENT, Config
 from ntkreg.sweeps import Refused
 from ntkreg.training import paths
 
-LAUNCHER = pathlib.Path(__file__).parents[1] / "launch" / "own_data.py"
+LAUNCHER = pathlib.Path(__file__).parents[2] / "launch" / "own_data.py"
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 3))
 SIGNS = np.array([1.0, -1.0, 1.0, -1.0, 1.0, 1.0])
