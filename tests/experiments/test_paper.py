@@ -74,14 +74,14 @@ def test_sources_are_those_that_the_page_explains():
 
 def test_claims_of_the_page_are_those_of_the_table_and_have_a_launcher():
     for name, claim in set(re.findall(CITED, TEXT)):
-        one = getattr(_paper.experiment(name), claim)
+        one = getattr(_paper.modules()[name], claim)
         for found in one.values() if isinstance(one, dict) else [one]:
             assert found in CLAIMS and _paper.launcher(found) == name
     assert all((ROOT / "launch" / f"{name}.py").is_file() for name in _report.EXPERIMENTS)
 
 
 def test_commands_and_tests_of_the_page_are_files():
-    files = re.findall(r"\b(?:launch|tests)/\w+\.py", page(RESULTS))
+    files = re.findall(r"\b(?:launch|tests)/[\w/]+\.py", page(RESULTS))
     assert len(set(files)) > 10
     assert all((ROOT / file).is_file() for file in files)
 
