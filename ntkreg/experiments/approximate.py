@@ -30,6 +30,13 @@ from ntkreg.theory import bounds
 from ntkreg.training.margins import margins, normalized_margin
 from ntkreg.training.objectives import get_loss, log_objective
 
+SET = ("dim", "num_samples", "seed")
+KNOWN = (
+    "max_margin",
+    "log_minimum",
+    "minimum_gap",
+    "worst_found",
+)  # finite; least_proved may be −∞
 PENALTY = 30.0  # on log F beyond its limit, against a margin in units of the max margin
 BISECTIONS = 50
 WIDENING = 3.0  # of the search for the unbalanced start: log c within [0, 3]
@@ -205,15 +212,20 @@ def table(sets: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     """One row for every data set, λ and β; margins are over the max margin of the set.
 
     least_proved: what every such network has; worst_found: the smallest that one was found to have;
-    theorem: 1/(10β).
+    theorem: 1/(10β). NaN where the run raised an error.
     """
+    shape = len(config.lams), len(config.betas)
     rows = []
-    for point in sets.itertuples(index=False):
+    for point in sets.reindex(columns=[*SET, *KNOWN, "failed"]).itertuples(index=False):
         known = dict(dim=point.dim, num_samples=point.num_samples, seed=point.seed)
+        minima, gaps = (
+            np.broadcast_to(a, shape[0]) for a in (point.log_minimum, point.minimum_gap)
+        )
+        worst = np.broadcast_to(point.worst_found, shape)
         for i, lam in enumerate(config.lams):
-            at_lam = dict(lam=lam, log_minimum=point.log_minimum[i], gap=point.minimum_gap[i])
+            at_lam = dict(lam=lam, log_minimum=minima[i], gap=gaps[i])
             for j, beta in enumerate(config.betas):
-                rows.append(known | _row(point, beta, point.worst_found[i][j], **at_lam))
+                rows.append(known | _row(point, beta, worst[i, j], **at_lam))
     return pandas.DataFrame(rows)
 
 
@@ -235,7 +247,6 @@ def _row(point, beta: float, worst: float, *, lam: float, log_minimum: float, ga
 
 LIMIT_WITHIN = 0.02  # of 1: βγ/γ* of the worst networks at the smallest λ
 CROSSED = -1e-9  # a gap below it is not rounding: the bounds of the minimum have crossed
-FINITE = ("max_margin", "log_minimum", "minimum_gap", "worst_found")  # least_proved may be −∞
 CLAIM = Claim(
     statement="A network within β of the minimum has a margin ≥ γ*/(10β) once λ is small",
     source="Wei et al. 2019, Section 4, β-approximate minimizers (v4's form)",
@@ -254,7 +265,7 @@ def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
     rows = rows[~(rows.max_margin <= 0)]  # NaN stays: it is no set that nothing separates
     if not len(rows):
         return [CLAIM]
-    num_sets = rows.groupby(["dim", "num_samples", "seed"]).ngroups
+    num_sets = rows.groupby([*SET]).ngroups
     begins = {name: _begins(rows, name) for name in ("least_proved", "worst_found")}
     last = rows[rows.lam == rows.lam.min()]
     constants = (last.worst_found * last.beta).groupby(last.beta).agg(["min", "max"])
@@ -295,7 +306,7 @@ def _doubts(rows: pandas.DataFrame, last: pandas.DataFrame) -> str:
     networks within β of F* all the same; that no better constant does (`last`, the smallest λ)
     must be true with β/(1 − gap) in place of β too.
     """
-    missing = ~np.isfinite(rows[[*FINITE]]).all(axis=1) | rows.least_proved.isna()
+    missing = ~np.isfinite(rows[[*KNOWN]]).all(axis=1) | rows.least_proved.isna()
     gap = last.minimum_gap.clip(upper=1.0)  # at 1 nothing is known: β/(1 − gap) is infinite
     undecided = int(((_is_tight(last) != _is_tight(last, 1 / (1 - gap))) & gap.notna()).sum())
     crossed = int((rows.minimum_gap < CROSSED).sum())
@@ -332,7 +343,7 @@ def _over_lam(ax, rows) -> None:
     ax.axhline(0.1, label="theorem: γ*/(10β)", **_style.PREDICTED)
     _style.at_sizes(ax, {round(v, 3) for v in logarithm(rows.lam)}, "log₁₀(1/λ)")
     ax.set(ylabel="β γ/γ*", ylim=(-0.25, 1.09))
-    number = rows.groupby(["dim", "num_samples", "seed"]).ngroups
+    number = rows.groupby([*SET]).ngroups
     ax.set_title(f"within β of the minimum, {number} data sets")
     _style.legend(ax, loc="center right", bbox_to_anchor=(1.0, 0.5))
 

@@ -137,6 +137,19 @@ def test_sets_that_nothing_separates_are_left_out(smoke, monkeypatch):
     assert (rows.max_margin == 0).all() and rows.worst_found.isna().all() and len(rows) == 2
 
 
+def test_a_data_set_that_raised_an_error_has_empty_rows_and_fails_the_claim():
+    axes = dict(dim=2, num_samples=6)
+    arrays = dict(log_minimum=np.full(2, -30.0), minimum_gap=np.zeros(2))
+    good = axes | dict(seed=0, max_margin=0.1, failed="", worst_found=np.full((2, 1), 0.06))
+    bad = axes | dict(seed=1, failed="RuntimeError: no solution")
+    for sets in ([good | arrays, bad], [bad]):
+        rows = approximate.table(pandas.DataFrame(sets), CONFIG)
+        assert len(rows) == 2 * len(sets)
+        assert (rows.worst_found.isna() == (rows.failed != "")).all()
+        assert claim(rows).status == "fails"
+        assert approximate.summary(rows, CONFIG)
+
+
 def test_the_figure_shows_every_beta(smoke):
     left, right = approximate.figure(smoke, CONFIG).axes
     labels = [text.get_text() for text in left.get_legend().get_texts()]

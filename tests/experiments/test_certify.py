@@ -77,6 +77,15 @@ def test_proofs_that_ended_early_are_counted_and_not_judged(smoke):
     assert "2.0e-01" in found.measured
 
 
+def test_a_run_that_raised_an_error_is_counted_and_fails_the_claim(smoke):
+    results = [name for name in smoke if name not in (*certify.AXIS, "seed")]
+    rows = smoke.copy()
+    rows.loc[0, results] = np.nan
+    rows.loc[0, "failed"] = "RuntimeError: no solution"
+    assert claim(rows).status == "fails" and "1 runs raised an error" in claim(rows).measured
+    assert certify.figure(rows, CONFIG).axes and "nan" in certify.summary(rows, CONFIG)
+
+
 def test_the_figure_has_three_panels(smoke):
     axes = certify.figure(smoke, CONFIG).axes
     assert len(axes) == 3

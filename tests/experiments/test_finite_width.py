@@ -106,6 +106,15 @@ def test_no_claim_is_made_from_a_heuristic_or_a_wide_minimum():
             assert claim(blind).status == "not run"
 
 
+def test_no_claim_holds_by_leaving_out_a_run_that_raised_an_error():
+    for claim, optimizer in ((success_claim, ADAM), (noise_claim, GD), (cure_claim, CURE)):
+        rows = all_rows().astype({"proved": object})
+        assert claim(rows).status == "holds"
+        one = rows.index[rows.optimizer == optimizer][0]
+        rows.loc[one, ["successes", "stationary", "unfinished", "proved", "minimum_gap"]] = np.nan
+        assert claim(rows).status == "fails"
+
+
 def test_a_small_run_has_no_network_below_the_certified_minimum(smoke):
     assert (smoke.best_gap > -1e-6).all() and (smoke.failed == "").all()
     assert len(smoke) == len(points(CONFIG)) and smoke.proved.all()

@@ -132,6 +132,12 @@ def test_the_figure_is_drawn_with_and_without_traces(smoke):
         assert len(figure(table, CONFIG).axes) == 6
 
 
+def test_a_flow_that_raised_an_error_is_not_drawn(smoke):
+    rows = smoke.copy()
+    rows.at[0, "trace"] = None
+    assert len(figure(rows, CONFIG).axes) == 6
+
+
 def test_a_step_that_diverges_marks_its_flow(smoke):
     diverging = dataclasses.replace(CONFIG, step_factor=1e4, num_steps=100)
     points = [point for point in runs.points(CONFIG) if point["dataset"] == "random:2:6"][:5]

@@ -30,7 +30,7 @@ def summary(table: pandas.DataFrame, config: Config) -> str:
         f"{ends.starts} runs: {ends.successes} global, {ends.stationary} stationary and not, "
         f"{ends.unfinished} unfinished: there the optimizer says nothing of the landscape",
     ]
-    unknown = rows[~rows.proved].groupby(["rank", "num_samples", "draw"]).ngroups
+    unknown = rows[rows.proved.eq(False)].groupby(["rank", "num_samples", "draw"]).ngroups
     if unknown:
         lines += [f"{unknown} sets have a heuristic minimum only: no claim is made from them"]
     return "\n".join(lines)

@@ -52,7 +52,10 @@ def _of(escapes: pandas.DataFrame, key: tuple[str, str]) -> pandas.DataFrame:
 
 
 def _trajectories(ax, escapes: pandas.DataFrame) -> None:
-    """Of the set whose trap lies highest: the gap against the step, one line for every seed."""
+    """Of the set whose trap lies highest: the gap against the step, one line for every seed.
+
+    A flow that raised an error has no line.
+    """
     escapes = escapes[~escapes.dataset.str.startswith("D:")]
     height = (escapes.trap_level / escapes.minimum - 1).fillna(0.0)
     chosen = escapes.loc[height.idxmax(), SET]
@@ -62,7 +65,8 @@ def _trajectories(ax, escapes: pandas.DataFrame) -> None:
         ax.set(xticks=[], yticks=[])
         return
     for key, style in STYLES.items():
-        for row in _of(escapes[(escapes[SET] == chosen).all(axis=1)], key).itertuples():
+        flows_of_set = _of(escapes[(escapes[SET] == chosen).all(axis=1)], key)
+        for row in flows_of_set.dropna(subset="trace").itertuples():
             steps, objectives = row.trace
             gap = np.maximum(objectives / row.minimum - 1, SMALLEST)
             ax.plot(steps, gap, **style | dict(linewidth=0.7, markersize=2.4, markevery=6))
