@@ -5,6 +5,7 @@ On a GPU products of float32 matrices are TF32 otherwise, and no tolerance here 
 
 import importlib
 import os
+import pathlib
 
 import hypothesis
 import jax
@@ -19,23 +20,22 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ntkreg")
 
 
+MAPS = pathlib.Path("/proc/self/maps")
+MOST_MAPS = 20_000  # a process may have 65,530, and XLA crashes where it gets no more
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Forgets what was compiled before a file's tests where that has become too much."""
+    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def smoke_results(tmp_path_factory):
     """A folder of results at the smoke preset, shared by all workers of a run of the tests."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "results"
-
-
-@pytest.fixture(scope="session")
-def smoke_record(smoke_results):
-    """The record of an experiment at the smoke preset, by name: computed once for all workers."""
-
-    def record(name):
-        experiment = importlib.import_module(f"ntkreg.experiments.{name}")
-        config = experiment.Config.preset("smoke")
-        return experiment.run(config, smoke_results / name / "smoke" / "record")
-
-    return record
 
 
 @pytest.fixture(scope="session")
