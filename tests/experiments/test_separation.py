@@ -103,7 +103,7 @@ def test_a_network_above_the_planted_objective_is_not_solved():
 
 def test_test_points_are_fresh_and_many():
     """At d = 10 there are 1,024 inputs: many drawn points are among the samples."""
-    draw = separation._draw(jax.random.key(0), 10, jnp.arange(160), Config().num_test)
+    draw, _ = separation._draw(0, 160, Config().num_test, dim=10, num_rows=160)
     seen = {row.tobytes() for row in np.asarray(draw.train.x)}
     is_fresh = np.array([row.tobytes() not in seen for row in np.asarray(draw.test.x)])
     np.testing.assert_array_equal(draw.is_fresh, is_fresh)
