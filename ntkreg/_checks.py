@@ -1,23 +1,39 @@
-"""What is checked of arguments in more than one folder."""
+"""What is checked of arguments in more than one folder. Traced values pass."""
 
 import numpy as np
 
 from ntkreg._compat import is_concrete
-from ntkreg._types import Array, Float
+from ntkreg._types import Scalar, Scalars
 
 
-def check_lams(lams: Float[Array | np.ndarray, " p"], falling: bool = False) -> None:
-    """Raises ValueError where lams are not positive, finite and one-dimensional.
+def check_positive(**values: Scalar) -> None:
+    """Raises ValueError, with its name, for a value, or an entry, not positive and finite."""
+    for name, value in values.items():
+        if not is_concrete(value):
+            continue
+        entries = np.asarray(value, np.float64)
+        bad = entries[~((entries > 0) & np.isfinite(entries))]  # NaN too
+        if bad.size:
+            raise ValueError(f"{name} must be positive and finite, got {bad.flat[0]}")
+
+
+def check_lams(
+    lams: Scalars, *, name: str = "lams", may_be_zero: bool = False, falling: bool = False
+) -> None:
+    """Raises ValueError where λ, or one of a vector, is not finite and > 0, or ≥ 0.
 
     With `falling` also where one is not below the one before it.
     """
     if not is_concrete(lams):
         return
-    values = np.asarray(lams)
-    bad = ~(np.isfinite(values) & (values > 0))
-    if values.ndim != 1 or bad.any():
-        raise ValueError(f"lams must be positive, finite and one-dimensional, got {lams}")
-    rises = np.flatnonzero(np.diff(values) >= 0)
+    values = np.asarray(lams, np.float64)
+    if values.ndim > 1 or not values.size:
+        raise ValueError(f"{name} must be a number or a vector of them, got shape {values.shape}")
+    good = np.isfinite(values) & (values >= 0 if may_be_zero else values > 0)
+    if not good.all():
+        rule = "finite and at least 0" if may_be_zero else "positive and finite"
+        raise ValueError(f"{name} must be {rule}, got {values[~good].flat[0]}")
+    rises = np.flatnonzero(np.diff(np.atleast_1d(values)) >= 0)
     if falling and rises.size:
         before, after = values[rises[0]], values[rises[0] + 1]
-        raise ValueError(f"lams must fall from each to the next, got {after} after {before}")
+        raise ValueError(f"{name} must fall from each to the next, got {after} after {before}")

@@ -83,4 +83,4 @@ def test_margins_are_found(flag, loss):
 
 def test_an_optimizer_is_tried(flag):
     make = optax.inject_hyperparams(optax.rmsprop)
-    assert trainers.Trainer(of("logistic")[0], optimizer=make).optimizer is make
+    assert trainers.TrainOptions(optimizer=make).optimizer is make

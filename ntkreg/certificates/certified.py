@@ -121,8 +121,8 @@ def max_margin(
         return _enumerated(problem, params, tolerance, max_rounds, options)
     full, (problem, shrink), basis = problem, *_in_row_space(problem)
     x, y = problem.x, problem.y
-    ask = oracles.make_oracle(name, x, tolerance=tolerance / 4, **options)
-    first, lengths = of_signs(ask, y / len(y), 0.0), np.linalg.norm(x, axis=1)
+    maximize = oracles.make_oracle(name, x, tolerance=tolerance / 4, **options)
+    first, lengths = of_signs(maximize, y / len(y), 0.0), np.linalg.norm(x, axis=1)
     least = oracles.least_separable(name, x)
     scale = 1.0 / max(first.lower, least * float(lengths.min()))
 
@@ -146,8 +146,8 @@ def max_margin(
         network = _inside(params, basis)
         units = two_layer.joined(two_layer.units_and_vectors(x, network)[0], units)
         found = found._replace(network=network, value=-two_layer.normalized_margin(network, x, y))
-    found = generated(ask, x, units, SIGNS, solve, tolerance, max_rounds, found)
-    found = sharpened(ask, x, y, found, tolerance)
+    found = generated(maximize, x, units, SIGNS, solve, tolerance, max_rounds, found)
+    found = sharpened(maximize, x, y, found, tolerance)
     return _outside(full, found, basis, shrink, name, tolerance)
 
 
@@ -205,7 +205,7 @@ def global_minimum(
     full, (problem, shrink), basis = problem, *_in_row_space(problem)
     x, y, signs = problem.x, problem.y, problem.signs
     lam = float(np.ldexp(lam, shrink))
-    ask = oracles.make_oracle(name, x, tolerance=tolerance / 4, **options)
+    maximize = oracles.make_oracle(name, x, tolerance=tolerance / 4, **options)
     value, slope, curvature = DUALS[loss].value, DUALS[loss].slope, DUALS[loss].curvature
     # Everything is of F/λ, so that nothing underflows where λ is small.
     over_lam = lambda g: lambda f: g(f, y) / lam
@@ -225,7 +225,7 @@ def global_minimum(
         size = float(np.abs(weights).max())
         return Bound(least, dual, largest * (float(np.abs(dual).max()) / len(y) / (size or 1.0)))
 
-    first = of_signs(ask, -slope(np.zeros(len(y)), y) / len(y), 0.0, signs)
+    first = of_signs(maximize, -slope(np.zeros(len(y)), y) / len(y), 0.0, signs)
     units, start = units_found(x, first), None
     if params is not None:
         trained, _ = two_layer.units_and_vectors(x, _inside(params, basis))
@@ -236,10 +236,10 @@ def global_minimum(
         near, start = two_layer.scaled_to_lam(x, y, _inside(limit.primal, basis), lam)
         units = two_layer.joined(near, units)
         start = np.concatenate([start, np.zeros((len(units) - len(near), x.shape[1]))])
-        maxima = of_signs(ask, limit.dual * y, None, signs)
+        maxima = of_signs(maximize, limit.dual * y, None, signs)
         least, dual, largest = bound(maxima.weights, maxima.upper)
         known = known._replace(dual=dual, bound=least, largest=largest, nodes=maxima.nodes)
-    found = generated(ask, x, units, signs, solve, tolerance, max_rounds, known, start)
+    found = generated(maximize, x, units, signs, solve, tolerance, max_rounds, known, start)
     return _outside(full, found, basis, shrink, name, tolerance)
 
 
@@ -292,7 +292,7 @@ def dual_bound(
     """
     x, y, basis = _checked(data, "sign")
     first, last = two_layer.checked_weights(params, basis.shape[0])
-    ask, name = _oracle(oracle, x, tolerance, options)
+    maximize, name = _oracle(oracle, x, tolerance, options)
     if alpha is None:
         margins = y * two_layer.outputs(_inside(params, basis), x)
         alpha = scipy.special.softmax(-np.logaddexp(0.0, margins))
@@ -302,7 +302,7 @@ def dual_bound(
     alpha = alpha / alpha.sum()
     full = np.asarray(data.x, np.float64)
     margin = two_layer.normalized_margin((first, last), full, y)
-    best = least_maximum(ask, x, y, alpha, 2 * margin, tolerance, max_rounds)
+    best = least_maximum(maximize, x, y, alpha, 2 * margin, tolerance, max_rounds)
     return certificate(
         Problem(full, y), (first, last), best.alpha, name, tolerance, best.largest, best.nodes
     )

@@ -29,7 +29,7 @@ class Bound(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The best network over known units, in the space of x, and what its dual weights ask.
+    """The best network over known units, in the space of x, and its dual weights.
 
     value is minimised (a margin is negated). Units are worth more than the known ones where their
     value under `weights` is above `worth`. `bound` takes (weights, M(weights)) to a `Bound`.
@@ -58,7 +58,7 @@ NOTHING = Found(None, np.inf, np.zeros(0), -np.inf, np.inf, 0)
 
 
 def generated(
-    ask: Oracle,
+    maximize: Oracle,
     x: np.ndarray,
     units: Units,
     signs: Sequence[float],
@@ -83,7 +83,7 @@ def generated(
         mass = np.linalg.norm(step.vectors, axis=1)
         kept = (mass > 1e-8 * mass.sum()) | (born > number - KEPT_ROUNDS)
         units, vectors, born = units.chosen(kept), step.vectors[kept], born[kept]
-        largest, nodes, new = _priced(ask, x, step, tolerance, signs, units)
+        largest, nodes, new = _priced(maximize, x, step, tolerance, signs, units)
         bound = step.bound(step.weights, largest)
         if bound.value > found.bound:
             found = found._replace(
@@ -97,14 +97,14 @@ def generated(
     return found
 
 
-def _priced(ask, x: np.ndarray, step: Step, tolerance: float, signs, units: Units):
+def _priced(maximize, x: np.ndarray, step: Step, tolerance: float, signs, units: Units):
     """(upper bound of M(weights), nodes, `units` and all that the oracle finds to be worth more).
 
     It is asked for a proof only where it finds no new unit without one.
     """
     floor = step.worth * (1 + tolerance / 2)
     for limit in (floor, None):
-        maxima = of_signs(ask, step.weights, limit, signs)
+        maxima = of_signs(maximize, step.weights, limit, signs)
         new = two_layer.joined(units, units_found(x, maxima.above(x, floor)))
         if len(new) > len(units) or np.isfinite(maxima.upper):
             break
@@ -116,7 +116,7 @@ def units_found(x: np.ndarray, maxima: Maxima) -> Units:
     return two_layer.units_of(x, *maxima.units())
 
 
-def sharpened(ask, x: np.ndarray, y: np.ndarray, found: Found, tolerance: float) -> Found:
+def sharpened(maximize, x: np.ndarray, y: np.ndarray, found: Found, tolerance: float) -> Found:
     """A max margin, found negated, bettered by linear programmes over single neurons.
 
     The neurons are the network's own and those that the oracle finds for the programme's dual.
@@ -139,7 +139,7 @@ def sharpened(ask, x: np.ndarray, y: np.ndarray, found: Found, tolerance: float)
         if found.value - found.bound <= tolerance * abs(found.value):
             break
         weights = machine.alpha
-        maxima = of_signs(ask, weights * y)
+        maxima = of_signs(maximize, weights * y)
         if (bound := -maxima.upper / 2) > found.bound:
             found = found._replace(
                 dual=weights, bound=bound, largest=maxima.upper, nodes=maxima.nodes

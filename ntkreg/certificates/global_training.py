@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkreg._checks import check_positive
 from ntkreg._types import Params, PRNGKey, Scalar
 from ntkreg.certificates import insertion, two_layer
 from ntkreg.certificates.certified import Certificate, certificate, global_minimum, oracle_for
@@ -14,8 +15,7 @@ from ntkreg.certificates.proofs import Problem
 from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import fully_connected
 from ntkreg.training import trainers
-from ntkreg.training.paths import Path
-from ntkreg.training.trainers import Trainer
+from ntkreg.training.trainers import TrainOptions
 
 
 class GlobalResult(NamedTuple):
@@ -66,20 +66,18 @@ def train_to_global(
         the convex programme.
       ValueError: for bad data, λ or options, or params of another network.
     """
-    if not 0 < lam < np.inf:
-        raise ValueError(f"lam must be positive and finite, got {lam}")
+    check_positive(lam=lam)
     if params is None:
-        trainer = Trainer(fully_connected(2, width), loss=loss)
-        params = trainers.start(trainer, data, key)
+        params = trainers.begin(fully_connected(2, width), data, key, loss)[1]
     else:
         params = tuple(map(jnp.asarray, two_layer.checked_weights(params, data.x.shape[1])))
+    options = TrainOptions(loss=loss, num_steps=num_steps, finish_steps=finish_steps)
     spare, state = max(width, 2 * insertion.AT_ONCE), None
     while True:
         params = insertion.with_spare(params, spare)
+        fixed = Insertion(options, oracle, tolerance, max_insertions)
         network = fully_connected(2, len(params[1]))
-        trainer = Trainer(network, loss=loss, num_steps=num_steps)
-        fixed = Insertion(Path(trainer, finish_steps), oracle, tolerance, max_insertions)
-        params = trainers.start(trainer, data, key, params=params)
+        params = trainers.begin(network, data, key, loss, params=params)[1]
         state = _to_the_end(fixed, data, lam, learning_rate, params, state)
         full = not bool(jnp.any(insertion.spare(state.params)))
         done = float(state.gap) <= tolerance or int(state.stalls) >= insertion.STALLS

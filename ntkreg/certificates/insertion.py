@@ -28,10 +28,10 @@ from ntkreg.certificates.arrangements import row_space
 from ntkreg.certificates.conjugates import DUALS, dual_minimum
 from ntkreg.certificates.oracles import Maxima
 from ntkreg.data.dataset import Dataset
-from ntkreg.training import paths, trainers
+from ntkreg.networks.network import fully_connected
+from ntkreg.training import trainers
 from ntkreg.training.objectives import get_loss
-from ntkreg.training.paths import Path
-from ntkreg.training.trainers import Trainer
+from ntkreg.training.trainers import TrainOptions
 
 SIZES = np.logspace(-6, 1, 71)  # of a new neuron, relative to the network's ‖Θ‖²/2
 AT_ONCE = 8  # neurons that are added in a round, at most
@@ -45,15 +45,14 @@ class Insertion:
     """What is fixed at compile time.
 
     Attributes:
-      path: how the network is trained after each insertion; its width is that of all neurons, zero
-        ones among them.
+      options: of training after each insertion, with all neurons, zero ones among them.
       oracle: of `oracles.KINDS`, or "auto".
       tolerance: the proved relative gap at which it ends; it ends too where STALLS rounds in
         turn have lowered F by less than a tenth of it each, or one after which none is missing.
       max_insertions: after which it ends.
     """
 
-    path: Path
+    options: TrainOptions
     oracle: str = "auto"
     tolerance: float = 1e-4
     max_insertions: int = 400
@@ -69,7 +68,7 @@ class Insertion:
     @property
     def loss(self) -> str:
         """The name of the loss: certificates are for those that have one."""
-        return str(self.path.trainer.loss)
+        return str(self.options.loss)
 
 
 class InsertionState(NamedTuple):
@@ -110,18 +109,17 @@ def insert(
     state: InsertionState,
 ) -> InsertionState:
     """The missing neurons, as long as there are some to spare, and training after them."""
-    add = lambda params, one: (inserted(insertion.path.trainer, data, lam, params, *one), None)
+    add = lambda params, one: (inserted(insertion.loss, data, lam, params, *one), None)
     params, _ = jax.lax.scan(add, state.params, state.missing)
     return _trained(insertion, data, lam, learning_rate, params, state)
 
 
 def _trained(insertion, data, lam, learning_rate, params, before) -> InsertionState:
-    trainer = insertion.path.trainer
-    settings = trainers.Settings(jnp.log(lam)[None], jnp.asarray(learning_rate, data.x.dtype))
-    ends = paths.follow(insertion.path, data, settings, params)
-    params = jax.tree.map(lambda p: p[0], ends)
-    loss = get_loss(trainer.loss)
-    f = trainer.network.apply(params, data.x)
+    network, loss = fully_connected(2, len(params[1])), get_loss(insertion.loss)
+    rate = jnp.asarray(learning_rate, data.x.dtype)
+    options, log_lam = insertion.options, jnp.log(lam)
+    params = trainers.minimized(options, network, data, log_lam, rate, params).params
+    f = network.apply(params, data.x)
     value = jnp.mean(loss.value(f, data.y)) + lam * optax.tree.norm(params, squared=True)
     lower, *missing = _priced(insertion, data, lam, f)
     gap, insertions, stalls = (value - lower) / value, jnp.int32(0), jnp.int32(0)
@@ -137,7 +135,7 @@ def _trained(insertion, data, lam, learning_rate, params, before) -> InsertionSt
 
 
 def inserted(
-    trainer: Trainer,
+    loss: str,
     data: Dataset,
     lam: Scalar,
     params: Params,
@@ -149,11 +147,11 @@ def inserted(
     As it is where the sign is 0 or no neuron is to spare.
     """
     first, last = params
-    loss, f = get_loss(trainer.loss), trainer.network.apply(params, data.x)
+    value, f = get_loss(loss).value, fully_connected(2, len(last)).apply(params, data.x)
     feature = sign * jax.nn.relu(data.x @ direction)
     half = jnp.maximum(optax.tree.norm(params, squared=True), 1.0) / 2
     sizes = jnp.asarray(SIZES, f.dtype) * half
-    at = lambda size: jnp.mean(loss.value(f + size * feature, data.y)) + 2 * lam * size
+    at = lambda size: jnp.mean(value(f + size * feature, data.y)) + 2 * lam * size
     root = jnp.sqrt(sizes[jnp.argmin(jax.vmap(at)(sizes))])
     slot = jnp.argmax(spare(params))
     new = first.at[:, slot].set(root * direction), last.at[slot, 0].set(root * sign)
@@ -178,11 +176,11 @@ def _priced(insertion: Insertion, data: Dataset, lam: Scalar, f: Float[Array, " 
     """(lower bound, directions and signs of the neurons worth more than they cost), on the host."""
     of = lambda *shape: jax.ShapeDtypeStruct(shape, f.dtype)
     shapes = of(), of(AT_ONCE, data.x.shape[1]), of(AT_ONCE)
-    ask = functools.partial(_ask, insertion.loss, insertion.oracle)
-    return jax.pure_callback(ask, shapes, *data, f, lam, vmap_method="sequential")
+    price = functools.partial(_priced_on_host, insertion.loss, insertion.oracle)
+    return jax.pure_callback(price, shapes, *data, f, lam, vmap_method="sequential")
 
 
-def _ask(loss: str, oracle: str, x, y, f, lam) -> tuple:
+def _priced_on_host(loss: str, oracle: str, x, y, f, lam) -> tuple:
     dtype = x.dtype
     x, y, f = (np.asarray(a, np.float64) for a in (x, y, f))
     found = proof(loss, oracle, Dataset._make((x, y)), f, float(lam))
@@ -216,9 +214,9 @@ class Proof(NamedTuple):
 def proof(loss: str, oracle: str, data: Dataset, f: np.ndarray, lam: float) -> Proof:
     """Of the minimum of F_λ, from outputs f on samples in float64 (NumPy, host)."""
     x, y = map(np.asarray, data)
-    ask, basis = _oracle(oracle, x.tobytes(), x.shape)
+    maximize, basis = _oracle(oracle, x.tobytes(), x.shape)
     weights = -DUALS[loss].slope(f, y) / (len(y) * lam)
-    maxima = oracles.of_signs(ask, weights)
+    maxima = oracles.of_signs(maximize, weights)
     return Proof(*dual_minimum(loss, y, lam, weights, maxima.upper), maxima, basis)
 
 

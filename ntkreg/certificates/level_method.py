@@ -26,7 +26,7 @@ class Weights(NamedTuple):
 
 
 def least_maximum(
-    ask: Oracle,
+    maximize: Oracle,
     x: np.ndarray,
     y: np.ndarray,
     alpha: np.ndarray,
@@ -41,7 +41,7 @@ def least_maximum(
     cuts = np.zeros((0, len(y)))
     best = Weights(alpha, np.inf, 0)
     for _ in range(max_rounds + 1):
-        maxima = of_signs(ask, alpha * y)
+        maxima = of_signs(maximize, alpha * y)
         if maxima.upper < best.largest:
             best = Weights(alpha, maxima.upper, maxima.nodes)
         answers = zip(maxima.found, maxima.signs, strict=True)

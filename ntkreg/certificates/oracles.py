@@ -100,7 +100,7 @@ class Maxima(NamedTuple):
 
 
 def of_signs(
-    ask: Oracle,
+    maximize: Oracle,
     weights: np.ndarray,
     floor: float | None = None,
     signs: Sequence[float] = SIGNS,
@@ -110,7 +110,7 @@ def of_signs(
     M(c) = max over ‖u‖ ≤ 1 of |Σ cᵢ relu(uᵀxᵢ)| lies between `lower` and `upper` of both signs'.
     `floor` is the oracle's.
     """
-    return Maxima(weights, signs, [ask(sign * weights, floor) for sign in signs])
+    return Maxima(weights, signs, [maximize(sign * weights, floor) for sign in signs])
 
 
 def make_oracle(

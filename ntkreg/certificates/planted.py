@@ -73,7 +73,7 @@ def planted_optimality(
       ValueError: for samples that are not of D.
     """
     x, y = _checked(data)
-    ask = make_oracle(oracle, x, **options)
+    maximize = make_oracle(oracle, x, **options)
     conditions = _local_conditions(x)
     unknown = np.full(len(y), np.nan)
     units, signs = np.zeros((0, x.shape[1])), np.zeros(0)
@@ -85,7 +85,7 @@ def planted_optimality(
             return Optimality(number > 0, True, np.inf, unknown, number, 0)
         floor = MASS * (1 + TOLERANCE)
         for limit in (floor, None):  # a proof only where no unit is found without
-            maxima = of_signs(ask, alpha * y, limit)
+            maxima = of_signs(maximize, alpha * y, limit)
             new, new_signs = maxima.above(x, floor).units()
             if len(new):
                 break

@@ -22,7 +22,7 @@ from ntkreg.networks.network import Network
 from ntkreg.training import kernel_regime, objectives, trainers
 from ntkreg.training.kernel_regime import relative_change
 from ntkreg.training.margins import activation_patterns, margins, normalized_margin
-from ntkreg.training.trainers import Settings, Trainer, TrainState
+from ntkreg.training.trainers import TrainOptions, TrainState
 
 LOSS = "logistic"
 COLUMNS = (
@@ -59,30 +59,39 @@ def by_entry(table: pandas.DataFrame, name: str, values: Sequence) -> pandas.Dat
     return table.explode([name, *arrays], ignore_index=True).infer_objects()
 
 
-def gradient_descent(network: Network, loss: str, num_steps: int) -> Trainer:
-    """The trainer that descends F itself, at a constant rate."""
-    return Trainer(
-        network, loss=loss, descend="plain", optimizer=optax.sgd, schedule=trainers.constant,
-        num_steps=num_steps,
-    )  # fmt: skip
+def gradient_descent(loss: str, num_steps: int) -> TrainOptions:
+    """Descent on F itself, at a constant rate."""
+    return TrainOptions(
+        loss, descend="plain", optimizer=optax.sgd, schedule=trainers.constant, num_steps=num_steps
+    )
 
 
 def at_steps(
-    trainer: Trainer,
+    options: TrainOptions,
+    network: Network,
     train: Dataset,
-    settings: Settings,
+    lam: Scalar,
+    learning_rate: Scalar,
     params: Params,
     steps: Sequence[int],
     measure: Callable[[Params], PyTree],
 ) -> tuple[Params, PyTree]:
     """The last parameters, and what `measure` gives of those after so many steps, stacked."""
 
+    setting = options, network, train, *_logs(lam, learning_rate, train)
+
     def go_on(state, last):
-        state = trainers.advance(trainer, train, settings, state, last - state.step)
+        state = trainers.advance(*setting, state, last - state.step)
         return state, measure(state.params)
 
-    state, found = jax.lax.scan(go_on, trainers.init(trainer, params), jnp.asarray(steps))
+    state, found = jax.lax.scan(go_on, trainers.init(options, params), jnp.asarray(steps))
     return state.params, found
+
+
+def _logs(lam: Scalar, learning_rate: Scalar, train: Dataset) -> tuple[Array, Array]:
+    """(log λ, learning rate) in the dtype of the samples."""
+    dtype = train.x.dtype
+    return trainers.logs_of(lam, dtype)[0], trainers.checked_rate(learning_rate, dtype)
 
 
 def kernel_at_steps(
@@ -150,16 +159,16 @@ def descent(
     """
     network = networks.fully_connected(2, width)
     start = initial_params(key, width, train.x.shape[1], scale)
-    trainer = gradient_descent(network, LOSS, steps[-1])
-    settings = trainers.settings(lam, learning_rate, NET_DTYPE)
+    options = gradient_descent(LOSS, steps[-1])
     small, begun = (optax.tree.cast(tree, NET_DTYPE) for tree in (train, start))
     gram = exact_kernel(width, scale, train.x)
     first = network.apply(start, train.x)
     kernel_steps = lambda at: kernel_at_steps(LOSS, gram, train.y, learning_rate, at, first)
-    _, params = at_steps(trainer, small, settings, begun, steps, lambda params: params)
+    setting = options, network, small, lam, learning_rate, begun
+    _, params = at_steps(*setting, steps, lambda params: params)
     entries = (jnp.asarray(steps), params, kernel_steps(steps))
     if with_fit:
-        fit = _until_fit(trainer, small, settings, trainers.init(trainer, begun))
+        fit = _until_fit(*setting)
         first_fit = (fit.step, fit.params, kernel_steps(fit.step[None])[0])
         join = lambda one, more: jnp.concatenate([one[None], more])
         entries = jax.tree.map(join, first_fit, entries)
@@ -168,14 +177,20 @@ def descent(
 
 
 def _until_fit(
-    trainer: Trainer, train: Dataset, settings: Settings, state: TrainState
+    options: TrainOptions,
+    network: Network,
+    train: Dataset,
+    lam: Scalar,
+    learning_rate: Scalar,
+    params,
 ) -> TrainState:
     """The state when all margins are first positive, or at the end."""
-    fits = lambda s: jnp.min(margins(trainer.network, s.params, train)) > 0
+    fits = lambda s: jnp.min(margins(network, s.params, train)) > 0
+    log_lam, rate = _logs(lam, learning_rate, train)
     return jax.lax.while_loop(
-        lambda s: ~fits(s) & ~trainers.is_done(trainer, settings, s),
-        lambda s: trainers.step(trainer, train, settings, s),
-        state,
+        lambda s: ~fits(s) & ~trainers.is_done(options, s),
+        functools.partial(trainers.step, options, network, train, log_lam, rate),
+        trainers.init(options, params),
     )
 
 

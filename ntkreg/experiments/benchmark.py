@@ -68,14 +68,14 @@ def work(config: "Config", num_samples: int, width: int, num_lams: int) -> Work:
 
 def _trained(given: Work, lam: Array) -> dict[str, Array]:
     """One run: its final mean loss."""
-    trainer = trainers.Trainer(
-        networks.fully_connected(2, given.params[0].shape[1]), descend="plain",
-        optimizer=optax.sgd, schedule=trainers.constant,
+    network = networks.fully_connected(2, given.params[0].shape[1])
+    options = trainers.TrainOptions(
+        descend="plain", optimizer=optax.sgd, schedule=trainers.constant,
         num_steps=given.num_steps + 1,  # the last one only evaluates the loss
     )  # fmt: skip
-    settings = trainers.settings(lam, LEARNING_RATE, jnp.float32)
-    state = trainers.init(trainer, given.params)
-    end = trainers.advance(trainer, given.train, settings, state, given.num_steps + 1)
+    log_lam = trainers.logs_of(lam, jnp.float32)[0]
+    rate = jnp.float32(LEARNING_RATE)
+    end = trainers.minimized(options, network, given.train, log_lam, rate, given.params)
     return {"loss": jnp.exp(end.log_loss)}
 
 

@@ -26,7 +26,7 @@ from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.networks.network import Network
 from ntkreg.sweeps import grid
-from ntkreg.training import kernel_regime, objectives, trainers
+from ntkreg.training import kernel_regime, objectives
 from ntkreg.training.kernel_regime import FromStart, relative_change
 
 LOSSES = ("squared", "logistic")
@@ -169,11 +169,12 @@ def _outputs(
     config: Config, network: Network, loss: str, train: Dataset, test: Dataset, start: Params, gain
 ) -> tuple[Array, Array, Params]:
     """Outputs on the samples and on the test points after `config.steps`, the last parameters."""
-    trainer = _descents.gradient_descent(network, loss, config.num_steps)
-    settings = trainers.settings(0.0, config.learning_rate / gain, train.x.dtype)
+    options, rate = _descents.gradient_descent(loss, config.num_steps), config.learning_rate / gain
     begun, both = FromStart(start, start), jnp.concatenate([train.x, test.x])
     measure = lambda params: network.apply(params, both)
-    last, outputs = _descents.at_steps(trainer, train, settings, begun, config.steps, measure)
+    last, outputs = _descents.at_steps(
+        options, network, train, 0.0, rate, begun, config.steps, measure
+    )
     n = config.num_samples
     return outputs[:, :n], outputs[:, n:], last.params
 

@@ -119,7 +119,7 @@ def prepare(config: Config) -> Problem:
     else:
         num_outputs = int(train.y.max()) + 1 if is_class else 1
         network = fully_connected(config.depth, config.width, num_outputs)
-    trainers.begin(trainers.Trainer(network, loss=loss), train, jax.random.key(0))
+    trainers.begin(network, train, jax.random.key(0), loss)
     return Problem(train, test, network, loss, config)
 
 

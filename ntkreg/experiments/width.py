@@ -28,9 +28,10 @@ from ntkreg.experiments.named_data import parsed, samples_of
 from ntkreg.kernels.kernel_machines import NotSeparable
 from ntkreg.sweeps import grid
 from ntkreg.theory import bounds, closed_forms
-from ntkreg.training import paths, trainers
+from ntkreg.training import objectives, paths, trainers
 from ntkreg.training.margins import margins, normalized_margin
 from ntkreg.training.stationarity import CONVERGED, log_residual
+from ntkreg.training.trainers import TrainOptions
 
 LARGEST_LOG = 700.0  # of a residual; that of the zero network is +∞
 LOCK = threading.Lock()  # so that no certificate is computed twice
@@ -161,15 +162,18 @@ def _followed(
     network = networks.fully_connected(depth, width, num_outputs=outputs)
     loss = "logistic" if outputs == 1 else "cross_entropy"
     steps = config.margin_steps if source.name == "random" else config.error_steps
-    path = paths.Path(trainers.Trainer(network, loss=loss, num_steps=steps), config.finish_steps)
-    settings = trainers.settings(config.lams_of(dataset), config.learning_rate, jnp.float64)
+    options = TrainOptions(loss, num_steps=steps, finish_steps=config.finish_steps)
+    log_lams = trainers.logs_of(config.lams_of(dataset), jnp.float64)
+    rate = trainers.checked_rate(config.learning_rate, jnp.float64)
     key, train, test = samples_of(source, draw, config.num_test)
     start_key = jax.random.fold_in(jax.random.fold_in(key, seed), width)
-    ends = paths.follow(path, train, settings, network.init(start_key, train.x.shape[1]))
+    params = network.init(start_key, train.x.shape[1])
+    ends = paths.follow(options, network, train, log_lams, rate, params)
 
     def at(end: tuple[Array, Params]) -> dict[str, Array]:
         log_lam, params = end
-        residual = jnp.minimum(log_residual(path.trainer, train, log_lam, params), LARGEST_LOG)
+        residual = log_residual(objectives.get_loss(loss), network, params, train, log_lam)
+        residual = jnp.minimum(residual, LARGEST_LOG)
         margin = normalized_margin(network, params, train)
         found = {"normalized_margin": margin, "stationarity": jnp.exp(residual)}
         if test is not None:
@@ -177,7 +181,7 @@ def _followed(
         return found
 
     norms = jnp.linalg.norm(train.x, axis=1)
-    return {**jax.lax.map(at, (settings.log_lams, ends)), "largest_norm": norms.max()}
+    return {**jax.lax.map(at, (log_lams, ends)), "largest_norm": norms.max()}
 
 
 def max_margin(dataset: str, draw: int) -> float:

@@ -213,7 +213,7 @@ def logistic_path(
     """
     gram, labels = checked_gram(gram, labels, signs=True)
     check_lams(lams)
-    lams = jnp.asarray(lams, gram.dtype)
+    lams = jnp.atleast_1d(jnp.asarray(lams, gram.dtype))
     path = _logistic_path(gram, labels, lams)
     wide = jnp.promote_types(gram.dtype, jnp.result_type(float))
     if wide == gram.dtype or not is_concrete(path):
@@ -293,9 +293,10 @@ def ridge(
     """
     gram, targets = checked_gram(gram, targets, by_products=True)
     check_lams(lams)
+    lams = jnp.atleast_1d(jnp.asarray(lams))
     if isinstance(gram, GramOperator):
-        return _by_products(gram, targets.shape[0] * jnp.asarray(lams), targets, tolerance)
-    return _ridge(gram, targets, jnp.asarray(lams, gram.dtype))
+        return _by_products(gram, targets.shape[0] * lams, targets, tolerance)
+    return _ridge(gram, targets, lams.astype(gram.dtype))
 
 
 def _by_products(operator, shifts, targets, tolerance):

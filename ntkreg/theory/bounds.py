@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from ntkreg._checks import check_positive
+
 MARGIN_FACTOR = 4.0  # of the Rademacher complexity, for all margins at once
 TWO_LAYER_FACTOR = 6.0  # of the two-layer bound, as its authors have it
 THEOREM_FACTOR = 10.0  # of the theorem on approximate minimizers
@@ -39,7 +41,7 @@ def generalization_bound(
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}")
-    _check_positive("largest_norm", largest_norm)
+    check_positive(largest_norm=largest_norm)
     largest_output = largest_norm * depth ** (-depth / 2)
     factor = MARGIN_FACTOR * largest_output * (math.sqrt(2 * depth * math.log(2)) + 1)
     return _margin_bound(factor, normalized_margin, num_samples, largest_output, delta)
@@ -73,8 +75,8 @@ def two_layer_bound(
       ValueError: where num_samples is below 1, a norm is not positive and finite, or δ does not lie
         between 0 and 1.
     """
-    _check_positive("mean_square_norm", mean_square_norm)
-    _check_positive("largest_norm", largest_norm)
+    check_positive(mean_square_norm=mean_square_norm)
+    check_positive(largest_norm=largest_norm)
     factor = TWO_LAYER_FACTOR * np.sqrt(mean_square_norm)
     return _margin_bound(factor, normalized_margin, num_samples, largest_norm, delta)
 
@@ -103,8 +105,8 @@ def kernel_bound(
     Raises:
       ValueError: as `two_layer_bound`.
     """
-    _check_positive("mean_diagonal", mean_diagonal)
-    _check_positive("largest_diagonal", largest_diagonal)
+    check_positive(mean_diagonal=mean_diagonal)
+    check_positive(largest_diagonal=largest_diagonal)
     factor = MARGIN_FACTOR * np.sqrt(mean_diagonal)
     largest = np.sqrt(largest_diagonal)
     return _margin_bound(factor, normalized_margin, num_samples, largest, delta)
@@ -122,12 +124,6 @@ def _margin_bound(factor, margin, num_samples, largest_output, delta: float) -> 
     scales = np.log(np.log2(np.maximum(4 * largest_output / safe, 4.0)))
     rest = np.sqrt(scales / n) + np.sqrt(math.log(1 / delta) / (2 * n))
     return np.where(margin > 0, factor / (np.sqrt(n) * safe) + rest, np.inf)
-
-
-def _check_positive(name: str, values: float | np.ndarray) -> None:
-    bad = np.extract(~((np.asarray(values) > 0) & (np.asarray(values) < math.inf)), values)
-    if bad.size:
-        raise ValueError(f"{name} must be positive and finite, got {bad[0]}")
 
 
 def theorem_margin(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from ntkreg._checks import check_positive
 from ntkreg._types import Params
 
 # (σ SUM + δ DIFFERENCE)/2 multiplies the sum of two units by σ and their difference by δ.
@@ -242,8 +243,7 @@ def linear_margin(depth: int, svm_margin: float) -> float:
         separates such data.
     """
     _check_count("depth", depth, 1)
-    if not 0 < svm_margin < math.inf:
-        raise ValueError(f"svm_margin must be positive and finite, got {svm_margin}")
+    check_positive(svm_margin=svm_margin)
     return depth ** (-depth / 2) * float(svm_margin)
 
 
@@ -259,8 +259,7 @@ def population_minimum(lam: float) -> float:
     Raises:
       ValueError: for λ that is not positive and finite.
     """
-    if not 0 < lam < math.inf:
-        raise ValueError(f"lam must be positive and finite, got {lam}")
+    check_positive(lam=lam)
     if lam >= 1 / 16:
         return math.log(2.0)
     return -math.log1p(-8 * lam) + 8 * lam * math.log(1 / (8 * lam) - 1)

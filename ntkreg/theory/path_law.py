@@ -42,6 +42,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.special
 
+from ntkreg._checks import check_positive
 from ntkreg._types import Float
 
 FIXED_POINT_STEPS = 200
@@ -97,9 +98,7 @@ def predicted(
       ValueError: where dual_value, order, power or num_samples is not positive, or alpha is not on
         the simplex.
     """
-    for name, value in (("dual_value", dual_value), ("order", order), ("power", power)):
-        if not 0 < value < np.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    check_positive(dual_value=dual_value, order=order, power=power)
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     alpha = np.asarray(alpha, np.float64)

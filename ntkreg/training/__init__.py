@@ -11,17 +11,16 @@ kernel's space.
 from ntkreg.training.flows import FlowResult, noisy_flow
 from ntkreg.training.margins import dual_weighted_margin, dual_weights, normalized_margin
 from ntkreg.training.objectives import LOSSES, Loss, log_objective, objective
-from ntkreg.training.paths import Path, PathResult, train_path
-from ntkreg.training.trainers import Trainer, TrainResult, cosine, train
+from ntkreg.training.paths import PathResult, train_path
+from ntkreg.training.trainers import TrainOptions, TrainResult, cosine, train
 
 __all__ = [
     "LOSSES",
     "FlowResult",
     "Loss",
-    "Path",
     "PathResult",
+    "TrainOptions",
     "TrainResult",
-    "Trainer",
     "cosine",
     "dual_weighted_margin",
     "dual_weights",

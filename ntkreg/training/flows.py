@@ -3,7 +3,9 @@
     dρ/dt = −σρ + σU − ∇·(v ρ),   v = −∇_θ L′[ρ],   U uniform on the unit sphere of R^(d+1)
 
 By particles (`mean_field`): each moves by −η∇L′ and is, with probability ση, drawn anew from U.
-With few of them and σ = 0 it is gradient descent on F_λ at finite width, with the same η.
+With few of them and σ = 0 it is gradient descent on F_λ at finite width, with the same η. The step
+is not that of `trainers`: a particle moves by the gradient of the measure, m times that of the
+network's mean loss in it, and waits with a clock of its own to be drawn anew.
 
 Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 3, Theorem 3.3; Chizat and Bach (NeurIPS 2018) for
 the flow without noise.
@@ -17,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkreg._checks import check_positive
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, ArrayLike, Float, Int, PRNGKey, Scalar
 from ntkreg.data import draws
@@ -96,9 +99,7 @@ def settings(
 
 
 def _check(lam: float, step_size: float, sigma: float) -> None:
-    for name, value in (("lam", lam), ("step_size", step_size)):
-        if not 0 < value < np.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    check_positive(lam=lam, step_size=step_size)
     if not 0 <= sigma < np.inf:
         raise ValueError(f"sigma must be at least 0 and finite, got {sigma}")
     if sigma * step_size > 1:

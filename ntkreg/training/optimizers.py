@@ -74,7 +74,7 @@ def check_optimizer(make: Make, is_log: bool = False) -> None:
 def _try(make: Make, is_log: bool) -> None:
     rule = f"optimizer must follow a learning rate, as optax.adam does, got {_name(make)}, which"
     try:
-        with jax.ensure_compile_time_eval():  # a Trainer may be made while another is traced
+        with jax.ensure_compile_time_eval():  # options may be made under a trace
             trial = jax.jit(functools.partial(_trial, make, is_log)).lower()
             options = quick_compilation(jax.default_backend())
             first, *then = np.asarray(trial.compile(compiler_options=options)())

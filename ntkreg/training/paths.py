@@ -8,51 +8,36 @@ that is stretched to the new norm, which costs nothing: along the ray cΘ all ma
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 
 from ntkreg._checks import check_lams
 from ntkreg._compat import is_concrete
-from ntkreg._types import Array, Float, Params, PRNGKey, PyTree, Scalar, Scalars
+from ntkreg._types import Array, Float, Params, PRNGKey, Scalar, Scalars
 from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import Network, check_homogeneous
 from ntkreg.training import trainers
 from ntkreg.training.margins import dual_weighted_margin, normalized_margin
-from ntkreg.training.objectives import get_loss, log_objective
+from ntkreg.training.objectives import Loss, get_loss, log_objective
 from ntkreg.training.stationarity import log_residual
-from ntkreg.training.trainers import Settings, Trainer
+from ntkreg.training.trainers import TrainOptions
 
-MEMORY = 20  # pairs that L-BFGS keeps
 LEARNED = 1e-3  # below the mean loss of zero outputs, at least
 RAY_POINTS, RAY_ROUNDS, RAY_REACH = 65, 5, 3.0  # of the search along a ray; log c within ±3
 
 
-@dataclasses.dataclass(frozen=True)
-class Path:
-    """What is fixed at compile time about following a path.
-
-    Attributes:
-      trainer: network, loss and the first optimizer, `num_steps` of it at each λ.
-      finish_steps: of L-BFGS after them, on the log of the objective. Where the minimizer lies on
-        no kink they end at the rounding; on kinks they stop early and do no harm.
-    """
-
-    trainer: Trainer
-    finish_steps: int = 100
-
-    def __post_init__(self):
-        if self.finish_steps < 0:
-            raise ValueError(f"finish_steps must be at least 0, got {self.finish_steps}")
-
-
 def follow(
-    path: Path, data: Dataset, settings: Settings, params: Params, warm: bool | Array = True
+    options: TrainOptions,
+    network: Network,
+    data: Dataset,
+    log_lams: Float[Array, " p"],
+    learning_rate: Scalar,
+    params: Params,
+    warm: bool | Array = True,
 ) -> Params:
     """The parameters at the end of every λ of the path, stacked along a new first axis.
 
@@ -61,74 +46,45 @@ def follow(
         warm path too begins there as long as an end is no better than zero outputs, as it is where
         λ is too large.
     """
+    loss = get_loss(options.loss)
 
-    def at_lam(start: Params, log_lams: tuple[Array, Array]) -> tuple[Params, Params]:
-        log_lam, following = log_lams
-        end = _minimized(path, data, Settings(log_lam[None], settings.learning_rate), start)
-        stretched = stretched_to(path.trainer, data, following, end)
-        goes_on = jnp.asarray(warm) & _has_learned(path.trainer, data, end)
+    def at_lam(start: Params, logs: tuple[Array, Array]) -> tuple[Params, Params]:
+        log_lam, following = logs
+        end = trainers.minimized(options, network, data, log_lam, learning_rate, start).params
+        stretched = stretched_to(loss, network, end, data, following, options.power)
+        goes_on = jnp.asarray(warm) & _has_learned(loss, network, end, data)
         return jax.tree.map(lambda p, q: jnp.where(goes_on, p, q), stretched, params), end
 
-    following = jnp.concatenate([settings.log_lams[1:], settings.log_lams[-1:]])
-    return jax.lax.scan(at_lam, params, (settings.log_lams, following))[1]
+    following = jnp.concatenate([log_lams[1:], log_lams[-1:]])
+    return jax.lax.scan(at_lam, params, (log_lams, following))[1]
 
 
-def _minimized(path: Path, data: Dataset, settings: Settings, start: Params) -> Params:
-    """The end of both optimizers at one λ."""
-    trainer, state = path.trainer, trainers.init(path.trainer, start)
-    trained = trainers.advance(trainer, data, settings, state, trainer.num_steps).params
-    value = _log_objective(trainer, data, settings.log_lams[0])
-    return _polished(value, trained, path.finish_steps)
-
-
-def _has_learned(trainer: Trainer, data: Dataset, params: Params) -> Array:
+def _has_learned(loss: Loss, network: Network, params: Params, data: Dataset) -> Array:
     """Whether the loss is below that of zero outputs."""
-    loss, outputs = get_loss(trainer.loss), trainer.network.apply(params, data.x)
+    outputs = network.apply(params, data.x)
     gained = loss.value(0.0 * outputs, data.y) - loss.value(outputs, data.y)
     return jnp.mean(gained) > LEARNED
 
 
-def _log_objective(trainer: Trainer, data: Dataset, log_lam: Array):
-    loss = get_loss(trainer.loss)
-    return lambda p: log_objective(loss, trainer.network, p, data, log_lam, trainer.power)
-
-
-def _polished(value: Callable[[Params], Array], params: Params, num_steps: int) -> Params:
-    """The parameters after L-BFGS, whose steps obey Wolfe's conditions; none leads upwards.
-
-    It runs on one long vector: on a tree of layers its program would grow with the depth.
-    """
-    flat, unravel = ravel_pytree(params)
-    value_of = lambda p: value(unravel(p))
-    optimizer = optax.lbfgs(memory_size=MEMORY)
-
-    def step(_, carry: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
-        at, state = carry
-        now, slope = jax.value_and_grad(value_of)(at)
-        updates, state = optimizer.update(
-            slope, state, at, value=now, grad=slope, value_fn=value_of
-        )
-        better = optax.tree.get(state, "value") <= now  # on a kink the search may end anywhere
-        return jnp.where(better, at + updates, at), state
-
-    # Weak types would change in the loop.
-    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), optimizer.init(flat))
-    return unravel(jax.lax.fori_loop(0, num_steps, step, (flat, state))[0])
-
-
-def stretched_to(trainer: Trainer, data: Dataset, log_lam: Scalar, params: Params) -> Params:
+def stretched_to(
+    loss: Loss,
+    network: Network,
+    params: Params,
+    data: Dataset,
+    log_lam: Scalar,
+    power: float = 2.0,
+) -> Params:
     """The multiple cΘ of least F_λ with c in [e⁻³, e³], to six digits.
 
     Outputs at cΘ are c^order times those at Θ, so no network is evaluated in the search.
     """
-    loss, order = get_loss(trainer.loss), trainer.network.order
-    outputs = trainer.network.apply(params, data.x)
+    outputs, order = network.apply(params, data.x), network.order
     log_norm = jnp.log(optax.tree.norm(params))
 
     def value(log_scale: Float[Array, ""]) -> Float[Array, ""]:
         logs = loss.log_value(jnp.exp(order * log_scale) * outputs, data.y)
         log_loss = jax.nn.logsumexp(logs) - jnp.log(logs.shape[0])
-        return jnp.logaddexp(log_loss, log_lam + trainer.power * (log_scale + log_norm))
+        return jnp.logaddexp(log_loss, log_lam + power * (log_scale + log_norm))
 
     def narrowed(round, centre: Float[Array, ""]) -> Float[Array, ""]:
         reach = RAY_REACH * (4.0 / RAY_POINTS) ** round.astype(log_norm.dtype)
@@ -166,21 +122,23 @@ class PathResult(NamedTuple):
     info: PathInfo
 
 
-def measure(path: Path, data: Dataset, settings: Settings, ends: Params) -> PathInfo:
+def measure(
+    options: TrainOptions, network: Network, data: Dataset, log_lams: Array, ends: Params
+) -> PathInfo:
     """What there is to say of the ends of a path."""
-    trainer, network, loss = path.trainer, path.trainer.network, get_loss(path.trainer.loss)
+    loss, power = get_loss(options.loss), options.power
 
     def at(entry: tuple[Array, Params]) -> PathInfo:
         log_lam, params = entry
         return PathInfo(
             normalized_margin(network, params, data),
             dual_weighted_margin(loss, network, params, data),
-            _log_objective(trainer, data, log_lam)(params),
+            log_objective(loss, network, params, data, log_lam, power),
             optax.tree.norm(params),
-            log_residual(trainer, data, log_lam, params),
+            log_residual(loss, network, params, data, log_lam, power),
         )
 
-    return jax.lax.map(at, (settings.log_lams, ends))
+    return jax.lax.map(at, (log_lams, ends))
 
 
 def train_path(
@@ -191,9 +149,9 @@ def train_path(
     key: PRNGKey,
     learning_rate: Scalar = 0.03,
     params: Params | None = None,
-    finish_steps: int = 100,
     warm: bool = True,
-    **options,
+    options: TrainOptions = TrainOptions(finish_steps=100),  # noqa: B008 - frozen
+    **fields,
 ) -> PathResult:
     """Trained networks along a path of λ, from the first to the last, and their margins.
 
@@ -209,22 +167,23 @@ def train_path(
     Args:
       lams: λ > 0, each smaller than the one before; or a single one.
       key: draws the first parameters, unless `params` has them.
-      finish_steps: of `Path`.
       warm: of `follow`.
-      **options: of `trainers.Trainer`; num_steps are those at each λ.
+      options: of the training at each λ.
+      **fields: of `TrainOptions`, in place of those of `options`.
 
     Raises:
       ValueError: for bad data, λ, learning rate or options, a loss that is no margin's, or a
         network that is not homogeneous of its order, at the start or at an end.
     """
-    path = Path(Trainer(network, **options), finish_steps)
-    if get_loss(path.trainer.loss).labels == "real":
-        raise ValueError(f"loss must be one of a margin, got {path.trainer.loss!r}")
-    lams = np.atleast_1d(np.asarray(lams, np.float64))
+    options = dataclasses.replace(options, **fields)
+    if get_loss(options.loss).labels == "real":
+        raise ValueError(f"loss must be one of a margin, got {options.loss!r}")
     check_lams(lams, falling=True)
-    data, params = trainers.begin(path.trainer, data, key, params=params)
+    data, params = trainers.begin(network, data, key, options.loss, params=params)
     check_homogeneous(network, params, data.x)
-    result = _run(path, data, trainers.settings(lams, learning_rate, data.x.dtype), params, warm)
+    dtype = data.x.dtype
+    rate = trainers.checked_rate(learning_rate, dtype)
+    result = _run(options, network, data, trainers.logs_of(lams, dtype), rate, params, warm)
     _check_ends(network, result.params, data)
     return result
 
@@ -237,7 +196,9 @@ def _check_ends(network: Network, ends: Params, data: Dataset) -> None:
             check_homogeneous(network, end, data.x)
 
 
-@functools.partial(jax.jit, static_argnames="path")
-def _run(path: Path, data: Dataset, settings: Settings, params: Params, warm: Array) -> PathResult:
-    ends = follow(path, data, settings, params, warm)
-    return PathResult(ends, measure(path, data, settings, ends))
+@functools.partial(jax.jit, static_argnames=("options", "network"))
+def _run(
+    options: TrainOptions, network: Network, data: Dataset, log_lams, rate, params, warm
+) -> PathResult:
+    ends = follow(options, network, data, log_lams, rate, params, warm)
+    return PathResult(ends, measure(options, network, data, log_lams, ends))

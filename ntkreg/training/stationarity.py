@@ -14,8 +14,8 @@ from jax.flatten_util import ravel_pytree
 
 from ntkreg._types import Array, Float, Params, Scalar
 from ntkreg.data.dataset import Dataset
-from ntkreg.training.objectives import get_loss, log_objective
-from ntkreg.training.trainers import Trainer
+from ntkreg.networks.network import Network
+from ntkreg.training.objectives import Loss, log_objective
 
 CONVERGED = 1e-3  # the residual below which an optimizer has done its work
 RADII = (1e-6, 1e-5, 1e-4)  # of the balls around the parameters, relative to ‖Θ‖
@@ -24,7 +24,12 @@ PROJECTED_STEPS = 30  # for the weights, after every new gradient
 
 
 def log_residual(
-    trainer: Trainer, data: Dataset, log_lam: Scalar, params: Params
+    loss: Loss,
+    network: Network,
+    params: Params,
+    data: Dataset,
+    log_lam: Scalar,
+    power: float = 2.0,
 ) -> Float[Array, ""]:
     """log of dist(0, ∂F)/‖∇λ‖Θ‖^r‖: the relative residual of λ r‖Θ‖^(r−2)Θ ∈ −∂ loss.
 
@@ -38,7 +43,6 @@ def log_residual(
     """
     flat, unravel = ravel_pytree(params)
     norm = jnp.linalg.norm(flat)
-    loss, network, power = get_loss(trainer.loss), trainer.network, trainer.power
     value = lambda p: log_objective(loss, network, unravel(p), data, log_lam, power)
     distances = jax.lax.map(
         lambda radius: shortest_gradient(jax.grad(value), flat, radius * norm),

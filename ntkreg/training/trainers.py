@@ -1,4 +1,8 @@
-"""One training run in stages: `init`, `step`, `advance`; and `train`, all of them in one call."""
+"""The one training loop: `init`, `step`, `advance`, `minimized`; and `train`, all in one call.
+
+A path of λ is `minimized` from λ to λ (`paths`), training to a certified minimum is `minimized`
+between insertions (`certificates.insertion`). The noisy flow has a step of its own (`flows`).
+"""
 
 import dataclasses
 import functools
@@ -10,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
+from ntkreg._checks import check_lams, check_positive
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, Float, Int, Params, PRNGKey, PyTree, Scalar, Scalars
 from ntkreg.data.dataset import Dataset, check_dataset
@@ -18,6 +24,8 @@ from ntkreg.networks.network import Network
 from ntkreg.training.margins import margins, normalized_margin
 from ntkreg.training.objectives import Loss, get_loss, log_mean_loss, log_objective, objective
 from ntkreg.training.optimizers import check_optimizer, moved
+
+MEMORY = 20  # pairs that L-BFGS keeps
 
 
 def cosine(progress: Scalar) -> Array:
@@ -31,11 +39,10 @@ def constant(progress: Scalar) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trainer:
-    """What is fixed at compile time about a training run.
+class TrainOptions:
+    """How a network is trained: what is fixed at compile time.
 
     Attributes:
-      network: what is trained.
       loss: a name of `objectives.LOSSES`, or a Loss of your own.
       descend: "log" descends log F, whose steps do not shrink with F: for paths to a minimum.
         "plain" descends F itself: for everything about dynamics.
@@ -43,17 +50,22 @@ class Trainer:
         each step with the rate that the schedule has there, and must follow it; what its update
         asks for (`value`, `grad`, `value_fn`) it gets.
       schedule: the part of the run done, in [0, 1] -> multiplier of the learning rate.
-      num_steps: the length of the run; for a path of λ the length of each of its parts.
-      stop_log_loss: the run is done as soon as the log of the mean loss is at most this.
+      num_steps: of the optimizer, at each λ.
+      finish_steps: of L-BFGS after them, on log F. Where the minimizer lies on no kink they end at
+        the rounding; on kinks they stop early and do no harm.
+      stop_log_loss: the optimizer ends as soon as the log of the mean loss is at most this.
       power: the exponent r of the penalty λ‖Θ‖^r.
+
+    Raises:
+      ValueError: for values out of range, and an optimizer that does not follow its learning rate.
     """
 
-    network: Network
     loss: str | Loss = "logistic"
     descend: Literal["log", "plain"] = "log"
     optimizer: Callable[..., optax.GradientTransformation] = optax.adam
     schedule: Callable[[Scalar], Array] = cosine
     num_steps: int = 4000
+    finish_steps: int = 0
     stop_log_loss: float = -math.inf
     power: float = 2.0
 
@@ -61,21 +73,11 @@ class Trainer:
         get_loss(self.loss)
         if self.descend not in ("log", "plain"):
             raise ValueError(f"descend must be 'log' or 'plain', got {self.descend!r}")
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
-        if not self.power > 0:
-            raise ValueError(f"power must be positive, got {self.power}")
+        for name, least in (("num_steps", 1), ("finish_steps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_positive(power=self.power)
         check_optimizer(self.optimizer, self.descend == "log")
-
-
-class Settings(NamedTuple):
-    """What one compilation serves all values of.
-
-    log_lams is a path of log λ, warm-started from part to part: one entry trains at one λ.
-    """
-
-    log_lams: Float[Array, " p"]
-    learning_rate: Float[Array, ""]
 
 
 class TrainState(NamedTuple):
@@ -95,16 +97,16 @@ class TrainState(NamedTuple):
 
 
 class TrainInfo(NamedTuple):
-    """What was measured of a run, at its current parameters.
+    """What was measured of a run, at its last parameters.
 
     Attributes:
-      log_objective: log F at the last λ of the path.
+      log_objective: log F at the last λ.
       log_loss: log of the mean loss.
       log_gradient_norm: log ‖∇ log F‖; F is stationary where it is small.
       norm: ‖Θ‖₂.
       normalized_margin: of the training data; negative where a sample is wrong.
       train_error: the share of samples with no margin > 0; None for real labels.
-      steps: the number of steps taken.
+      steps: the number of steps that the optimizer took.
       finite: whether all parameters are finite.
     """
 
@@ -125,99 +127,116 @@ class TrainResult(NamedTuple):
     info: TrainInfo
 
 
-def settings(lam: Scalars, learning_rate: Scalar, dtype=None) -> Settings:
-    """Settings for one λ ≥ 0, or for a path of several that is followed from first to last.
-
-    Raises:
-      ValueError: for λ < 0, λ not finite, or a learning rate that is not positive.
-    """
-    if is_concrete(lam, learning_rate):
-        _check_lam(np.asarray(lam, np.float64))
-        if not (np.isfinite(learning_rate) and learning_rate > 0):
-            raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
-        # float32(1e-200) is 0: the logarithm is taken in float64.
-        with np.errstate(divide="ignore"):
-            log_lams: Scalar = np.log(np.atleast_1d(np.asarray(lam, np.float64)))
-    else:
-        log_lams = jnp.log(jnp.atleast_1d(jnp.asarray(lam)))
-    return Settings(jnp.asarray(log_lams, dtype), jnp.asarray(learning_rate, dtype))
-
-
-def _check_lam(lam: np.ndarray) -> None:
-    if lam.ndim > 1 or lam.size == 0:
-        raise ValueError(f"lam must be a number or a path of them, got shape {lam.shape}")
-    bad = lam[~((lam >= 0) & (lam < np.inf))]  # NaN too
-    if bad.size:
-        raise ValueError(f"lam must be finite and at least 0, got {bad.flat[0]}")
-
-
-def init(trainer: Trainer, params: Params) -> TrainState:
+def init(options: TrainOptions, params: Params) -> TrainState:
     """The state before the first step from these parameters."""
     dtype = jnp.result_type(*jax.tree.leaves(params))
-    optimizer_state = trainer.optimizer(0.0).init(params)
+    optimizer_state = options.optimizer(0.0).init(params)
     return TrainState(params, optimizer_state, jnp.int32(0), jnp.asarray(jnp.inf, dtype))
 
 
-def total_steps(trainer: Trainer, settings: Settings) -> int:
-    """The number of steps of a whole run: num_steps for each λ of the path."""
-    return trainer.num_steps * settings.log_lams.shape[0]
+def is_done(options: TrainOptions, state: TrainState) -> Array:
+    """Whether the optimizer is at its end: all steps taken, or the loss low enough."""
+    return (state.step >= options.num_steps) | (state.log_loss <= options.stop_log_loss)
 
 
-def is_done(trainer: Trainer, settings: Settings, state: TrainState) -> Array:
-    """Whether the run is over: all steps taken, or the loss low enough."""
-    finished = state.step >= total_steps(trainer, settings)
-    return finished | (state.log_loss <= trainer.stop_log_loss)
+def step(
+    options: TrainOptions,
+    network: Network,
+    data: Dataset,
+    log_lam: Scalar,
+    learning_rate: Scalar,
+    state: TrainState,
+) -> TrainState:
+    """One step of the optimizer on F_λ, or on log F_λ."""
+    loss = get_loss(options.loss)
+    value = log_objective if options.descend == "log" else objective
 
+    def descended(params: Params) -> tuple[Array, Array]:
+        log_loss = log_mean_loss(loss, network, params, data)
+        return value(loss, network, params, data, log_lam, options.power), log_loss
 
-def step(trainer: Trainer, data: Dataset, settings: Settings, state: TrainState) -> TrainState:
-    """One step of the optimizer on the objective at the path's current λ.
-
-    The learning rate's schedule and the optimizer's moments begin anew with each λ.
-    """
-    part, within = jnp.divmod(state.step, trainer.num_steps)
-    log_lam = settings.log_lams[part]
-    dtype = settings.learning_rate.dtype  # int32 / int is float32, whatever the rest is
-    rate = settings.learning_rate * trainer.schedule(within.astype(dtype) / trainer.num_steps)
-    descended = lambda p: _descended(trainer, p, data, log_lam)
-    params, moments, log_loss = moved(
-        trainer.optimizer(jnp.asarray(rate, dtype)),
-        descended,
-        state.params,
-        state.optimizer_state,
-        within == 0,
-    )
+    dtype = state.log_loss.dtype  # int32 / int is float32, whatever the rest is
+    rate = learning_rate * options.schedule(state.step.astype(dtype) / options.num_steps)
+    optimizer = options.optimizer(jnp.asarray(rate, dtype))
+    moments, is_first = state.optimizer_state, state.step == 0
+    params, moments, log_loss = moved(optimizer, descended, state.params, moments, is_first)
     return TrainState(params, moments, state.step + 1, log_loss)
 
 
-def _descended(trainer: Trainer, params: Params, data: Dataset, log_lam: Array):
-    """The value that is descended, and the log of the mean loss beside it."""
-    loss = get_loss(trainer.loss)
-    value = log_objective if trainer.descend == "log" else objective
-    log_loss = log_mean_loss(loss, trainer.network, params, data)
-    return value(loss, trainer.network, params, data, log_lam, trainer.power), log_loss
-
-
 def advance(
-    trainer: Trainer, data: Dataset, settings: Settings, state: TrainState, num_steps: Scalar
+    options: TrainOptions,
+    network: Network,
+    data: Dataset,
+    log_lam: Scalar,
+    learning_rate: Scalar,
+    state: TrainState,
+    num_steps: Scalar,
 ) -> TrainState:
-    """The state `num_steps` steps on, or at the run's end where that comes first.
+    """The state `num_steps` steps on, or at the optimizer's end where that comes first.
 
     How a run is cut into calls does not change a bit of its result.
     """
     last = state.step + num_steps
     return jax.lax.while_loop(
-        lambda s: (s.step < last) & ~is_done(trainer, settings, s),
-        lambda s: step(trainer, data, settings, s),
+        lambda s: (s.step < last) & ~is_done(options, s),
+        functools.partial(step, options, network, data, log_lam, learning_rate),
         state,
     )
 
 
-def measure(trainer: Trainer, data: Dataset, settings: Settings, state: TrainState) -> TrainInfo:
-    """What there is to say of the current parameters, at the last λ of the path."""
-    loss, network, params = get_loss(trainer.loss), trainer.network, state.params
-    log_lam = settings.log_lams[-1]
+def minimized(
+    options: TrainOptions,
+    network: Network,
+    data: Dataset,
+    log_lam: Scalar,
+    learning_rate: Scalar,
+    params: Params,
+) -> TrainState:
+    """The state at the end of the optimizer, its parameters after L-BFGS."""
+    state, last = init(options, params), options.num_steps
+    state = advance(options, network, data, log_lam, learning_rate, state, last)
+    loss = get_loss(options.loss)
+    value = lambda p: log_objective(loss, network, p, data, log_lam, options.power)
+    return state._replace(params=_polished(value, state.params, options.finish_steps))
+
+
+def _polished(value: Callable[[Params], Array], params: Params, num_steps: int) -> Params:
+    """The parameters after L-BFGS, whose steps obey Wolfe's conditions; none leads upwards.
+
+    It runs on one long vector: on a tree of layers its program would grow with the depth.
+    """
+    if not num_steps:
+        return params
+    flat, unravel = ravel_pytree(params)
+    value_of = lambda p: value(unravel(p))
+    optimizer = optax.lbfgs(memory_size=MEMORY)
+
+    def step(_, carry: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
+        at, state = carry
+        now, slope = jax.value_and_grad(value_of)(at)
+        updates, state = optimizer.update(
+            slope, state, at, value=now, grad=slope, value_fn=value_of
+        )
+        better = optax.tree.get(state, "value") <= now  # on a kink the search may end anywhere
+        return jnp.where(better, at + updates, at), state
+
+    # Weak types would change in the loop.
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), optimizer.init(flat))
+    return unravel(jax.lax.fori_loop(0, num_steps, step, (flat, state))[0])
+
+
+def measure(
+    options: TrainOptions,
+    network: Network,
+    data: Dataset,
+    log_lam: Scalar,
+    params: Params,
+    steps: Int[Array, ""],
+) -> TrainInfo:
+    """What there is to say of parameters, at λ, after so many steps."""
+    loss = get_loss(options.loss)
     value, gradient = jax.value_and_grad(log_objective, argnums=2)(
-        loss, network, params, data, log_lam, trainer.power
+        loss, network, params, data, log_lam, options.power
     )
     errors = ~(margins(network, params, data) > 0)  # NaN is an error too
     finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]
@@ -228,7 +247,7 @@ def measure(trainer: Trainer, data: Dataset, settings: Settings, state: TrainSta
         norm=optax.tree.norm(params),
         normalized_margin=normalized_margin(network, params, data),
         train_error=jnp.mean(errors) if loss.labels != "real" else None,
-        steps=state.step,
+        steps=steps,
         finite=jnp.all(jnp.stack(finite)),
     )
 
@@ -242,7 +261,8 @@ def train(
     learning_rate: Scalar = 0.01,
     init_scale: Scalar = 1.0,
     params: Params | None = None,
-    **options,
+    options: TrainOptions = TrainOptions(),
+    **fields,
 ) -> TrainResult:
     """A trained network and what was measured of it.
 
@@ -253,30 +273,58 @@ def train(
     >>> jax.vmap(run)(jnp.array([1e-2, 1e-4])).info.train_error.tolist()
     [0.0, 0.0]
 
-    Minimises F_λ (or log F_λ, see `Trainer.descend`) by full-batch steps, in the dtype of data.x:
-    float32 or float64, to one of which `data.check_dataset` casts all others.
+    Minimises F_λ (or log F_λ, see `TrainOptions.descend`) by full-batch steps, in the dtype of
+    data.x: float32 or float64, to one of which `data.check_dataset` casts all others.
 
     Args:
-      lam: λ ≥ 0; or a path of them, followed with warm starts, `num_steps` steps each.
+      lam: λ ≥ 0; or several, from each of which training goes on at the next.
       key: draws the initial parameters.
-      learning_rate: of the optimizer, before the schedule.
+      learning_rate: of the optimizer, before the schedule, which begins anew at each λ.
       init_scale: multiplies the initial parameters.
       params: a start to use in place of a random one.
-      **options: further fields of `Trainer`.
+      options: of the training.
+      **fields: of `TrainOptions`, in place of those of `options`.
 
     Raises:
-      ValueError: for bad data, λ, learning rate, or fields of `Trainer`; for an optimizer that
+      ValueError: for bad data, λ, learning rate, or fields of `TrainOptions`; for an optimizer that
         does not follow its learning rate, with its name.
     """
-    trainer = Trainer(network, **options)
-    data, params = begin(trainer, data, key, init_scale, params)
-    return _run(trainer, data, settings(lam, learning_rate, data.x.dtype), params)
+    options = dataclasses.replace(options, **fields)
+    data, params = begin(network, data, key, options.loss, init_scale, params)
+    dtype = data.x.dtype
+    log_lams, rate = logs_of(lam, dtype), checked_rate(learning_rate, dtype)
+    return _run(options, network, data, log_lams, rate, params)
+
+
+def logs_of(lam: Scalars, dtype=None) -> Float[Array, " p"]:
+    """log λ of λ ≥ 0, or of each of several.
+
+    Raises:
+      ValueError: for λ < 0 or not finite.
+    """
+    check_lams(lam, name="lam", may_be_zero=True)
+    if not is_concrete(lam):
+        return jnp.asarray(jnp.log(jnp.atleast_1d(jnp.asarray(lam))), dtype)
+    # float32(1e-200) is 0: the logarithm is taken in float64.
+    with np.errstate(divide="ignore"):
+        return jnp.asarray(np.log(np.atleast_1d(np.asarray(lam, np.float64))), dtype)
+
+
+def checked_rate(learning_rate: Scalar, dtype=None) -> Float[Array, ""]:
+    """The learning rate in the dtype that it is used in.
+
+    Raises:
+      ValueError: for one that is not positive and finite.
+    """
+    check_positive(learning_rate=learning_rate)
+    return jnp.asarray(learning_rate, dtype)
 
 
 def begin(
-    trainer: Trainer,
+    network: Network,
     data: Dataset,
     key: PRNGKey,
+    loss: str | Loss = "logistic",
     init_scale: Scalar = 1.0,
     params: Params | None = None,
 ) -> tuple[Dataset, Params]:
@@ -285,36 +333,30 @@ def begin(
     The parameters are in the dtype of x: random ones unless some are given.
 
     Raises:
-      ValueError: for data that cannot be learned from with the trainer's loss, or a network whose
-        outputs do not fit it.
+      ValueError: for data that cannot be learned from with this loss, or a network whose outputs
+        do not fit it.
     """
-    labels = get_loss(trainer.loss).labels
+    labels = get_loss(loss).labels
     data = jax.tree.map(jnp.asarray, check_dataset(data, "any"))
     if params is None:
-        params = optax.tree.scale(init_scale, trainer.network.init(key, data.x.shape[1]))
-    outputs = jax.eval_shape(trainer.network.apply, params, data.x).shape[1:]
+        params = optax.tree.scale(init_scale, network.init(key, data.x.shape[1]))
+    outputs = jax.eval_shape(network.apply, params, data.x).shape[1:]
     if bool(outputs) != (labels == "class"):
-        loss = trainer.loss if isinstance(trainer.loss, str) else f"given, of {labels} labels"
+        named = loss if isinstance(loss, str) else f"given, of {labels} labels"
         raise ValueError(
             f"network must have {'several outputs' if labels == 'class' else 'one output'} for the "
-            f"loss {loss}, got outputs of shape {('n', *outputs)}"
+            f"loss {named}, got outputs of shape {('n', *outputs)}"
         )
     return check_dataset(data, labels, *outputs), optax.tree.cast(params, data.x.dtype)
 
 
-def start(
-    trainer: Trainer,
-    data: Dataset,
-    key: PRNGKey,
-    init_scale: Scalar = 1.0,
-    params: Params | None = None,
-) -> Params:
-    """The parameters of `begin`, with its errors."""
-    return begin(trainer, data, key, init_scale, params)[1]
+@functools.partial(jax.jit, static_argnames=("options", "network"))
+def _run(
+    options: TrainOptions, network: Network, data: Dataset, log_lams: Array, rate: Array, params
+) -> TrainResult:
+    def at_lam(params: Params, log_lam: Array) -> tuple[Params, Array]:
+        end = minimized(options, network, data, log_lam, rate, params)
+        return end.params, end.step
 
-
-@functools.partial(jax.jit, static_argnames="trainer")
-def _run(trainer: Trainer, data: Dataset, settings: Settings, params: Params) -> TrainResult:
-    state = init(trainer, params)
-    state = advance(trainer, data, settings, state, total_steps(trainer, settings))
-    return TrainResult(state.params, measure(trainer, data, settings, state))
+    params, steps = jax.lax.scan(at_lam, params, log_lams)
+    return TrainResult(params, measure(options, network, data, log_lams[-1], params, steps.sum()))

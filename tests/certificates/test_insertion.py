@@ -12,8 +12,7 @@ from ntkreg.certificates.insertion import Insertion
 from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import fully_connected
 from ntkreg.training import objectives
-from ntkreg.training.paths import Path
-from ntkreg.training.trainers import Trainer
+from ntkreg.training.trainers import TrainOptions
 
 LAM = 0.02
 SAMPLES = data.random_labels(jax.random.key(3), num_samples=8, dim=3)
@@ -56,8 +55,7 @@ def test_training_that_has_not_come_to_rest_goes_on_where_no_neuron_is_missing()
     """The optimal network, too large: its slopes are too small for any neuron to pay."""
     best = certificates.global_minimum(SAMPLES, LAM)
     large = insertion.with_spare(tuple(2 * jnp.asarray(p) for p in best.primal), 2)
-    trainer = Trainer(fully_connected(2, large[1].shape[0]), num_steps=100)
-    fixed = Insertion(Path(trainer, finish_steps=0), tolerance=1e-3)
+    fixed = Insertion(TrainOptions(num_steps=100), tolerance=1e-3)
     state = jax.jit(lambda: insertion.begin(fixed, SAMPLES, LAM, 0.003, large))()
     assert state.missing[1][0] == 0 and state.objective > best.upper * 1.01 and not state.over
     more = jax.jit(lambda state: insertion.insert(fixed, SAMPLES, LAM, 0.003, state))
@@ -92,14 +90,13 @@ def test_an_inserted_neuron_lowers_the_objective_and_takes_a_spare_place():
     worth = signs * (found.maxima.weights @ np.maximum(samples.x @ directions.T, 0.0))
     assert len(worth) and (worth > 2.0).all() and (np.diff(worth) <= 0).all()
     assert worth[0] == pytest.approx(found.maxima.lower)
-    trainer = Trainer(fully_connected(2, 4))
     add = lambda params, k: insertion.inserted(
-        trainer, SAMPLES, LAM, params, jnp.asarray(directions[k]), signs[k]
+        "logistic", SAMPLES, LAM, params, jnp.asarray(directions[k]), signs[k]
     )
     new = add(padded, 0)
     assert objective(new) < objective(padded) * (1 - 1e-3)
     assert int(insertion.spare(new).sum()) == 2
-    none = insertion.inserted(trainer, SAMPLES, LAM, padded, jnp.asarray(directions[0]), 0.0)
+    none = insertion.inserted("logistic", SAMPLES, LAM, padded, jnp.asarray(directions[0]), 0.0)
     full = add(add(add(padded, 0), 0), 0)
     assert objective(none) == objective(padded) and not insertion.spare(full).any()
     assert objective(add(full, 0)) == objective(full)  # no neuron is to spare
@@ -119,11 +116,11 @@ def test_an_inserted_neuron_lowers_the_objective_and_takes_a_spare_place():
             "params must be",
         ),
         (
-            lambda: Insertion(Path(Trainer(fully_connected(2, 2), loss="exponential"))),
+            lambda: Insertion(TrainOptions("exponential")),
             "loss must be one of logistic, squared, got 'exponential'",
         ),
         (
-            lambda: Insertion(Path(Trainer(fully_connected(2, 2))), max_insertions=-1),
+            lambda: Insertion(TrainOptions(), max_insertions=-1),
             "max_insertions must be at least 0, got -1",
         ),
     ],

@@ -90,8 +90,8 @@ def test_the_first_variation_bounds_the_true_gap(seed):
     slopes = np.asarray(
         mean_field.slopes(RELU, mean_field.outputs(RELU, theta, SAMPLES.x), SAMPLES)
     )
-    ask = oracles.make_oracle("enumerate", np.asarray(SAMPLES.x))
-    lowest = LAM - oracles.of_signs(ask, slopes).upper / 2
+    maximize = oracles.make_oracle("enumerate", np.asarray(SAMPLES.x))
+    lowest = LAM - oracles.of_signs(maximize, slopes).upper / 2
     tried = mean_field.uniform_start(jax.random.key(9), 20_000, 3)
     seen = mean_field.first_variation(RELU, theta, SAMPLES, LAM, tried).min()
     assert lowest <= float(seen) <= lowest + 0.05 * abs(lowest)

@@ -1,6 +1,7 @@
 """Optimizers of optax: the learning rate's schedule reaches them, or they are refused by name."""
 
 import functools
+import math
 
 import chex
 import jax
@@ -14,7 +15,7 @@ from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import fully_connected
 from ntkreg.training import optimizers, trainers
 from ntkreg.training.optimizers import check_optimizer
-from ntkreg.training.trainers import Trainer, train
+from ntkreg.training.trainers import TrainOptions, train
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (24, 4))
@@ -68,16 +69,14 @@ REFUSED = {
 def test_the_rate_reaches_the_optimizer(name):
     """A rate that is 0 from half on leaves all as it was there; the trial lets it through."""
     make, until = FOLLOWING[name], lambda half: lambda progress: jnp.where(progress < half, 1.0, 0)
-    run = jax.jit(trainers.advance, static_argnames="trainer")
+    run = jax.jit(trainers.advance, static_argnums=(0, 1))
     ends = []
     for half in (0.5, 1.0):
-        trainer = Trainer(
-            NETWORK, optimizer=make, schedule=until(half), descend="plain", num_steps=8
-        )
-        settings = trainers.settings(1e-3, 0.5)
-        start = trainers.init(trainer, NETWORK.init(KEY, 4))
-        first = run(trainer, DATA, settings, start, 4)
-        ends += [first.params, run(trainer, DATA, settings, first, 4).params]
+        options = TrainOptions(optimizer=make, schedule=until(half), descend="plain", num_steps=8)
+        setting = options, NETWORK, DATA, math.log(1e-3), 0.5
+        start = trainers.init(options, NETWORK.init(KEY, 4))
+        first = run(*setting, start, 4)
+        ends += [first.params, run(*setting, first, 4).params]
     chex.assert_trees_all_equal(ends[0], ends[1], ends[2])
     moved = [np.abs(end[1] - ends[0][1]).max() for end in (start.params, ends[3])]
     assert min(moved) > 0 and np.isfinite(moved).all()
@@ -89,7 +88,7 @@ def test_an_optimizer_that_does_not_follow_its_rate_is_named_in_one_line(name):
     with pytest.raises(
         ValueError, match=f"optimizer must follow a learning rate.*{said}"
     ) as caught:
-        Trainer(NETWORK, optimizer=make, descend="plain")
+        TrainOptions(optimizer=make, descend="plain")
     assert "\n" not in str(caught.value)
 
 
@@ -100,7 +99,7 @@ def test_an_optimizer_that_does_not_follow_its_rate_is_named_in_one_line(name):
 def test_optimizers_of_positive_values_are_refused_for_logs_only(make, said):
     check_optimizer(make, is_log=False)
     with pytest.raises(ValueError, match=f"got {make.__name__}, which .*{said}"):
-        Trainer(NETWORK, optimizer=make)
+        TrainOptions(optimizer=make)
 
 
 @pytest.mark.parametrize("is_log", [True, False])
@@ -137,7 +136,7 @@ def test_a_plateau_is_told_the_values():
 
 def test_a_trial_under_a_trace_leaves_nothing_in_the_program():
     def made(x):
-        Trainer(NETWORK, optimizer=lambda rate: optax.rmsprop(rate))
+        TrainOptions(optimizer=lambda rate: optax.rmsprop(rate))
         return 2 * x
 
     assert len(jax.make_jaxpr(made)(1.0).eqns) == 1

@@ -21,32 +21,36 @@ from ntkreg.theory.closed_forms import planted_network
 from ntkreg.training import paths, trainers
 from ntkreg.training.margins import dual_weighted_margin, margins, normalized_margin
 from ntkreg.training.objectives import Loss, get_loss, log_objective, log_softplus_neg
-from ntkreg.training.paths import Path, stretched_to, train_path
+from ntkreg.training.paths import stretched_to, train_path
 from ntkreg.training.stationarity import log_residual
-from ntkreg.training.trainers import Trainer, settings
+from ntkreg.training.trainers import TrainOptions, logs_of
 
 DATA = random_labels(jax.random.key(0), 10, 2)
 NETWORK = fully_connected(2, 50)
 LAMS = (1e-2, 1e-4, 1e-8, 1e-16, 1e-32)
-SHORT = Path(Trainer(fully_connected(2, 12), num_steps=7), finish_steps=3)
-FEW = SHORT.trainer.network.init(jax.random.key(1), 2)
+LOGISTIC = get_loss("logistic")
+NARROW = fully_connected(2, 12)
+SHORT = TrainOptions(num_steps=7, finish_steps=3)
+UNFINISHED = TrainOptions(num_steps=7)
+FEW = NARROW.init(jax.random.key(1), 2)
 
-FOLLOW = jax.jit(paths.follow, static_argnums=0)
-STRETCHED = jax.jit(stretched_to, static_argnums=0)
+FOLLOW = jax.jit(paths.follow, static_argnums=(0, 1))
+STRETCHED = jax.jit(stretched_to, static_argnums=(0, 1, 5))
 
 
 def entry(ends, part):
     return jax.tree.map(lambda leaf: leaf[part], ends)
 
 
-def ends_of(path, chosen, params, warm=True):
-    return FOLLOW(path, DATA, chosen, params, warm)
+def ends_of(options, lams, params, warm=True, rate=0.05, network=NARROW):
+    return FOLLOW(options, network, DATA, logs_of(lams), rate, params, warm)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def log_value(trainer, params, log_lam, data=DATA):
-    loss = get_loss(trainer.loss)
-    return log_objective(loss, trainer.network, params, data, log_lam, trainer.power)
+VALUE = jax.jit(log_objective, static_argnums=(0, 1, 5))
+
+
+def log_value(params, log_lam, network=NARROW):
+    return VALUE(LOGISTIC, network, params, DATA, log_lam)
 
 
 @functools.cache
@@ -61,42 +65,41 @@ def followed(*lams):
 
 
 def test_cold_lambdas_without_a_finish_are_training_runs():
-    path, chosen = Path(SHORT.trainer, finish_steps=0), settings([1e-1, 1e-3, 1e-6], 0.05)
-    ends = ends_of(path, chosen, FEW, False)
-    run = jax.jit(trainers.advance, static_argnums=0)
-    for part, log_lam in enumerate(chosen.log_lams):
-        state = trainers.init(path.trainer, FEW)
-        state = run(path.trainer, DATA, settings(jnp.exp(log_lam), 0.05), state, 7)
+    lams = [1e-1, 1e-3, 1e-6]
+    ends = ends_of(UNFINISHED, lams, FEW, False)
+    run = jax.jit(trainers.advance, static_argnums=(0, 1))
+    for part, log_lam in enumerate(logs_of(lams)):
+        state = trainers.init(UNFINISHED, FEW)
+        state = run(UNFINISHED, NARROW, DATA, log_lam, 0.05, state, 7)
         chex.assert_trees_all_close(entry(ends, part), state.params, rtol=1e-10, atol=1e-14)
         assert not np.allclose(state.params[0], FEW[0])
 
 
 def test_a_cold_lambda_does_not_know_the_others():
     one, other = ([1e-1, 1e-4, 1e-6], [1e-3, 1e-4, 1e-2])
-    ends = [ends_of(SHORT, settings(lams, 0.05), FEW, False) for lams in (one, other)]
+    ends = [ends_of(SHORT, lams, FEW, False) for lams in (one, other)]
     chex.assert_trees_all_equal(entry(ends[0], 1), entry(ends[1], 1))
     assert not np.allclose(entry(ends[0], 0)[0], entry(ends[1], 0)[0])
-    ends = [ends_of(SHORT, settings(lams, 0.05), FEW) for lams in (one, other)]
+    ends = [ends_of(SHORT, lams, FEW) for lams in (one, other)]
     assert not np.allclose(entry(ends[0], 1)[0], entry(ends[1], 1)[0])
 
 
-STILL = Path(SHORT.trainer, finish_steps=0)  # at rates that move nothing
+STILL = 1e-14  # a rate that moves nothing
 
 
 def test_a_warm_lambda_begins_at_the_last_end_stretched():
-    start = entry(ends_of(SHORT, settings([1e-3], 0.05), FEW), 0)
-    chosen = settings([1e-3, 1e-6, 1e-9], 1e-14)
-    ends = ends_of(STILL, chosen, start)
+    start, lams = entry(ends_of(SHORT, [1e-3], FEW), 0), [1e-3, 1e-6, 1e-9]
+    ends = ends_of(UNFINISHED, lams, start, rate=STILL)
     for part in (1, 2):
         last = entry(ends, part - 1)
-        expected = STRETCHED(SHORT.trainer, DATA, chosen.log_lams[part], last)
+        expected = STRETCHED(LOGISTIC, NARROW, last, DATA, logs_of(lams)[part])
         chex.assert_trees_all_close(entry(ends, part), expected, rtol=1e-9, atol=1e-11)
         assert not np.allclose(expected[0], last[0], rtol=0.1)
 
 
 def test_a_warm_lambda_begins_anew_after_an_end_no_better_than_zero():
     small = optax.tree.scale(1e-3, FEW)
-    ends = ends_of(STILL, settings([1e-1, 1e-3, 1e-6], 1e-14), small)
+    ends = ends_of(UNFINISHED, [1e-1, 1e-3, 1e-6], small, rate=STILL)
     for part in range(3):
         chex.assert_trees_all_close(entry(ends, part), small, rtol=0, atol=1e-12)
 
@@ -119,21 +122,23 @@ def scale_of(params, start):
 
 
 @pytest.mark.parametrize(
-    ("depth", "options"), [(2, {}), (3, {"power": 3.0}), (3, {"loss": "exponential"})]
+    ("depth", "power", "loss"),
+    [(2, 2.0, "logistic"), (3, 3.0, "logistic"), (3, 2.0, "exponential")],
 )
-def test_stretched_to_is_the_least_on_the_ray(depth, options):
+def test_stretched_to_is_the_least_on_the_ray(depth, power, loss):
     """From the planted network on D, bent a little; scipy looks along the same ray."""
-    trainer, (first, *rest) = (
-        Trainer(fully_connected(depth, 4), **options),
+    network, loss, (first, *rest) = (
+        fully_connected(depth, 4),
+        get_loss(loss),
         planted_network(4, depth),
     )
     params = (first + 0.1 * jax.random.normal(jax.random.key(1), first.shape), *rest)
     for log_lam in (math.log(1e-3), math.log(1e-12)):
-        found = STRETCHED(trainer, ON_D, log_lam, params)
+        found = STRETCHED(loss, network, params, ON_D, log_lam, power)
 
         def along(t, log_lam=log_lam):
             scaled = optax.tree.scale(math.exp(t), params)
-            return float(log_value(trainer, scaled, log_lam, ON_D))
+            return float(VALUE(loss, network, scaled, ON_D, log_lam, power))
 
         best = minimize_scalar(along, bounds=(-1.0, 2.0), method="bounded", options={"xatol": 1e-9})
         assert math.log(scale_of(found, params)) == pytest.approx(best.x, abs=3e-6)
@@ -143,21 +148,21 @@ def test_stretched_to_is_the_least_on_the_ray(depth, options):
 @given(st.floats(-2.0, 2.0), st.integers(-600, -30))
 def test_stretching_undoes_a_stretch(log_scale, log_lam):
     """At order 3."""
-    trainer, params = Trainer(fully_connected(3, 4)), planted_network(4, 3)
-    best = STRETCHED(trainer, ON_D, log_lam, params)
+    stretched = functools.partial(STRETCHED, LOGISTIC, fully_connected(3, 4))
+    params = planted_network(4, 3)
+    best = stretched(params, ON_D, log_lam)
     assert 1 < scale_of(best, params) < math.exp(2.9)
-    again = STRETCHED(trainer, ON_D, log_lam, optax.tree.scale(math.exp(log_scale), best))
+    again = stretched(optax.tree.scale(math.exp(log_scale), best), ON_D, log_lam)
     chex.assert_trees_all_close(again, best, rtol=1e-5)
 
 
 @pytest.mark.parametrize("lam", [1e-3, 1e-30, 1e-200])
 def test_the_stretch_of_equal_margins_by_hand(lam):
     """e^(−uq) + λuN³ at u = c³ is least at u = log(q/λN³)/q: order and power 3, all margins q."""
-    trainer = Trainer(fully_connected(3, 4), loss="exponential", power=3.0)
-    params = planted_network(4, 3)
-    np.testing.assert_allclose(margins(trainer.network, params, ON_D), 1, rtol=1e-12)
+    network, params = fully_connected(3, 4), planted_network(4, 3)
+    np.testing.assert_allclose(margins(network, params, ON_D), 1, rtol=1e-12)
     cube = float(optax.tree.norm(params)) ** 3
-    found = STRETCHED(trainer, ON_D, jnp.log(lam), params)
+    found = STRETCHED(get_loss("exponential"), network, params, ON_D, jnp.log(lam), 3.0)
     expected = math.log(1 / (lam * cube)) ** (1 / 3)
     assert scale_of(found, params) == pytest.approx(expected, rel=3e-6)
 
@@ -166,7 +171,7 @@ def test_the_stretch_of_equal_margins_by_hand(lam):
 def test_a_stretch_goes_no_farther_than_it_says(size, log_lam):
     """The least lies 2 log 10 and more away: c ends at e³ or e⁻³."""
     params = optax.tree.scale(size, planted_network(4, 2))
-    found = STRETCHED(Trainer(fully_connected(2, 4)), ON_D, log_lam, params)
+    found = STRETCHED(LOGISTIC, fully_connected(2, 4), params, ON_D, log_lam)
     assert abs(math.log(scale_of(found, params))) == pytest.approx(3, abs=1e-5)
 
 
@@ -197,64 +202,60 @@ def test_a_finish_never_leads_upwards(noise):
     """From an untrained network; at certified minimizers, which lie on kinks; and near them."""
     moved = jax.random.normal(jax.random.key(3), (3, 12))
     for lam in (1e-2, 1e-4, 1e-16):
-        start, chosen = FEW, settings([lam], 1e-12)
+        start = FEW
         if noise is not None:
             first, last = padded(global_minimum(DATA, lam).primal)
             start = (first * (1 + noise * moved[:2]), last * (1 + noise * moved[2:].T))
-        values = [
-            log_value(
-                SHORT.trainer, entry(ends_of(Path(SHORT.trainer, k), chosen, start), 0), np.log(lam)
-            )
+        ends = (
+            ends_of(TrainOptions(num_steps=7, finish_steps=k), [lam], start, rate=1e-12)
             for k in range(4)
-        ]
+        )
+        values = [log_value(entry(end, 0), np.log(lam)) for end in ends]
         assert (np.diff(values) <= 0).all()
         assert noise is not None or values[-1] < values[0]
 
 
 def test_where_nothing_kinks_the_finish_ends_at_the_rounding():
     """Logistic regression: of the gradient at the start hardly anything is left at any λ."""
-    trainer, chosen = (
-        Trainer(fully_connected(1, 1), num_steps=3),
-        settings([1e-1, 1e-3, 1e-6], 0.01),
-    )
-    slope = jax.jit(jax.grad(log_value, 1), static_argnums=0)
-    first = trainer.network.init(jax.random.key(0), 2)
-    ends = ends_of(Path(trainer, finish_steps=60), chosen, first)
-    for part, log_lam in enumerate(chosen.log_lams):
-        assert float(optax.tree.norm(slope(trainer, first, log_lam))) > 1e-2
-        assert float(optax.tree.norm(slope(trainer, entry(ends, part), log_lam))) < 1e-7
+    linear, lams = fully_connected(1, 1), [1e-1, 1e-3, 1e-6]
+    slope = jax.jit(jax.grad(lambda params, log_lam: log_value(params, log_lam, linear)))
+    first = linear.init(jax.random.key(0), 2)
+    options = TrainOptions(num_steps=3, finish_steps=60)
+    ends = ends_of(options, lams, first, rate=0.01, network=linear)
+    for part, log_lam in enumerate(logs_of(lams)):
+        assert float(optax.tree.norm(slope(first, log_lam))) > 1e-2
+        assert float(optax.tree.norm(slope(entry(ends, part), log_lam))) < 1e-7
 
 
-def test_lanes_are_the_runs_one_by_one_and_a_broken_one_spoils_no_other():
-    chosen, network = settings([1e-1, 1e-3, 1e-6], 0.05), SHORT.trainer.network
-    each = [network.init(jax.random.key(seed), 2) for seed in range(3)]
+def test_paths_under_vmap_are_the_paths_one_by_one_and_a_broken_one_spoils_no_other():
+    lams = [1e-1, 1e-3, 1e-6]
+    each = [NARROW.init(jax.random.key(seed), 2) for seed in range(3)]
     starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-    lanes = jax.jit(jax.vmap(lambda params, warm: paths.follow(SHORT, DATA, chosen, params, warm)))
+    together_of = jax.jit(jax.vmap(lambda params, warm: ends_of(SHORT, lams, params, warm)))
     warm = jnp.array([True, True, False])
-    together = lanes(starts, warm)
-    for lane in range(3):
-        alone = ends_of(SHORT, chosen, each[lane], warm[lane])
-        chex.assert_trees_all_close(entry(together, lane), alone, rtol=1e-9, atol=1e-12)
-    found = lanes(jax.tree.map(lambda p: p.at[1].set(jnp.nan), starts), warm)
+    together = together_of(starts, warm)
+    for run in range(3):
+        alone = ends_of(SHORT, lams, each[run], warm[run])
+        chex.assert_trees_all_close(entry(together, run), alone, rtol=1e-9, atol=1e-12)
+    found = together_of(jax.tree.map(lambda p: p.at[1].set(jnp.nan), starts), warm)
     assert np.isnan(entry(found, 1)[0]).all()
-    for lane in (0, 2):
-        chex.assert_trees_all_equal(entry(found, lane), entry(together, lane))
+    for run in (0, 2):
+        chex.assert_trees_all_equal(entry(found, run), entry(together, run))
 
 
 # All in one call ---------------------------------------------------------------------------------
 
 
 def test_what_is_measured_of_a_path_is_its_definitions():
-    found, trainer = followed(*LAMS), Trainer(NETWORK)
-    residual = jax.jit(log_residual, static_argnums=0)
+    found, residual = followed(*LAMS), jax.jit(log_residual, static_argnums=(0, 1))
     for part, lam in enumerate(LAMS):
         end, log_lam = entry(found.params, part), jnp.log(lam)
         definitions = (
             normalized_margin(NETWORK, end, DATA),
             dual_weighted_margin(get_loss("logistic"), NETWORK, end, DATA),
-            log_value(trainer, end, log_lam),
+            log_value(end, log_lam, NETWORK),
             optax.tree.norm(end),
-            residual(trainer, DATA, log_lam, end),
+            residual(LOGISTIC, NETWORK, end, DATA, log_lam),
         )
         for name, definition in zip(found.info._fields, definitions, strict=True):
             measured = float(getattr(found.info, name)[part])
@@ -283,18 +284,15 @@ def test_a_path_of_a_loss_of_one_s_own_comes_to_the_same_max_margin():
 def test_a_path_follows_the_dtype_of_its_data():
     """Float32 beside a float64 that is switched on."""
     data = Dataset(DATA.x.astype(jnp.float32), DATA.y.astype(jnp.float32))
-    network = SHORT.trainer.network
     options = {"num_steps": 7, "finish_steps": 3, "lams": [1e-1, 1e-3]}
-    found = train_path(network, data, key=jax.random.key(1), **options)
+    found = train_path(NARROW, data, key=jax.random.key(1), **options)
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.float32)}
     chex.assert_tree_all_finite(found)
 
 
 def test_a_path_can_be_traced_as_a_sweep_does():
     options = dict(num_steps=7, finish_steps=3, lams=[1e-1, 1e-3])
-    follow = lambda seed: train_path(
-        SHORT.trainer.network, DATA, key=jax.random.key(seed), **options
-    )
+    follow = lambda seed: train_path(NARROW, DATA, key=jax.random.key(seed), **options)
     traced, direct = jax.jit(follow)(1), follow(1)
     for name in ("norm", "normalized_margin"):
         found = getattr(traced.info, name), getattr(direct.info, name)
@@ -318,12 +316,12 @@ BIASED = Network(
         ({"descend": "sqrt"}, "descend.*'sqrt'"),
         ({"loss": "hinge"}, "loss.*'hinge'"),
         ({"loss": "squared"}, "loss must be one of a margin, got 'squared'"),
-        ({"lams": [1e-1, 0.0]}, r"lams must be positive, finite.*got \[0\.1 0\. "),
-        ({"lams": [1e-1, -1.0]}, r"lams.*got \[ 0\.1 -1\. "),
-        ({"lams": [1e-1, math.nan]}, r"lams.*got \[0\.1 nan"),
-        ({"lams": [1e-1, math.inf]}, r"lams.*got \[0\.1 inf"),
+        ({"lams": [1e-1, 0.0]}, "lams must be positive and finite, got 0.0"),
+        ({"lams": [1e-1, -1.0]}, "lams.*got -1.0"),
+        ({"lams": [1e-1, math.nan]}, "lams.*got nan"),
+        ({"lams": [1e-1, math.inf]}, "lams.*got inf"),
         ({"lams": []}, r"lam.*\(0,\)"),
-        ({"lams": [[1e-1], [1e-2]]}, r"lams must be.*one-dimensional, got \[\["),
+        ({"lams": [[1e-1], [1e-2]]}, r"lams must be.*vector of them, got shape \(2, 1\)"),
         (
             {"lams": [1e-1, 1e-3, 1e-2]},
             "lams must fall from each to the next, got 0.01 after 0.001",
@@ -344,8 +342,7 @@ def test_bad_settings_are_named(options, said):
 
 def test_a_network_that_is_homogeneous_at_its_start_only_is_refused_at_the_end():
     """tanh f: at outputs of 1e-16 and 2²⁰ times that it is f, at those of trained networks not."""
-    network = SHORT.trainer.network
-    bent = network._replace(apply=lambda p, x: jnp.tanh(network.apply(p, x)))
+    bent = NARROW._replace(apply=lambda p, x: jnp.tanh(NARROW.apply(p, x)))
     start = optax.tree.scale(1e-8, FEW)
     check_homogeneous(bent, start, DATA.x)
     options = dict(params=start, learning_rate=0.1, num_steps=100, finish_steps=0)
@@ -357,7 +354,7 @@ def test_the_zero_network_at_the_end_is_no_fault():
     """At this λ all parameters shrink to where float32 has no square of them."""
     data = jax.tree.map(lambda a: a.astype(jnp.float32), DATA)
     result = train_path(
-        SHORT.trainer.network,
+        NARROW,
         data,
         lams=1e3,
         key=jax.random.key(2),

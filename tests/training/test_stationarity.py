@@ -19,12 +19,12 @@ from ntkreg.networks.network import Network, fully_connected
 from ntkreg.training.margins import normalized_margin
 from ntkreg.training.objectives import get_loss, log_objective
 from ntkreg.training.stationarity import log_residual, shortest_gradient
-from ntkreg.training.trainers import Trainer
 
 DATA = random_labels(jax.random.key(0), 10, 2)
 NETWORK = fully_connected(2, 12)
 UNTRAINED = NETWORK.init(jax.random.key(1), 2)
-RESIDUAL = jax.jit(log_residual, static_argnums=0)
+LOGISTIC = get_loss("logistic")
+RESIDUAL = jax.jit(log_residual, static_argnums=(0, 1, 5))
 
 
 @functools.cache
@@ -35,14 +35,17 @@ def minimizer(lam, output_sign=None):
     return jnp.pad(first, [(0, 0), (0, more)]), jnp.pad(last, [(0, more), (0, 0)])
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def log_relative_gradient(trainer, data, log_lam, params):
-    """log of ‖∇F‖/‖∇λ‖Θ‖^r‖, by the gradient that JAX gives on a kink."""
-    loss, network, power = get_loss(trainer.loss), trainer.network, trainer.power
+def residual(params, log_lam, data=DATA, network=NETWORK, loss=LOGISTIC, power=2.0):
+    return float(RESIDUAL(loss, network, params, data, log_lam, power))
+
+
+@jax.jit
+def log_relative_gradient(params, log_lam):
+    """log of ‖∇F‖/‖∇λ‖Θ‖²‖, by the gradient that JAX gives on a kink."""
     value, slope = jax.value_and_grad(log_objective, argnums=2)(
-        loss, network, params, data, log_lam, power
+        LOGISTIC, NETWORK, params, DATA, log_lam
     )
-    penalty = log_lam + jnp.log(power) + (power - 1) * jnp.log(optax.tree.norm(params))
+    penalty = log_lam + jnp.log(2.0) + jnp.log(optax.tree.norm(params))
     return value + jnp.log(optax.tree.norm(slope)) - penalty
 
 
@@ -111,10 +114,10 @@ def test_shortest_gradient_follows_the_dtype_and_opposites_cancel(dtype):
 
 @pytest.mark.parametrize("lam", [1e-2, 1e-4, 1e-9, 1e-32, 1e-100])
 def test_a_certified_minimizer_on_kinks_is_stationary_though_its_gradient_is_not_small(lam):
-    trainer, log_lam = Trainer(NETWORK), jnp.log(lam)
+    log_lam = jnp.log(lam)
     params = minimizer(lam)
-    assert float(jnp.exp(RESIDUAL(trainer, DATA, log_lam, params))) < 0.02
-    assert float(jnp.exp(log_relative_gradient(trainer, DATA, log_lam, params))) > 0.2
+    assert math.exp(residual(params, log_lam)) < 0.02
+    assert float(jnp.exp(log_relative_gradient(params, log_lam))) > 0.2
 
 
 @pytest.mark.parametrize("lam", [1e-2, 1e-4, 1e-9, 1e-32, 1e-100])
@@ -123,17 +126,17 @@ def test_one_percent_off_the_minimizer_is_not_stationary(lam):
     noise = jax.random.normal(jax.random.key(5), (3, 12))
     first, last = minimizer(lam)
     moved = (first * (1 + 0.01 * noise[:2]), last * (1 + 0.01 * noise[2:].T))
-    trainer, log_lam = Trainer(NETWORK), jnp.log(lam)
-    residuals = [float(RESIDUAL(trainer, DATA, log_lam, p)) for p in (minimizer(lam), moved)]
+    log_lam = jnp.log(lam)
+    residuals = [residual(p, log_lam) for p in (minimizer(lam), moved)]
     assert residuals[1] > math.log(0.1) > math.log(0.02) > residuals[0]
 
 
 @pytest.mark.parametrize("lam", [1e-1, 1e-9, 1e-300])
 def test_away_from_kinks_it_is_the_relative_gradient(lam):
     """At an untrained network it is about 1/λ."""
-    trainer, log_lam = Trainer(NETWORK), jnp.log(lam)
-    found = float(RESIDUAL(trainer, DATA, log_lam, UNTRAINED))
-    expected = float(log_relative_gradient(trainer, DATA, log_lam, UNTRAINED))
+    log_lam = jnp.log(lam)
+    found = residual(UNTRAINED, log_lam)
+    expected = float(log_relative_gradient(UNTRAINED, log_lam))
     assert found <= expected + 1e-12
     assert found == pytest.approx(expected, abs=2e-3)
     assert found > -math.log(lam) - 3
@@ -143,24 +146,25 @@ def test_it_keeps_where_inputs_parameters_and_lambda_are_counted_in_other_units(
     """f(cx) of c^(−1/L) Θ is f(x) of Θ, so with λc^(r/L) F is the same function of the two."""
     data, depth, power = random_labels(jax.random.key(2), 8, 3), 3, 1.5
     network = fully_connected(depth, 5)
-    trainer, params = Trainer(network, power=power), network.init(jax.random.key(0), 3)
-    known = float(RESIDUAL(trainer, data, jnp.log(1e-3), params))
+    params = network.init(jax.random.key(0), 3)
+    known = residual(params, jnp.log(1e-3), data, network, power=power)
     for scale in (1e-6, 7.0, 2.0**20):
         other = Dataset(scale * data.x, data.y)
         log_lam = jnp.log(1e-3) + power / depth * jnp.log(scale)
         smaller = optax.tree.scale(scale ** (-1 / depth), params)
-        assert float(RESIDUAL(trainer, other, log_lam, smaller)) == pytest.approx(known)
+        found = residual(smaller, log_lam, other, network, power=power)
+        assert found == pytest.approx(known)
 
 
 def test_it_keeps_at_the_minimizer_in_other_units():
     """By powers of four, which keep every bit of the weights: another factor rounds some of them to
     the other side of their kinks, and the residual at a minimizer is no more than that rounding."""
-    trainer, lam = Trainer(NETWORK), 1e-9
-    known = float(RESIDUAL(trainer, DATA, jnp.log(lam), minimizer(lam)))
+    lam = 1e-9
+    known = residual(minimizer(lam), jnp.log(lam))
     for scale in (4.0**-10, 4.0):
         other = Dataset(scale * DATA.x, DATA.y)
         smaller = optax.tree.scale(scale**-0.5, minimizer(lam))
-        found = float(RESIDUAL(trainer, other, jnp.log(scale * lam), smaller))
+        found = residual(smaller, jnp.log(scale * lam), other)
         assert found == pytest.approx(known, abs=1e-3)
 
 
@@ -170,23 +174,23 @@ def test_it_keeps_where_loss_and_lambda_are_multiplied_by_one_number():
     shifted = Network(
         None, lambda params, x: NETWORK.apply(params, x) - math.log(scale) * DATA.y, None, 2
     )
-    plain, other = (Trainer(network, loss="exponential") for network in (NETWORK, shifted))
-    known = float(RESIDUAL(plain, DATA, jnp.log(1e-3), UNTRAINED))
-    log_lam = jnp.log(1e-3) + math.log(scale)
-    assert float(RESIDUAL(other, DATA, log_lam, UNTRAINED)) == pytest.approx(known, rel=1e-12)
+    loss, log_lam = get_loss("exponential"), jnp.log(1e-3)
+    known = residual(UNTRAINED, log_lam, loss=loss)
+    found = residual(UNTRAINED, log_lam + math.log(scale), network=shifted, loss=loss)
+    assert found == pytest.approx(known, rel=1e-12)
 
 
 def test_it_is_infinite_at_the_zero_network():
     nothing = optax.tree.scale(0.0, UNTRAINED)
-    assert float(RESIDUAL(Trainer(NETWORK), DATA, jnp.log(1e-3), nothing)) == math.inf
+    assert residual(nothing, jnp.log(1e-3)) == math.inf
 
 
 def test_a_network_that_does_not_separate_is_far_from_stationary_at_tiny_lambda():
     """The best of output weights of one sign: stationary at its λ, and wrong on a class."""
-    trainer, stuck = Trainer(NETWORK), minimizer(1e-3, output_sign=1)
+    stuck = minimizer(1e-3, output_sign=1)
     assert float(normalized_margin(NETWORK, stuck, DATA)) <= 0
-    assert float(RESIDUAL(trainer, DATA, jnp.log(1e-3), stuck)) < math.log(0.02)
-    assert float(RESIDUAL(trainer, DATA, jnp.log(1e-100), stuck)) > 200
+    assert residual(stuck, jnp.log(1e-3)) < math.log(0.02)
+    assert residual(stuck, jnp.log(1e-100)) > 200
 
 
 def test_one_residual_does_not_spoil_the_next():
@@ -194,7 +198,7 @@ def test_one_residual_does_not_spoil_the_next():
     lam, broken = 1e-2, optax.tree.scale(jnp.nan, UNTRAINED)
     three = (minimizer(lam), broken, optax.tree.scale(0.0, UNTRAINED))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *three)
-    of_one = lambda params: log_residual(Trainer(NETWORK), DATA, jnp.log(lam), params)
+    of_one = lambda params: log_residual(LOGISTIC, NETWORK, params, DATA, jnp.log(lam))
     found = jax.jit(jax.vmap(of_one))(stacked)
     assert float(found[0]) < math.log(0.02)
     assert not found[1] < 0 and float(found[2]) == math.inf

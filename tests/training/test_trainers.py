@@ -15,16 +15,15 @@ from ntkreg.networks.network import Network, fully_connected
 from ntkreg.training.margins import dual_weighted_margin, normalized_margin
 from ntkreg.training.objectives import Loss, get_loss, log_objective, log_softplus_neg, objective
 from ntkreg.training.trainers import (
-    Trainer,
+    TrainOptions,
     advance,
     constant,
     cosine,
     init,
     is_done,
+    logs_of,
     measure,
-    settings,
     step,
-    total_steps,
     train,
 )
 
@@ -32,7 +31,7 @@ KEY = jax.random.key(0)
 DATA = noisy_xor(KEY, 12, 5)
 NETWORK = fully_connected(2, 6)
 PARAMS = NETWORK.init(jax.random.key(1), 5)
-ADVANCE = jax.jit(advance, static_argnames="trainer")
+ADVANCE = jax.jit(advance, static_argnums=(0, 1))
 
 
 def float32(data):
@@ -45,32 +44,33 @@ def test_schedules():
     assert constant(progress).tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("lam", [1e-3, [1e-2, 1e-3, 0.0]])
-def test_how_a_run_is_cut_does_not_change_a_bit(lam):
-    trainer, chosen = Trainer(NETWORK, num_steps=20), settings(lam, 0.03)
-    total = total_steps(trainer, chosen)
-    whole = ADVANCE(trainer, DATA, chosen, init(trainer, PARAMS), total)
-    assert int(whole.step) == total == 20 * np.size(lam)
-    for cuts in ([1] * total, [7] * total, [19, 2, 100]):
-        state = init(trainer, PARAMS)
+def test_how_a_run_is_cut_does_not_change_a_bit():
+    options = TrainOptions(num_steps=20)
+    setting = options, NETWORK, DATA, math.log(1e-3), 0.03
+    whole = ADVANCE(*setting, init(options, PARAMS), 20)
+    assert int(whole.step) == 20
+    for cuts in ([1] * 20, [7] * 20, [19, 2, 100]):
+        state = init(options, PARAMS)
         for length in cuts:
-            state = ADVANCE(trainer, DATA, chosen, state, length)
+            state = ADVANCE(*setting, state, length)
         chex.assert_trees_all_equal(state, whole)
 
 
 def test_advance_stops_where_it_is_told_to():
-    trainer, chosen = Trainer(NETWORK, num_steps=20), settings(1e-3, 0.03)
-    state = ADVANCE(trainer, DATA, chosen, init(trainer, PARAMS), 5)
-    assert int(state.step) == 5 and not bool(is_done(trainer, chosen, state))
-    state = ADVANCE(trainer, DATA, chosen, state, 100)
-    assert int(state.step) == 20 and bool(is_done(trainer, chosen, state))
+    options = TrainOptions(num_steps=20)
+    setting = options, NETWORK, DATA, math.log(1e-3), 0.03
+    state = ADVANCE(*setting, init(options, PARAMS), 5)
+    assert int(state.step) == 5 and not bool(is_done(options, state))
+    state = ADVANCE(*setting, state, 100)
+    assert int(state.step) == 20 and bool(is_done(options, state))
 
 
 def test_one_plain_step_by_hand():
     """f = wx at w = 0.5 on (2, +1), (1, −1): ∂F = Σ −yx σ(−q)/2 + 2λw, with σ by hand."""
     data = Dataset(jnp.array([[2.0], [1.0]]), jnp.array([1.0, -1.0]))
-    trainer = Trainer(fully_connected(1, 1), descend="plain", optimizer=optax.sgd, num_steps=5)
-    state = step(trainer, data, settings(0.1, 0.3), init(trainer, (jnp.array([[0.5]]),)))
+    options = TrainOptions(descend="plain", optimizer=optax.sgd, num_steps=5)
+    state = init(options, (jnp.array([[0.5]]),))
+    state = step(options, fully_connected(1, 1), data, math.log(0.1), 0.3, state)
     gradient = (-2 / (1 + math.exp(1.0)) + 1 / (1 + math.exp(-0.5))) / 2 + 2 * 0.1 * 0.5
     np.testing.assert_allclose(state.params[0], [[0.5 - 0.3 * gradient]], rtol=1e-14)
     before = math.log((math.log1p(math.exp(-1.0)) + math.log1p(math.exp(0.5))) / 2)
@@ -82,8 +82,9 @@ def test_one_log_step_is_a_plain_step_with_rate_over_the_objective():
     start = objective(get_loss("logistic"), NETWORK, PARAMS, DATA, jnp.log(0.1))
     moved = []
     for descend, rate in (("log", 0.3), ("plain", 0.3 / float(start))):
-        trainer = Trainer(NETWORK, descend=descend, optimizer=optax.sgd)
-        moved.append(step(trainer, DATA, settings(0.1, rate), init(trainer, PARAMS)).params)
+        options = TrainOptions(descend=descend, optimizer=optax.sgd)
+        state = init(options, PARAMS)
+        moved.append(step(options, NETWORK, DATA, math.log(0.1), rate, state).params)
     assert not np.allclose(moved[0][0], PARAMS[0])
     chex.assert_trees_all_close(*moved, rtol=1e-12)
 
@@ -142,16 +143,16 @@ def test_other_lambdas_and_rates_do_not_compile_again():
 
 
 def test_advance_is_traced_once_for_all_settings_and_chunks():
-    trainer = Trainer(NETWORK, num_steps=4)
+    options = TrainOptions(num_steps=4)
 
     @jax.jit
     @chex.assert_max_traces(n=1)
-    def traced(data, settings, state, num_steps):
-        return advance(trainer, data, settings, state, num_steps)
+    def traced(log_lam, rate, state, num_steps):
+        return advance(options, NETWORK, DATA, log_lam, rate, state, num_steps)
 
     ends = []
     for lam, rate, num_steps in ((0.1, 0.01, 3), (0.0, 0.2, 4), (1e-200, 1.0, 1)):
-        state = traced(DATA, settings(lam, rate), init(trainer, PARAMS), jnp.int32(num_steps))
+        state = traced(logs_of(lam)[0], rate, init(options, PARAMS), jnp.int32(num_steps))
         ends.append(int(state.step))
     assert ends == [3, 4, 1]
 
@@ -225,10 +226,10 @@ def test_a_lambda_below_float32_still_pulls():
     assert pulled.params[0].item() < 1e4 - 10 < 1e4 + 10 < free.params[0].item()
 
 
-def test_settings_keep_the_logarithm_of_any_lambda():
-    found = settings([0.5, 1e-200, 0.0], 0.1, jnp.float32)
-    np.testing.assert_allclose(found.log_lams, [math.log(0.5), -460.517, -math.inf], rtol=1e-6)
-    assert found.log_lams.dtype == found.learning_rate.dtype == jnp.float32
+def test_the_logarithm_of_any_lambda_is_kept():
+    found = logs_of([0.5, 1e-200, 0.0], jnp.float32)
+    np.testing.assert_allclose(found, [math.log(0.5), -460.517, -math.inf], rtol=1e-6)
+    assert found.dtype == jnp.float32
 
 
 def test_train_is_a_function_of_its_key_and_scale():
@@ -241,8 +242,7 @@ def test_train_is_a_function_of_its_key_and_scale():
 
 
 def test_measure_is_its_definitions():
-    trainer, chosen = Trainer(NETWORK), settings([0.5, 0.01], 0.1)
-    info = measure(trainer, DATA, chosen, init(trainer, PARAMS))
+    info = measure(TrainOptions(), NETWORK, DATA, math.log(0.01), PARAMS, jnp.int32(7))
     w1, w2 = map(np.asarray, PARAMS)
     q = np.asarray(DATA.y) * (np.maximum(DATA.x @ w1, 0) @ w2)[:, 0]
     norm = math.sqrt((w1**2).sum() + (w2**2).sum())
@@ -261,10 +261,10 @@ def test_measure_is_its_definitions():
 
 
 def test_parameters_that_are_not_finite_are_marked():
-    trainer, chosen = Trainer(NETWORK), settings(0.1, 0.1)
+    of = lambda params: measure(TrainOptions(), NETWORK, DATA, -2.3, params, jnp.int32(0))
     broken = (PARAMS[0].at[0, 0].set(jnp.nan), PARAMS[1])
-    assert bool(measure(trainer, DATA, chosen, init(trainer, PARAMS)).finite)
-    measured = measure(trainer, DATA, chosen, init(trainer, broken))
+    assert bool(of(PARAMS).finite)
+    measured = of(broken)
     assert not bool(measured.finite)
     assert measured.train_error == 1  # a NaN output is no correct one
 

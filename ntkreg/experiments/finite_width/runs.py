@@ -22,9 +22,9 @@ from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _config
 from ntkreg.training import flows, mean_field, trainers
 from ntkreg.training.flows import Flow
-from ntkreg.training.paths import Path
+from ntkreg.training.objectives import get_loss
 from ntkreg.training.stationarity import log_residual
-from ntkreg.training.trainers import Trainer
+from ntkreg.training.trainers import TrainOptions
 
 GD, ADAM, CURE = "gradient descent", "adam", "insertion"
 TOLERANCE = 1e-3  # relative gap to the certified minimum within which a run is global
@@ -194,7 +194,7 @@ def run(
     if rank == 2 and resting.any():
         found["worst"] = mean_field.from_network(params[gaps.argmax()])
     if optimizer == CURE:
-        cures = [_cured(config, width, samples, setting, start) for start in params]
+        cures = [_cured(config, samples, setting, start) for start in params]
         after, inserted = np.array(jax.device_get(cures)).T
         found |= {"gaps": gaps, "cured_gaps": after, "inserted": inserted}
         found |= {"failures": failed.sum(), "cured": (failed & (after <= TOLERANCE)).sum()}
@@ -261,16 +261,18 @@ def _trained(
     params = optax.tree.cast(params, samples.x.dtype)
     losses = jax.nn.softplus(-samples.y * network.apply(params, samples.x))
     gap = (jnp.mean(losses) + lam * optax.tree.norm(params, squared=True)) / minimum - 1
-    residual = lambda: jnp.exp(log_residual(Trainer(network), samples, jnp.log(lam), params))
+    residual = lambda: jnp.exp(
+        log_residual(get_loss("logistic"), network, params, samples, jnp.log(lam))
+    )
     return params, gap, jax.lax.cond(gap <= TOLERANCE, lambda: jnp.zeros_like(gap), residual)
 
 
 def _by_adam(config: Config, samples: Dataset, lam: Scalar, particles: Array) -> Params:
     network = networks.fully_connected(2, len(particles))
-    trainer = Trainer(network, descend="plain", num_steps=config.adam_steps)
-    settings = trainers.settings(lam, config.learning_rate, DTYPE)
-    state = trainers.init(trainer, mean_field.as_network(particles))
-    return trainers.advance(trainer, samples, settings, state, config.adam_steps).params
+    options = TrainOptions(descend="plain", num_steps=config.adam_steps)
+    log_lam, rate = trainers.logs_of(lam, DTYPE)[0], jnp.asarray(config.learning_rate, DTYPE)
+    params = mean_field.as_network(particles)
+    return trainers.minimized(options, network, samples, log_lam, rate, params).params
 
 
 def _descended(
@@ -303,15 +305,12 @@ def _descended(
     return mean_field.as_network(state.particles)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "width"))
-def _cured(
-    config: Config, width: int, samples: Dataset, setting: Array, params: Params
-) -> tuple[Array, Array]:
+@functools.partial(jax.jit, static_argnames="config")
+def _cured(config: Config, samples: Dataset, setting: Array, params: Params) -> tuple[Array, Array]:
     """(gap, insertions) at the end of training with insertions from this network."""
     minimum, lam, *_ = setting
-    network = networks.fully_connected(2, width + SPARE)
-    path = Path(Trainer(network, num_steps=config.round_steps), config.finish_steps)
-    fixed, rate = insertion.Insertion(path, config.oracle), config.round_rate
+    options = TrainOptions(num_steps=config.round_steps, finish_steps=config.finish_steps)
+    fixed, rate = insertion.Insertion(options, config.oracle), config.round_rate
     state = insertion.begin(fixed, samples, lam, rate, insertion.with_spare(params, SPARE))
     more = lambda state: insertion.insert(fixed, samples, lam, rate, state)
     state = jax.lax.while_loop(lambda state: ~state.over, more, state)
