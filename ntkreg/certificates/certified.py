@@ -21,7 +21,7 @@ Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.special
+import scipy
 
 from ntkreg._types import Params
 from ntkreg.certificates import cone_programs, oracles, two_layer

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 from ntkreg.certificates.balls import balls, is_balls, middle, product, rounded, solve
 from ntkreg.certificates.face_search import Faces, exact_units, float_units, peaks

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ntkreg.certificates import branch_and_bound, face_search, sphere_search
+from ntkreg.certificates import face_search
 from ntkreg.certificates.arrangements import can_list, row_exponents
 from ntkreg.certificates.face_search import Faces
 
@@ -168,6 +168,8 @@ def least_separable(name: str, x: np.ndarray) -> float:
     """
     if name == "enumerate":
         return SEPARABLE
+    from ntkreg.certificates import branch_and_bound  # loads numba
+
     unit_rows = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
     allowed = branch_and_bound.rounding_allowance(unit_rows, np.ones(len(x))) / len(x)
     return max(1e-10, allowed)
@@ -182,6 +184,8 @@ def _enumerated(known: Faces, exponents: np.ndarray, c: np.ndarray, floor: float
 
 
 def _multistarted(x: np.ndarray, starts: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:
+    from ntkreg.certificates import sphere_search  # loads numba
+
     ends, limit, above = np.zeros((0, x.shape[1])), np.inf if floor is None else floor, 0
     for begun in range(0, len(starts), STARTS_AT_ONCE):
         some = starts[begun : begun + STARTS_AT_ONCE]
@@ -202,6 +206,8 @@ def _branched(
     c: np.ndarray,
     floor: float | None,
 ) -> Maximum:
+    from ntkreg.certificates import branch_and_bound  # loads numba
+
     local = _multistarted(x, starts, c, floor)
     if floor is not None and local.lower > floor:
         return local._replace(upper=np.inf, nodes=0)

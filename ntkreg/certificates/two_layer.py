@@ -8,7 +8,7 @@ is V = Σ‖v‖; balanced neurons, u = v/√‖v‖ and w = ±√‖v‖, have 
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 from ntkreg._types import Params
 

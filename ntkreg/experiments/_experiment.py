@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
-import matplotlib.figure
 import pandas
 from absl import app, flags, logging
 
@@ -57,7 +56,7 @@ class Experiment(NamedTuple):
     points: Callable[[Any], list[grids.Point]]
     run: Callable[..., dict[str, Any]]
     claims: Callable[[pandas.DataFrame, Any], list[Claim]]
-    figure: Callable[[pandas.DataFrame, Any], matplotlib.figure.Figure]
+    figure: Callable[[pandas.DataFrame, Any], _style.Figure]
     summary: Callable[[pandas.DataFrame, Any], str]
     statements: tuple[Claim, ...]
     table: Callable[[pandas.DataFrame, Any], pandas.DataFrame] | None = None

@@ -3,15 +3,16 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import matplotlib.colors
-import matplotlib.figure
-import matplotlib.style
-import matplotlib.ticker
 import numpy as np
 
 from ntkreg.experiments import _statistics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = Any  # matplotlib loads when something is drawn: `--help` should not wait for it
 
 Look = dict[str, Any]  # keywords of matplotlib
 
@@ -88,14 +89,16 @@ LEVEL: Look = dict(color=MIDDLE, linestyle=(0, (1, 1.5)), linewidth=0.9)
 
 def context():
     """Within it figures are made and written in this style, whatever matplotlib is set to."""
+    import matplotlib.style
+
     return matplotlib.style.context(["default", RC])
 
 
-def styled(make: Callable[..., matplotlib.figure.Figure]):
+def styled(make: Callable[..., Figure]):
     """`make` within the style, its panels lettered where there are several."""
 
     @functools.wraps(make)
-    def made(*args, **options) -> matplotlib.figure.Figure:
+    def made(*args, **options) -> Figure:
         with context():
             fig = make(*args, **options)
             _letter([ax for ax in fig.axes if ax.axison and ax.get_label() != "<colorbar>"])
@@ -111,7 +114,7 @@ def _letter(axes: Sequence) -> None:
             ax.set_title(letter, loc="left", x=-20 / across, fontweight="bold")
 
 
-def save(fig: matplotlib.figure.Figure, file: IO[bytes], kind: str) -> None:
+def save(fig: Figure, file: IO[bytes], kind: str) -> None:
     """Writes a figure in one of FORMATS, the same bytes whenever it is drawn.
 
     The figure's layout is fixed with it: the next format has everything at the same places, sooner.
@@ -122,21 +125,28 @@ def save(fig: matplotlib.figure.Figure, file: IO[bytes], kind: str) -> None:
     fig.set_layout_engine("none")
 
 
-def panels(number: int, columns: int, ratio: float = 0.8) -> tuple[matplotlib.figure.Figure, list]:
+def empty(size: tuple[float, float], **options) -> Figure:
+    """A figure of that size in inches, with nothing in it."""
+    import matplotlib.figure
+
+    return matplotlib.figure.Figure(size, **options)
+
+
+def panels(number: int, columns: int, ratio: float = 0.8) -> tuple[Figure, list]:
     """A figure and its panels, line by line; `ratio` is a panel's height over its width."""
     lines = math.ceil(number / columns)
     width = min(WIDTH, 2.7 * columns)
     size = (width, lines * ratio * width / columns)
-    fig = matplotlib.figure.Figure(figsize=size, layout="constrained")
+    fig = empty(size, layout="constrained")
     axes = fig.subplots(lines, columns, squeeze=False).ravel()
     for ax in axes[number:]:
         ax.remove()
     return fig, list(axes[:number])
 
 
-def mosaic(places: str, height: float, **options) -> tuple[matplotlib.figure.Figure, list]:
+def mosaic(places: str, height: float, **options) -> tuple[Figure, list]:
     """A figure of the page's width, `height` inches high, its panels placed as matplotlib says."""
-    fig = matplotlib.figure.Figure(figsize=(WIDTH, height), layout="constrained")
+    fig = empty((WIDTH, height), layout="constrained")
     return fig, list(fig.subplot_mosaic(places, **options).values())
 
 
@@ -145,6 +155,8 @@ def mosaic(places: str, height: float, **options) -> tuple[matplotlib.figure.Fig
 
 def tint(color: str, share: float) -> str:
     """`color` mixed with white, of which 1 − share."""
+    import matplotlib.colors
+
     red, green, blue = (1 - share * (1 - part) for part in matplotlib.colors.to_rgb(color))
     return matplotlib.colors.to_hex((red, green, blue))
 
@@ -255,6 +267,8 @@ def _with_room(sizes: Sequence[float], letter: float) -> list[str]:
 
 def plain_ticks(axis) -> None:
     """A logarithmic axis with 1, 2, 5, 10, … in plain numbers: powers of ten are too few."""
+    import matplotlib.ticker
+
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))

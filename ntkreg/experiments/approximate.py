@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import optax
 import pandas
@@ -320,7 +319,7 @@ def _doubts(rows: pandas.DataFrame, last: pandas.DataFrame) -> str:
 
 
 @_style.styled
-def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """Two panels; bars reach from the smallest to the largest over data sets."""
     rows = table[table.max_margin > 0]
     fig, (left, right) = _style.panels(2, columns=2, ratio=0.75)

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import optax
 import pandas
@@ -331,7 +330,7 @@ def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """A panel for each number of samples and width; medians with the range of the repeats."""
     parts = list(rows.groupby(["width", "num_samples"]))
     columns = min(len(parts), 4)

@@ -11,7 +11,6 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -242,7 +241,7 @@ LEAST = 1e-12  # smaller gaps are drawn here
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """Three panels; markers are medians over samples, bars run from the least to the largest."""
     fig, axes = _style.panels(3, columns=3, ratio=1.35)
     _steps(axes[0], rows)

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import optax
 import pandas
@@ -345,7 +344,7 @@ CURVES = {
 
 
 @_style.styled
-def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """Six panels; every point is a mean over seeds with its 95 % bootstrap interval."""
     end = at_end(table)
     plain, of_scale = end[end.output_scale == 1], at_scales(end)

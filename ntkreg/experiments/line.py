@@ -30,7 +30,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import optax
 import pandas
@@ -418,7 +417,7 @@ CLASSES = {"+1": dict(marker="^"), "−1": dict(marker="v")}
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """Two panels; bars reach from the 10th to the 90th percentile over data sets."""
     fig, axes = _style.mosaic("AB", 2.6)
     _margins(axes[0], rows)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -207,7 +206,7 @@ def summary(rows: pandas.DataFrame, config: Config) -> str:
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """Norm, margins, errors and residual against λ.
 
     Faint points are all starts, lines those of smallest objective.

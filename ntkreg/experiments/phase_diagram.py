@@ -11,7 +11,6 @@ Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1 for D; Smith, "NN kernel a
 import dataclasses
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -243,7 +242,7 @@ def baseline_claim(rows: pandas.DataFrame) -> Claim:
 
 
 @_style.styled
-def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """One map for every width, cells labelled by their mean error, and the baseline against n."""
     parts = list(diagram(table, config).groupby("width"))
     fig, axes = _style.panels(len(parts) + 1, columns=len(parts) + 1, ratio=0.95)

@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 import optax
 import pandas
@@ -458,7 +456,7 @@ APART = 1.03  # of points that lie at the same n
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """One panel for each data set, one for annealing; bars are 95 % bootstrap intervals."""
     names = config.datasets
     columns = min(len(names) + 1, 2 if len(names) < 4 else 3)
@@ -488,6 +486,8 @@ def _draw_errors(ax, rows: pandas.DataFrame) -> None:
 
 
 def _percent(axis) -> None:
+    import matplotlib.ticker
+
     axis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
     axis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %".replace("-", "−"))
 

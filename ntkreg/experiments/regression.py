@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -352,7 +351,7 @@ TITLES = {"D": "D", "relu_feature": "ReLU feature"}
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """Three panels for each law; points are means over seeds with 95 % bootstrap intervals."""
     fig, axes = _style.panels(3 * len(config.laws), columns=3, ratio=0.9)
     labels = {n: text.format(lam=_style.number(config.lams[-1])) for n, text in LABELS.items()}

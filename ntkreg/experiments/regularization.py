@@ -10,7 +10,6 @@ none from the same initialisation. Widths, λ and sizes there are not known; the
 import dataclasses
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -261,7 +260,7 @@ PANELS = {
 
 
 @_style.styled
-def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """Ten panels; every point is a mean over seeds with its 95 % bootstrap interval."""
     fig, axes = _style.mosaic("abcd;efgh;iijj", height=6.4, height_ratios=(1.0, 1.0, 0.85))
     main = largest(table[table.width == config.width])

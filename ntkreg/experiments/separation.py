@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import optax
 import pandas
@@ -447,7 +446,7 @@ LOOKS = {  # predictor -> (its look in every figure, its name)
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """Six panels; every point is a mean over seeds with its 95 % bootstrap interval."""
     fig, axes = _style.panels(6, columns=3, ratio=1.0)
     for ax, predictor in zip(axes, POWERS, strict=False):

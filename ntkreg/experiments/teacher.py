@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -384,7 +383,7 @@ TITLES = {
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """Errors of each task above, bounds below; means over trials, 95 % bootstrap intervals."""
     tasks, lam = tasks_of(rows), _style.number(config.lams[-1])
     looks = {

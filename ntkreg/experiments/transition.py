@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -210,7 +209,7 @@ LINES = {
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """Three panels; shares have Wilson's 95 % intervals, means bootstrap intervals."""
     fig, (shares, errors, crossings) = _style.panels(3, columns=3, ratio=0.95)
     for dim, look in _looks(config, "certified"):

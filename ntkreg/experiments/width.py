@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -365,7 +364,7 @@ SMALLEST = 1e-4  # error shown
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     """Four panels; bars are bootstrap intervals over trials, or the range over data sets."""
     fig, axes = _style.panels(4, columns=2, ratio=0.7)
     _margins(axes[0], rows)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 
 from ntkreg.kernels.kernel_machines import NotSeparable, hard_margin_svm
 from ntkreg.kernels.tangent import nngp

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 
 from ntkreg._types import Array, Params, PRNGKey
 from ntkreg.networks.network import Kernels, Network, scales

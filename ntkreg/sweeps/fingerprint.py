@@ -3,10 +3,12 @@
 A folder of results belongs to one such fingerprint, so that old numbers answer no new question.
 """
 
+import contextlib
 import dataclasses
 import dis
 import functools
 import hashlib
+import importlib.util
 import inspect
 import os
 import pathlib
@@ -14,7 +16,7 @@ import pickle
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -109,13 +111,41 @@ def _parts_of_function(function: types.FunctionType, found: dict[str, str]) -> P
     for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         parts += [(f"{name}.{variable}", cell.cell_contents)] if _is_set(cell) else []
     names = _names(code)
-    for variable in sorted(names & space.keys()):
-        value = space[variable]
-        parts.append((f"{module}.{variable}", value))
-        if isinstance(value, types.ModuleType) and not _is_installed(value):
-            used = sorted(names & vars(value).keys())
-            parts += [(f"{value.__name__}.{key}", vars(value)[key]) for key in used]
+    read = [(f"{module}.{v}", space[v]) for v in sorted(names & space.keys())]
+    read += [(found.__name__, found) for found in _imported(code, space.get("__package__"))]
+    return parts + read + _parts_of_modules([value for _, value in read], names)
+
+
+def _parts_of_modules(values: list[Any], names: set[str]) -> Parts:
+    """What has one of these names in the modules among `values`, or in modules inside them."""
+    modules = [value for value in values if isinstance(value, types.ModuleType)]
+    parts: Parts = []
+    for module in modules:  # which grows
+        if not _is_installed(module):
+            used = [key for key in sorted(names) if hasattr(module, key)]  # loads what is lazy
+            parts += [(f"{module.__name__}.{key}", getattr(module, key)) for key in used]
+            inside = [getattr(module, key) for key in used]
+            modules += [m for m in inside if isinstance(m, types.ModuleType) and m not in modules]
     return parts
+
+
+def _imported(code: types.CodeType, package: str | None) -> Iterator[types.ModuleType]:
+    """The modules that a function imports when it is called, as far as they are there."""
+    for name in _imported_names(code):
+        with contextlib.suppress(ImportError):
+            yield importlib.import_module(importlib.util.resolve_name(name, package))
+
+
+def _imported_names(code: types.CodeType) -> Iterator[str]:
+    steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
+    for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
+        if step.opname == "IMPORT_NAME":
+            module = "." * level.argval + step.argval
+            yield module
+            inside = module + "." if step.argval else module
+            yield from (inside + name for name in names.argval or ())
+    for inner in filter(inspect.iscode, code.co_consts):
+        yield from _imported_names(inner)
 
 
 def _is_set(cell: types.CellType) -> bool:

@@ -40,7 +40,7 @@ Source: derived here; λ → 0 is of Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 4
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
+import scipy
 
 from ntkreg._checks import check_positive
 from ntkreg._types import Float

@@ -165,6 +165,36 @@ def test_the_functions_of_other_own_modules_count(monkeypatch):
     assert fingerprint(run) != before
 
 
+def test_modules_that_a_function_imports_itself_count(tmp_path, monkeypatch):
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "inner.py").write_text("def scale(x):\n    return 2 * x")
+    monkeypatch.syspath_prepend(tmp_path)
+    for how, use in {
+        "from own_package.inner import scale": "scale(x)",
+        "from own_package import missing, inner": "inner.scale(x)",
+        "import own_package.inner": "own_package.inner.scale(x)",
+        "from . import inner": "inner.scale(x)",
+        "from .inner import scale": "scale(x)",
+    }.items():
+        space = {"__package__": "own_package", "__name__": "own_package.run"}
+        exec(f"def run(x):\n    {how}\n    return {{'y': {use}}}", space)
+        assert "own_package.inner.scale" in fingerprint(space["run"])
+    exec("def run(x):\n    import no_such_module\n    from . import none", space := {})
+    assert fingerprint(space["run"])
+
+
+def test_names_that_a_package_loads_when_they_are_used_count():
+    script = (
+        "import ntkreg\n"
+        "from ntkreg.sweeps.fingerprint import fingerprint\n"
+        "print(*fingerprint(lambda x: ntkreg.train(x)))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "ntkreg.training.trainers.train" in run.stdout
+
+
 def test_inherited_methods_count():
     base = lambda rate: type("Base", (), {"rate": lambda self: rate})
     of = lambda rate: type("Own", (base(rate),), {"run": lambda self, x: {"y": self.rate() * x}})

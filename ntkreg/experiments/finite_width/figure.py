@@ -1,6 +1,5 @@
 """The picture of finite widths: transitions, what noise does, a failure seen, and its cure."""
 
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -17,7 +16,7 @@ SIGNS = {
 
 
 @_style.styled
-def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """Eight panels; bars are 95 % intervals over data sets."""
     fig, axes = _style.mosaic("aabbcc;ddeeff;ggghhh", height=6.6)
     trained = main_rows(table)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 import pandas
 
@@ -17,7 +16,7 @@ TRUE = _style.METHODS["certified"]
 
 
 @_style.styled
-def figure(rows: pandas.DataFrame, config: Any) -> matplotlib.figure.Figure:
+def figure(rows: pandas.DataFrame, config: Any) -> _style.Figure:
     """Six panels; bars reach from the 10th to the 90th percentile over data sets, or all seeds."""
     sets = random_sets(rows)
     fig, axes = _style.panels(6, columns=3, ratio=0.92)

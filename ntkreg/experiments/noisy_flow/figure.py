@@ -5,11 +5,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
-import matplotlib.figure
 import numpy as np
 import pandas
-import PIL.Image
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _style
@@ -31,7 +28,7 @@ SMALLEST = 1e-6  # gap shown: below it float32 has no digits
 
 
 @_style.styled
-def figure(table: pandas.DataFrame, config: Config) -> matplotlib.figure.Figure:
+def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """Six panels: escapes, arrivals, floors, what a flow proves of itself; bars span the seeds."""
     fig, axes = _style.panels(6, columns=3, ratio=1.08)
     escapes = table[table.part == "escape"]
@@ -203,8 +200,11 @@ def frames(config: Config, samples: Dataset, phases=PHASES) -> Iterator[Frame]:
 
 
 def _image(frame: Frame, samples: Dataset, levels: pandas.Series, config: Config):
+    import PIL.Image
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with _style.context():
-        fig = matplotlib.figure.Figure(figsize=(5.7, 2.9), dpi=DPI)
+        fig = _style.empty((5.7, 2.9), dpi=DPI)
         # At the same places in every frame, where a constrained layout would shake, and be slow.
         fig.subplots_adjust(left=0.09, right=0.96, bottom=0.24, top=0.9, wspace=0.25)
         canvas = FigureCanvasAgg(fig)
