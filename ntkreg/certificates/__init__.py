@@ -1,19 +1,18 @@
 """What is true: global minima and max margins of two-layer networks, proved from both sides.
 
 `certified` is what a user calls. Weak duality needs the largest value of Σ cᵢ relu(uᵀxᵢ) on the
-unit sphere: `oracles` find it, from all faces of the `arrangements` (`face_search`, exact signs in
-integers), by the compiled `branch_and_bound`, or by the local search of `sphere_search`. To rank 4,
-and of few samples beyond, `refinement` solves for weights and network by `cutting_planes` over all
-faces: in float64, and where digits cancel in `balls` of 512 bits and more; `scaled_problems` gives
-it rows of length 1, and `float_rounding` rounds what is returned so that errors cancel too. Else
-`cone_programs` solves for the best network over known activation patterns (`two_layer`),
-`column_generation` goes back and forth between that and the oracle, and `level_method` betters the
-weights of a network that is already the best. `insertion` trains, asks an oracle for the neuron
-that is missing, adds it and goes on; `global_training` does so until a certificate closes.
+unit sphere: `oracles` find it, from all faces (`enumeration`, exact signs in integers), by the
+compiled `branch_and_bound`, or by the local search of `sphere_search`. To rank 4, and of few
+samples beyond, `refinement` solves for weights and network by `cutting_planes` over all faces: in
+float64, and where digits cancel in `balls` of 512 bits and more. Else `convex` solves for the best
+network over known activation patterns (`two_layer`), `column_generation` goes back and forth
+between that and the oracle, and the level method of `cutting_planes` betters the weights of a
+network that is already the best. `insertion` trains, adds the neurons that the oracle finds
+missing, and goes on until a certificate closes.
 
 Whatever found them, `proofs.proved` alone says what a network and weights prove: it takes exactly
 the arrays that are returned, encloses every operation in a ball, and bounds that cross raise.
-`planted` asks the same of one network on D. All of this is NumPy on the host.
+`planted` does so for one network on D. All of this is NumPy on the host.
 """
 
 from ntkreg.certificates.certified import (
@@ -24,7 +23,7 @@ from ntkreg.certificates.certified import (
     max_margin,
     polish,
 )
-from ntkreg.certificates.global_training import GlobalResult, train_to_global
+from ntkreg.certificates.insertion import GlobalResult, train_to_global
 from ntkreg.certificates.planted import Optimality, planted_optimality
 
 __all__ = [

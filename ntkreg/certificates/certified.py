@@ -9,7 +9,7 @@ where it is balanced) and M(c) = max over ‖u‖ ≤ 1 of |Σ cᵢ relu(uᵀx�
 - minimum: F* = min{mean ℓᵢ(f(xᵢ)) + 2λV} ≥ mean −ℓᵢ*(−bᵢ) for all b with M(b/n) ≤ 2λ.
 
 To rank 4, and of few samples beyond it, both are found by cutting planes over all faces
-(`refinement`); else by column generation: the best network over known units (`cone_programs`) and
+(`refinement`); else by column generation: the best network over known units (`convex`) and
 its dual weights; then units that an oracle finds to be worth more under these than any known one;
 until the bounds meet. The interior-point method's weights lie amid the optimal ones, not at a
 corner, which keeps them from jumping where there are many.
@@ -24,8 +24,7 @@ import numpy as np
 import scipy
 
 from ntkreg._types import Params
-from ntkreg.certificates import cone_programs, oracles, two_layer
-from ntkreg.certificates.arrangements import exact_rank, num_cells, row_exponents, row_space
+from ntkreg.certificates import convex, oracles, two_layer
 from ntkreg.certificates.balls import above, precision, rounded
 from ntkreg.certificates.column_generation import (
     NOTHING,
@@ -36,12 +35,11 @@ from ntkreg.certificates.column_generation import (
     sharpened,
     units_found,
 )
-from ntkreg.certificates.conjugates import DUALS, dual_minimum
-from ntkreg.certificates.level_method import least_maximum
+from ntkreg.certificates.cutting_planes import smallest_maximum
+from ntkreg.certificates.enumeration import exact_rank, num_cells, row_exponents, row_space
 from ntkreg.certificates.oracles import SIGNS, of_signs
-from ntkreg.certificates.proofs import CrossingBounds, Problem, proved
-from ntkreg.certificates.refinement import not_separable, solved_exactly
-from ntkreg.certificates.scaled_problems import bound_of_weights, scaled
+from ntkreg.certificates.proofs import DUALS, CrossingBounds, Problem, dual_minimum, proved
+from ntkreg.certificates.refinement import bound_of_weights, not_separable, scaled, solved_exactly
 from ntkreg.certificates.two_layer import Units
 from ntkreg.data.dataset import Dataset, check_dataset
 
@@ -128,7 +126,7 @@ def max_margin(
 
     def solve(units: Units, vectors: np.ndarray) -> Step:
         nonlocal scale
-        vectors, alpha = cone_programs.widest_margin(x, y, units, scale)
+        vectors, alpha = convex.widest_margin(x, y, units, scale)
         network = two_layer.network_of(x, units, vectors)
         margin = two_layer.normalized_margin(network, x, y)
         if margin > 0:
@@ -212,7 +210,7 @@ def global_minimum(
     per_sample = (over_lam(value), over_lam(slope), over_lam(curvature))
 
     def solve(units: Units, vectors: np.ndarray) -> Step:
-        vectors, weights = cone_programs.least_objective(x, units, per_sample, 2.0, vectors)
+        vectors, weights = convex.least_objective(x, units, per_sample, 2.0, vectors)
         if loss == "logistic":
             weights = y * np.maximum(y * weights, 0.0)  # outside −ℓ* is infinite
         network = two_layer.network_of(x, units, vectors)
@@ -260,7 +258,7 @@ def polish(params: Params, data: Dataset) -> Params:
     full = np.asarray(data.x, np.float64)
     margin = two_layer.normalized_margin((first, last), full, y)
     scale = 1.0 / (2 * margin) if margin > 0 else 1.0
-    vectors, _ = cone_programs.widest_margin(x, y, units, scale)
+    vectors, _ = convex.widest_margin(x, y, units, scale)
     inside, outer = two_layer.network_of(x, units, vectors)
     found = (basis @ inside, outer)
     return found if two_layer.normalized_margin(found, full, y) > margin else (first, last)
@@ -302,7 +300,7 @@ def dual_bound(
     alpha = alpha / alpha.sum()
     full = np.asarray(data.x, np.float64)
     margin = two_layer.normalized_margin((first, last), full, y)
-    best = least_maximum(maximize, x, y, alpha, 2 * margin, tolerance, max_rounds)
+    best = smallest_maximum(maximize, x, y, alpha, 2 * margin, tolerance, max_rounds)
     return certificate(
         Problem(full, y), (first, last), best.alpha, name, tolerance, best.largest, best.nodes
     )

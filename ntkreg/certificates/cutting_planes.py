@@ -1,14 +1,20 @@
 """Dual weights against all neurons: cutting planes, each round by an interior-point method.
 
-In units in which nothing is long or short (`scaled_problems`) every problem of certificates is
+In units in which nothing is long or short (`refinement`) every problem of certificates is
 
     max Σ ψᵢ(aᵢ)  with  |Σ aᵢtᵢ relu(uᵀxᵢ)| ≤ 1 for all ‖u‖ ≤ 1,  ψ concave,
 
 and its multipliers are the masses of the neurons of the best network. Constraints are known for
-some neurons u; the arrangement's faces have those that the weights violate (`face_search`). The
+some neurons u; the arrangement's faces have those that the weights violate (`enumeration`). The
 same code runs in float64 and, where digits cancel, in balls.
 
-Sources: Kelley (J. SIAM 1960) for cutting planes; Mehrotra (SIAM J. Optim. 1992) for the steps.
+Without a list of faces the cuts come from an oracle, and the weights from the level method
+(`smallest_maximum`): a linear programme over the cuts has many solutions, and jumps between
+corners; it steps instead to the point nearest to the best weights so far at which all cuts lie
+below a level between the known bounds.
+
+Sources: Kelley (J. SIAM 1960) for cutting planes; Mehrotra (SIAM J. Optim. 1992) for the steps;
+Lemaréchal, Nemirovskii, Nesterov (Mathematical Programming 1995) for the level method.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +22,12 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
+import scipy.sparse as sp
 
 from ntkreg.certificates.balls import balls, is_balls, middle, product, rounded, solve
-from ntkreg.certificates.face_search import Faces, exact_units, float_units, peaks
+from ntkreg.certificates.convex import conic_solution
+from ntkreg.certificates.enumeration import Faces, exact_units, float_units, peaks
+from ntkreg.certificates.oracles import Oracle, of_signs
 
 NEWTON_STEPS = 100
 CIRCLES = 10  # steps without a gain after which steps stay near the centre
@@ -275,3 +284,67 @@ def _length(value: np.ndarray, step: np.ndarray) -> float:
     """The largest t ≤ 1 with value + t·step ≥ 0, a little less where it is below 1."""
     most = float(np.fmax.reduce(rounded(-step / value), initial=0.0))  # passes over 0/0
     return 1.0 if most < 1.0 else (1 - 1e-12) / most  # 1.0 may be a little more, rounded
+
+
+LEVEL = 0.3  # of the way from the lower to the upper bound
+
+
+class Weights(NamedTuple):
+    """Weights α on the simplex, M(αy) by the oracle, and what its answer took."""
+
+    alpha: np.ndarray
+    largest: float
+    nodes: int
+
+
+def smallest_maximum(
+    maximize: Oracle,
+    x: np.ndarray,
+    y: np.ndarray,
+    alpha: np.ndarray,
+    least: float,
+    tolerance: float,
+    max_rounds: int,
+) -> Weights:
+    """The best weights of some rounds from `alpha`, until M(αy) is within tolerance of its least.
+
+    `least` is a lower bound of M, twice the margin of any network.
+    """
+    cuts = np.zeros((0, len(y)))
+    best = Weights(alpha, np.inf, 0)
+    for _ in range(max_rounds + 1):
+        maxima = of_signs(maximize, alpha * y)
+        if maxima.upper < best.largest:
+            best = Weights(alpha, maxima.upper, maxima.nodes)
+        answers = zip(maxima.found, maxima.signs, strict=True)
+        cuts = np.concatenate(
+            [cuts, *(sign * y * np.maximum(m.directions @ x.T, 0) for m, sign in answers)]
+        )
+        nearest = None
+        while nearest is None and best.largest > max(least, 0.0) * (1 + tolerance):
+            level = least + LEVEL * (best.largest - least)
+            nearest = _nearest(best.alpha, cuts, level)
+            if nearest is None:
+                if level >= best.largest * (1 - tolerance):
+                    return best
+                least = level  # the cuts themselves forbid less
+        if nearest is None:
+            break
+        alpha = nearest
+    return best
+
+
+def _nearest(centre: np.ndarray, cuts: np.ndarray, level: float) -> np.ndarray | None:
+    """The weights nearest to `centre` at which all cuts are at most `level`; None where none are.
+
+    Solved for nα and cuts over the level, so that all numbers are near 1.
+    """
+    n = len(centre)
+    matrix = np.concatenate([np.ones((1, n)), -np.eye(n), cuts / max(level, 1e-300)])
+    right = n * np.concatenate([[1.0], np.zeros(n), np.ones(len(cuts))])
+    cones = [("zero", 1), ("nonnegative", n + len(cuts))]
+    solution = conic_solution(sp.eye(n), -n * centre, sp.csc_matrix(matrix), right, cones, 1e-8)
+    if "Solved" not in str(solution.status):
+        return None
+    alpha = np.maximum(np.asarray(solution.x), 0.0)
+    return alpha / alpha.sum()

@@ -11,9 +11,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ntkreg.certificates import face_search
-from ntkreg.certificates.arrangements import can_list, row_exponents
-from ntkreg.certificates.face_search import Faces
+from ntkreg.certificates import enumeration
+from ntkreg.certificates.enumeration import Faces, can_list, row_exponents
 
 Kind = Literal["exact", "certified", "heuristic"]
 KINDS: dict[str, Kind] = {
@@ -131,14 +130,14 @@ def make_oracle(
       seed: of these starts.
 
     Raises:
-      ValueError: for an unknown name, or `enumerate` with too many faces (`arrangements.can_list`).
+      ValueError: for an unknown name, or `enumerate` with too many faces (`enumeration.can_list`).
     """
     if name not in KINDS:
         raise ValueError(f"oracle must be one of {', '.join(KINDS)}, got {name!r}")
     if name == "enumerate":
         exponents = row_exponents(x)
         return functools.partial(
-            _enumerated, face_search.arranged(np.ldexp(x, -exponents[:, None])), exponents
+            _enumerated, enumeration.arranged(np.ldexp(x, -exponents[:, None])), exponents
         )
     rng = np.random.default_rng(seed)
     samples = rng.permutation(np.concatenate([x, -x]))[: num_starts // 2]
@@ -176,7 +175,7 @@ def least_separable(name: str, x: np.ndarray) -> float:
 
 
 def _enumerated(known: Faces, exponents: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:
-    found = face_search.peaks(known, np.ldexp(c, exponents), floor or 0.0)
+    found = enumeration.peaks(known, np.ldexp(c, exponents), floor or 0.0)
     lower = float(found.values[0]) if len(found.values) else 0.0
     cells = int((known.codimension[known.flat] == 0).sum())
     _, first = np.unique(found.units @ known.x.T > 0, axis=0, return_index=True)

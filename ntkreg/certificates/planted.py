@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from ntkreg.certificates.conic import solved
+from ntkreg.certificates.convex import conic_solution
 from ntkreg.certificates.oracles import make_oracle, of_signs
 from ntkreg.data.dataset import Dataset, check_dataset
 
@@ -151,7 +151,7 @@ def _nearest_to_uniform(
     weight = np.zeros(num_variables)
     weight[:num_samples] = 1.0
     cones = [("zero", len(equal)), ("nonnegative", len(most) + len(cuts))]
-    solution = solved(sp.diags(weight), -weight, sp.csc_matrix(matrix), bound, cones)
+    solution = conic_solution(sp.diags(weight), -weight, sp.csc_matrix(matrix), bound, cones)
     z = np.asarray(solution.z)
     z[len(equal) :] = np.maximum(z[len(equal) :], 0.0)
     if bound @ z + 3 * num_samples * np.abs(matrix.T @ z).max() < 0:

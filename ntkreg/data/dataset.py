@@ -1,6 +1,12 @@
-"""Datasets: distribution D and other synthetic ones, and scikit-learn's digits."""
+"""Datasets: distribution D and other synthetic ones, and scikit-learn's digits.
+
+Random arrays are drawn as one row and reshaped: XLA unrolls loops over a short last axis on a CPU,
+and twelve thousand points in ten dimensions take seconds to compile else. The numbers are those of
+`jax.random`.
+"""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +16,20 @@ import numpy as np
 
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, ArrayLike, Bool, Float, PRNGKey, Shaped
-from ntkreg.data import draws
+
+
+def normal(key: PRNGKey, shape: tuple[int, ...], dtype=float) -> Array:
+    """Standard Gaussian entries, as `jax.random.normal`."""
+    return _in_one_row(jax.random.normal, key, shape, dtype)
+
+
+def rademacher(key: PRNGKey, shape: tuple[int, ...], dtype=float) -> Array:
+    """Entries −1 and +1, fair coins, as `jax.random.rademacher`."""
+    return _in_one_row(jax.random.rademacher, key, shape, dtype)
+
+
+def _in_one_row(draw: Callable, key: PRNGKey, shape: tuple[int, ...], dtype) -> Array:
+    return draw(key, (math.prod(shape),), dtype).reshape(shape)
 
 
 class Dataset(NamedTuple):
@@ -43,7 +62,7 @@ def noisy_xor(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     if dim < 3:
         raise ValueError(f"dim must be at least 3 (two of signal, one of noise), got {dim}")
-    signs = draws.rademacher(key, (num_samples, dim))
+    signs = rademacher(key, (num_samples, dim))
     y, sign, noise = signs[:, 0], signs[:, 1], signs[:, 2:]
     signal = jnp.stack([jnp.where(y > 0, sign, 0.0), jnp.where(y > 0, 0.0, sign)], axis=1)
     return Dataset(jnp.concatenate([signal, noise], axis=1), y)
@@ -76,8 +95,8 @@ def random_labels(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
     if dim < 1:
         raise ValueError(f"dim must be at least 1, got {dim}")
     x_key, y_key = jax.random.split(key)
-    y = draws.rademacher(y_key, (num_samples,))
-    return Dataset(draws.normal(x_key, (num_samples, dim)), y.at[0].set(-y[1]))
+    y = rademacher(y_key, (num_samples,))
+    return Dataset(normal(x_key, (num_samples, dim)), y.at[0].set(-y[1]))
 
 
 def halfspace(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
@@ -103,8 +122,8 @@ def gaussian_parity(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
     """
     _check_sizes(num_samples, dim, least_dim=2)
     sign_key, noise_key = jax.random.split(key)
-    signs = draws.rademacher(sign_key, (num_samples, 2))
-    noise = draws.normal(noise_key, (num_samples, dim - 2))
+    signs = rademacher(sign_key, (num_samples, 2))
+    noise = normal(noise_key, (num_samples, dim - 2))
     return Dataset(jnp.concatenate([signs, noise], axis=1), signs[:, 0] * signs[:, 1])
 
 
@@ -117,7 +136,7 @@ def relu_feature(key: PRNGKey, num_samples: int, dim: int) -> Dataset:
       ValueError: for num_samples < 1 or dim < 1.
     """
     _check_sizes(num_samples, dim)
-    drawn = draws.normal(key, (num_samples + 1, dim))  # one draw: half the time to compile
+    drawn = normal(key, (num_samples + 1, dim))  # one draw: half the time to compile
     direction, x = drawn[0] / jnp.linalg.norm(drawn[0]), drawn[1:]
     return Dataset(x, jnp.maximum(x @ direction, 0.0))
 
@@ -152,7 +171,7 @@ def teacher(
     _check_sizes(num_samples, dim)
     if not least_margin >= 0:
         raise ValueError(f"least_margin must be at least 0, got {least_margin}")
-    x = draws.normal(key, (2 * num_samples, dim))
+    x = normal(key, (2 * num_samples, dim))
     values = function(x)
     order = jnp.argsort(jnp.abs(values) < least_margin, stable=True)[:num_samples]
     return Dataset(x[order], jnp.where(values[order] > 0, 1.0, -1.0).astype(x.dtype))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkreg._types import PRNGKey
-from ntkreg.data import draws
+from ntkreg.data import dataset
 from ntkreg.data.dataset import (
     Dataset,
     check_dataset,
@@ -37,7 +37,7 @@ def _random(key: PRNGKey, num_test: int, dim: int, num_samples: int) -> Parts:
 def _teacher(key: PRNGKey, num_test: int, dim: int, num_samples: int) -> Parts:
     """Labels of a two-layer ReLU network with standard normal weights."""
     function_key, key = jax.random.split(key)
-    weights = draws.normal(function_key, ((dim + 1) * TEACHER_UNITS,))
+    weights = dataset.normal(function_key, ((dim + 1) * TEACHER_UNITS,))
     first, last = weights[: dim * TEACHER_UNITS].reshape(dim, -1), weights[dim * TEACHER_UNITS :]
     function = lambda x: jnp.maximum(x @ first, 0.0) @ last
     return _cut(teacher(key, function, num_samples + num_test, dim, TEACHER_MARGIN), num_samples)

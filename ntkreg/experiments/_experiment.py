@@ -13,16 +13,82 @@ import pathlib
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import pandas
 from absl import app, flags, logging
 
-from ntkreg.experiments import _config, _style
+from ntkreg.experiments import _style
 from ntkreg.experiments._claims import Claim
-from ntkreg.sweeps import Executor, Refused, grids, load, programs, store, sweep
+from ntkreg.sweeps import Executor, Refused, load, programs, store, sweep
+
+Config = Any  # a frozen dataclass of numbers, words and tuples of these
+
+
+def check_field(name: str, value: Any, good: Callable[[Any], bool], wanted: str) -> None:
+    """Raises ValueError where `value`, or one of its entries if it is a tuple, is not good."""
+    values = value if isinstance(value, tuple) else (value,)
+    if not values:
+        raise ValueError(f"{name} must have at least one value, got none")
+    for entry in values:
+        if not good(entry):
+            raise ValueError(f"{name} must be {wanted}, got {entry}")
+
+
+def check_distinct(config: Config, *names: str) -> None:
+    """Raises ValueError where a field of these names has a value twice: it would be run twice."""
+    for name in names:
+        values = getattr(config, name)
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{name} must have each value once, got {value} twice")
+
+
+def one_of(values: Collection) -> tuple[Callable[[Any], bool], str]:
+    """The check, and its words, that a value is one of `values`."""
+    return (lambda value: value in values), f"one of {', '.join(map(str, values))}"
+
+
+def restored(kind: type, fields: Mapping[str, Any]) -> Config:
+    """The Config whose fields JSON kept, which has lists for tuples.
+
+    Raises:
+      ValueError: for fields of another version.
+    """
+    for name in fields.keys() ^ {field.name for field in dataclasses.fields(kind)}:
+        raise ValueError(f"the results' fields must be those of Config, {name} is only in one")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def changed(config: Config, texts: Mapping[str, str]) -> Config:
+    """The Config with other values in some fields, given as text; lists as a,b,c.
+
+    Raises:
+      ValueError: for a text that is no value of its field.
+    """
+    kinds = {field.name: field.default for field in dataclasses.fields(config)}
+    given = {name: _parsed(name, text, kinds[name]) for name, text in texts.items()}
+    return dataclasses.replace(config, **given)
+
+
+def kind_of(default: Any) -> type:
+    """The type of a field's values, or of its entries."""
+    return type(default[0]) if isinstance(default, tuple) else type(default)
+
+
+def _parsed(name: str, text: str, default: Any) -> Any:
+    try:
+        values = tuple(kind_of(default)(part) for part in text.split(",") if part)
+    except ValueError:
+        raise ValueError(f"--{name} must hold {kind_of(default).__name__}, got {text}") from None
+    if isinstance(default, tuple):
+        return values
+    if len(values) != 1:
+        raise ValueError(f"--{name} must be one {kind_of(default).__name__}, got {text!r}")
+    return values[0]
+
 
 MEASURE_SECONDS = 20.0  # of a dry run
 
@@ -53,7 +119,7 @@ class Experiment(NamedTuple):
     name: str
     config: type
     presets: dict[str, dict[str, Any]]
-    points: Callable[[Any], list[grids.Point]]
+    points: Callable[[Any], list[programs.Point]]
     run: Callable[..., dict[str, Any]]
     claims: Callable[[pandas.DataFrame, Any], list[Claim]]
     figure: Callable[[pandas.DataFrame, Any], _style.Figure]
@@ -114,7 +180,7 @@ def main(experiment: Experiment, executor: Callable[[], Executor] | None = None)
     flags.DEFINE_bool("redraw", False, "Judge and draw the results that are there; run nothing.")
     flags.DEFINE_string("out", None, f"Folder of the results [{where}].")
     for field in dataclasses.fields(experiment.config):
-        kind = _config.kind_of(field.default).__name__
+        kind = kind_of(field.default).__name__
         flags.DEFINE_string(field.name, None, f"{kind} of Config; lists as a,b,c.")
     app.run(functools.partial(_run, experiment, executor))
 
@@ -197,7 +263,7 @@ def _join() -> None:
 
 def _estimate(experiment: Experiment, config: Any) -> str:
     """Time and memory of a run, from single points of as many kinds as MEASURE_SECONDS allow."""
-    kinds: dict[str, list[grids.Point]] = {}
+    kinds: dict[str, list[programs.Point]] = {}
     for point in experiment.points(config):
         kinds.setdefault(repr({**point, "seed": None}), []).append(point)
     order = random.Random(0).sample(list(kinds.values()), len(kinds))
@@ -219,7 +285,7 @@ def _estimate(experiment: Experiment, config: Any) -> str:
     return f"about {seconds} h:min:s, from one point each of {count} of {len(order)} kinds{memory}"
 
 
-def _seconds(experiment: Experiment, config: Any, point: grids.Point) -> float:
+def _seconds(experiment: Experiment, config: Any, point: programs.Point) -> float:
     begun = time.perf_counter()
     run = functools.partial(experiment.run, experiment.prepare(config))
     sweep(run, [point], static_argnames=experiment.static, host=experiment.is_host)
@@ -236,7 +302,7 @@ def _restored(experiment: Experiment, folder: pathlib.Path) -> Any:
     path = folder / store.RUN
     if not path.is_file():
         raise ValueError(f"out must hold results to draw again, got {folder} without {store.RUN}")
-    return _config.restored(experiment.config, json.loads(path.read_text())["config"])
+    return restored(experiment.config, json.loads(path.read_text())["config"])
 
 
 def _wanted(experiment: Experiment) -> Any:
@@ -244,4 +310,4 @@ def _wanted(experiment: Experiment) -> Any:
     fields = dataclasses.fields(experiment.config)
     given = {field.name: flags.FLAGS[field.name].value for field in fields}
     texts = {name: str(value) for name, value in given.items() if value is not None}
-    return _config.changed(experiment.preset(flags.FLAGS.preset), texts)
+    return changed(experiment.preset(flags.FLAGS.preset), texts)

@@ -1,17 +1,59 @@
-"""Two-layer ReLU networks as the experiments train them: in float32, along a path of λ."""
+"""What experiments train on and how: data sets by name, two-layer networks along a path of λ."""
 
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from ntkreg import networks
 from ntkreg._types import Array, Params, PRNGKey
+from ntkreg.data import named
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config
+from ntkreg.experiments import _experiment
 from ntkreg.training import trainers
+
+
+class Source(NamedTuple):
+    """A kind of data and its sizes."""
+
+    name: str
+    sizes: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        """The name with the sizes."""
+        return ":".join([self.name, *map(str, self.sizes)])
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the data set."""
+        return self.sizes[-1]
+
+    @property
+    def num_classes(self) -> int:
+        """2 where labels are ±1."""
+        return 10 if self.name == "digits" else 2
+
+
+def parsed(text: str) -> Source:
+    """The data set that "name:sizes" names.
+
+    Raises:
+      ValueError: where it names none.
+    """
+    return Source(*named.parse(text, f"dataset must be {named.NAMES}"))
+
+
+def samples_of(
+    source: Source, number: Array, num_test: int
+) -> tuple[PRNGKey, Dataset, Dataset | None]:
+    """A key of the samples' own, training samples of that number, and test points."""
+    key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(number), source.num_samples))
+    return key, *named.load(source.text, data_key, num_test)
+
 
 NET_DTYPE = jnp.float32
 
@@ -41,11 +83,11 @@ class Training(Protocol):
 def check(config: Training) -> None:
     """Raises ValueError for fields that nothing can be trained with."""
     for name in ("lams", "learning_rate"):
-        _config.check_field(
+        _experiment.check_field(
             name, getattr(config, name), lambda v: 0 < v < np.inf, "positive and finite"
         )
     for name in ("width", "num_steps"):
-        _config.check_field(name, getattr(config, name), lambda v: v >= 1, "at least 1")
+        _experiment.check_field(name, getattr(config, name), lambda v: v >= 1, "at least 1")
 
 
 def trained(config: Training, train: Dataset, key: PRNGKey, loss: str = "logistic") -> Params:

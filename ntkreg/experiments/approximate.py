@@ -20,7 +20,7 @@ import pandas
 from ntkreg import certificates, data, networks
 from ntkreg._types import Array, Float, Params
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _style
+from ntkreg.experiments import _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.kernels.kernel_machines import NotSeparable
@@ -62,7 +62,7 @@ class Config:
     learning_rate: float = 0.02
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         check("dims", lambda d: 1 <= d <= 4, "from 1 to 4, for the certificates")
         check("sizes", lambda n: n >= 2, "at least 2")
         check("lams", lambda v: 1e-300 <= v < np.inf, "at least 1e-300 and finite")

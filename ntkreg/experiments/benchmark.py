@@ -29,11 +29,11 @@ import pandas
 from ntkreg import data, networks
 from ntkreg._types import Array, Params
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _style
+from ntkreg.experiments import _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.sweeps import grid
-from ntkreg.sweeps.grids import Point
+from ntkreg.sweeps.programs import Point
 from ntkreg.training import trainers
 
 SIZE = ["num_samples", "width", "num_lams"]
@@ -189,13 +189,13 @@ class Config:
     num_repeats: int = 4
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         for name in ("num_samples", "widths", "num_lams", "num_repeats"):
             check(name, lambda v: v >= 1, "at least 1")
         check("dim", lambda d: d >= 3, "at least 3")
         check("operations", lambda v: 0 < v < np.inf, "positive and finite")
-        check("ways", *_config.one_of(tuple(WAYS)))
-        _config.check_distinct(self, "num_samples", "widths", "num_lams", "ways")
+        check("ways", *_experiment.one_of(tuple(WAYS)))
+        _experiment.check_distinct(self, "num_samples", "widths", "num_lams", "ways")
 
 
 # smoke: seconds. laptop: a quarter of an hour on two cores. full: an accelerator.

@@ -18,7 +18,7 @@ from ntkreg import certificates, data
 from ntkreg._types import Params
 from ntkreg.certificates import oracles, two_layer
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _style, _training
+from ntkreg.experiments import _experiment, _style, _training
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.sweeps import grid
@@ -87,9 +87,11 @@ class Config:
     learning_rate: float = 0.03
 
     def __post_init__(self):
-        _config.check_field("problems", self.problems, lambda text: bool(parsed(text)), "problems")
+        _experiment.check_field(
+            "problems", self.problems, lambda text: bool(parsed(text)), "problems"
+        )
         for name in ("num_seeds", "max_nodes", "num_starts"):
-            _config.check_field(name, getattr(self, name), lambda v: v >= 1, "at least 1")
+            _experiment.check_field(name, getattr(self, name), lambda v: v >= 1, "at least 1")
         _training.check(self)
 
 

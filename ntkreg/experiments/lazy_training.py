@@ -20,7 +20,7 @@ import pandas
 from ntkreg import data, kernels, networks
 from ntkreg._types import Array, Params, Scalar
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _descents, _statistics, _style
+from ntkreg.experiments import _descents, _experiment, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.networks.network import Network
@@ -62,15 +62,15 @@ class Config:
     num_looks: int = 9
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         check("dim", lambda v: v >= 3, "at least 3")
         sizes = ("num_samples", "num_test", "widths", "deep_widths", "scale_width")
         for name in (*sizes, "num_seeds", "num_steps"):
             check(name, lambda v: v >= 1, "at least 1")
         for name in ("output_scales", "learning_rate"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
-        check("losses", *_config.one_of(LOSSES))
-        _config.check_distinct(self, "widths", "deep_widths", "losses", "output_scales")
+        check("losses", *_experiment.one_of(LOSSES))
+        _experiment.check_distinct(self, "widths", "deep_widths", "losses", "output_scales")
         _descents.log_steps(self.num_steps, self.num_looks)
 
     @property

@@ -38,7 +38,7 @@ from ntkreg import certificates, networks
 from ntkreg._types import Array, Params, PRNGKey, Scalar
 from ntkreg.certificates import two_layer
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _statistics, _style
+from ntkreg.experiments import _experiment, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments.lambda_path import check_path
@@ -92,12 +92,12 @@ class Config:
     learning_rate: float = 0.03
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         check("sizes", lambda n: n >= 2, "at least 2")
         for name in ("num_draws", "width"):
             check(name, lambda v: v >= 1, "at least 1")
         check("num_neurons", lambda m: m >= 3, "at least 3, to go round")
-        _config.check_distinct(self, "sizes")
+        _experiment.check_distinct(self, "sizes")
         check_path(self)
 
 

@@ -22,7 +22,7 @@ import pandas
 from ntkreg._types import Array, Float
 from ntkreg.data import named
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _style, lambda_path
+from ntkreg.experiments import _experiment, _style, lambda_path
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.networks.flax_modules import from_flax
 from ntkreg.networks.network import Network, fully_connected
@@ -67,7 +67,7 @@ class Config:
     def __post_init__(self):
         lambda_path.check_path(self)
         for name in ("depth", "width"):
-            _config.check_field(name, getattr(self, name), lambda v: v >= 1, "at least 1")
+            _experiment.check_field(name, getattr(self, name), lambda v: v >= 1, "at least 1")
 
 
 # smoke: seconds. laptop: minutes for some hundred samples. full: many cores.

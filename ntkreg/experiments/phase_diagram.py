@@ -15,10 +15,10 @@ import numpy as np
 import pandas
 
 from ntkreg._types import Array, Scalar
-from ntkreg.experiments import _config, _descents, _statistics, _style
+from ntkreg.experiments import _descents, _experiment, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.experiments.named_data import Source, samples_of
+from ntkreg.experiments._training import Source, samples_of
 from ntkreg.sweeps import grid
 
 KEPT = ("test_error", "train_error", "normalized_margin", "activation_change", "train_loss")
@@ -54,7 +54,7 @@ class Config:
     num_test: int = 4000
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         check("dim", lambda v: v >= 3, "at least 3")
         check("lams", lambda v: 0 <= v < np.inf, "finite and at least 0")
         for name in ("init_scales", "baseline_sizes", "learning_rate"):
@@ -62,8 +62,8 @@ class Config:
         counts = ("num_seeds", "baseline_seeds", "num_steps", "num_test")
         for name in ("size_over_d", "widths", *counts):
             check(name, lambda v: v >= 1, "at least 1")
-        check("baseline_dims", *_config.one_of(PUBLISHED))
-        _config.check_distinct(
+        check("baseline_dims", *_experiment.one_of(PUBLISHED))
+        _experiment.check_distinct(
             self, "widths", "init_scales", "lams", "baseline_dims", "baseline_sizes"
         )
 

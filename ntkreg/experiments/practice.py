@@ -24,7 +24,7 @@ from ntkreg import data, kernels, networks
 from ntkreg._types import Array, Float, Params, Shaped
 from ntkreg.data import image_data
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _statistics, _style
+from ntkreg.experiments import _experiment, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments._training import NET_DTYPE
@@ -112,9 +112,9 @@ class Config:
     ridge: float = 1e-9
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         check("datasets", lambda text: bool(parsed(text)), WANTED)
-        check("models", *_config.one_of(MODELS))
+        check("models", *_experiment.one_of(MODELS))
         for name in ("sizes", "annealing_sizes"):
             check(name, lambda v: v >= 2, "at least 2")
         for name in ("num_test", "num_seeds", "width", "channels", "num_steps"):
@@ -122,8 +122,8 @@ class Config:
         for name in ("lam", "learning_rate", "ridge"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         check("factors", lambda v: 0 < v < 1, "between 0 and 1")
-        check("annealing_sizes", *_config.one_of(self.sizes))
-        _config.check_distinct(self, "datasets", "models", "sizes", "annealing_sizes")
+        check("annealing_sizes", *_experiment.one_of(self.sizes))
+        _experiment.check_distinct(self, "datasets", "models", "sizes", "annealing_sizes")
 
 
 # smoke: seconds. laptop, thorough: minutes on two cores. full: hours on one accelerator, with MNIST

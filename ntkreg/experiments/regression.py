@@ -23,7 +23,7 @@ import pandas
 from ntkreg import data, kernels, networks
 from ntkreg._types import Array, Bool, Float, PRNGKey
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _statistics, _style, _training
+from ntkreg.experiments import _experiment, _statistics, _style, _training
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments._statistics import Scaling
@@ -96,14 +96,14 @@ class Config:
     num_test: int = 4096
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
-        check("laws", *_config.one_of(LAWS))
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
+        check("laws", *_experiment.one_of(LAWS))
         check("dims", lambda d: d >= 3, "at least 3")
         for name in ("sizes_over_d", "sizes_over_d2"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("num_seeds", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
-        _config.check_distinct(self, "laws", "dims")
+        _experiment.check_distinct(self, "laws", "dims")
         _training.check(self)
         check("width", lambda v: v >= PLANTED_WIDTH, f"at least {PLANTED_WIDTH}, to plant D's")
 

@@ -14,10 +14,10 @@ import numpy as np
 import pandas
 
 from ntkreg._types import Array, Scalar
-from ntkreg.experiments import _config, _descents, _statistics, _style
+from ntkreg.experiments import _descents, _experiment, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.experiments.named_data import Source, samples_of
+from ntkreg.experiments._training import Source, samples_of
 from ntkreg.sweeps import grid
 
 DATASETS = ("D", "teacher")
@@ -55,8 +55,8 @@ class Config:
     num_test: int = 2000
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
-        check("datasets", *_config.one_of(DATASETS))
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
+        check("datasets", *_experiment.one_of(DATASETS))
         check("dim", lambda v: v >= 3, "at least 3")
         check("sizes", lambda v: v >= 2, "at least 2")
         check("lams", lambda v: 0 <= v < np.inf, "finite and at least 0")
@@ -64,7 +64,7 @@ class Config:
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("width", "wide_widths", "num_seeds", "num_steps", "wide_steps", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
-        _config.check_distinct(self, "datasets", "sizes", "lams", "wide_widths")
+        _experiment.check_distinct(self, "datasets", "sizes", "lams", "wide_widths")
         if self.width in self.wide_widths:
             raise ValueError(f"wide_widths must differ from width={self.width}, has it too")
         for steps in (self.num_steps, self.wide_steps):

@@ -21,7 +21,7 @@ from ntkreg import data, kernels, networks
 from ntkreg._compat import jit_quickly
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _statistics, _style, _training
+from ntkreg.experiments import _experiment, _statistics, _style, _training
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments._training import NET_DTYPE
@@ -91,7 +91,7 @@ class Config:
     kernel_dtype: str = "float64"
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         check("dims", lambda d: d >= 3, "at least 3")
         for name in ("sizes_over_d", "sizes_over_d2", "lams", "tuned_lams"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
@@ -100,8 +100,8 @@ class Config:
         for name in ("num_seeds", "width", "num_steps", "baseline_steps", "max_ntk_samples"):
             check(name, lambda v: v >= 1, "at least 1")
         check("num_test", lambda v: v >= MIN_TEST, f"at least {MIN_TEST}")
-        check("predictors", *_config.one_of(PREDICTORS))
-        check("kernel_dtype", *_config.one_of(("float32", "float64")))
+        check("predictors", *_experiment.one_of(PREDICTORS))
+        check("kernel_dtype", *_experiment.one_of(("float32", "float64")))
 
 
 # smoke: seconds. laptop, thorough: minutes on two cores. full: a GPU with 80 GB.

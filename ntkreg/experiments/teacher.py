@@ -21,9 +21,9 @@ import pandas
 
 from ntkreg import data, kernels, networks
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
-from ntkreg.data import draws
+from ntkreg.data import dataset
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _statistics, _style, _training
+from ntkreg.experiments import _experiment, _statistics, _style, _training
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.sweeps import grid
@@ -75,14 +75,14 @@ class Config:
     num_test: int = 4096
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
-        check("tasks", *_config.one_of(TASKS))
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
+        check("tasks", *_experiment.one_of(TASKS))
         check("dim", lambda d: d >= 2, "at least 2")
         check("sizes", lambda n: n >= 2, "at least 2")
         check("teacher_margin", lambda v: 0 <= v < np.inf, "at least 0 and finite")
         for name in ("num_trials", "teacher_units", "num_test"):
             check(name, lambda v: v >= 1, "at least 1")
-        _config.check_distinct(self, "tasks", "sizes")
+        _experiment.check_distinct(self, "tasks", "sizes")
         _training.check(self)
         planted = max(self.teacher_units, PARITY_UNITS)
         check("width", lambda v: v >= planted, f"at least that of what is planted, {planted}")
@@ -173,7 +173,7 @@ def samples_of(
     if task == "classification":
         both = data.teacher(data_key, function, num_points, config.dim, config.teacher_margin)
     elif task == "regression":
-        x = draws.normal(data_key, (num_points, config.dim))
+        x = dataset.normal(data_key, (num_points, config.dim))
         outputs = function(x)
         scale = jnp.std(outputs)
         both, planted = Dataset(x, outputs / scale), (planted[0], planted[1] / scale)

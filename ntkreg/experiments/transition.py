@@ -21,7 +21,7 @@ from ntkreg import data, networks
 from ntkreg._types import Array
 from ntkreg.certificates import planted
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config, _statistics, _style, _training
+from ntkreg.experiments import _experiment, _statistics, _style, _training
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.sweeps import grid
@@ -54,7 +54,7 @@ class Config:
     num_test: int = 10_000
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         check("dims", lambda d: d >= 3, "at least 3")
         check("sizes_over_d", lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("num_seeds", "num_starts", "num_test"):

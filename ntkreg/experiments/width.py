@@ -20,10 +20,10 @@ import pandas
 
 from ntkreg import certificates, networks
 from ntkreg._types import Array, Params
-from ntkreg.experiments import _config, _statistics, _style
+from ntkreg.experiments import _experiment, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.experiments.named_data import parsed, samples_of
+from ntkreg.experiments._training import parsed, samples_of
 from ntkreg.kernels.kernel_machines import NotSeparable
 from ntkreg.sweeps import grid
 from ntkreg.theory import bounds, closed_forms
@@ -76,7 +76,7 @@ class Config:
     num_test: int = 4000
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         fits = lambda text: parsed(text).name == "random" and parsed(text).sizes[0] <= 4
         check("margin_sets", fits, "random sets of dimension 4 at most")
         fits = lambda text: parsed(text).name in ("teacher", "digits")

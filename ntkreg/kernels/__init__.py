@@ -1,11 +1,11 @@
 """The kernel of a network, exact or empirical, and the machines that learn with it, at any size.
 
 `tangent` makes Gram matrices in blocks, its rows spread over devices where there are several.
-`gram_operators` are products with one; `kernel_machines` take an operator wherever products are
-enough, and `gram_checks` says what accuracy they can count on.
+`gram` are products with one; `kernel_machines` take an operator wherever products are
+enough, and `gram` says what accuracy they can count on.
 """
 
-from ntkreg.kernels.gram_operators import (
+from ntkreg.kernels.gram import (
     GramOperator,
     as_operator,
     from_matrix,

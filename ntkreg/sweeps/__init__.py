@@ -3,7 +3,7 @@
 table = sweep(run, grid(lam=lams, seed=range(20), width=[16, 64]), folder, static_argnames="width")
 """
 
-from ntkreg.sweeps.grids import grid
+from ntkreg.sweeps.programs import grid
 from ntkreg.sweeps.runs import Executor, sweep
 from ntkreg.sweeps.store import Refused, load
 

@@ -15,9 +15,8 @@ import jax
 import pandas
 import tqdm
 
-from ntkreg.sweeps import fingerprint, grids, provenance, store
-from ntkreg.sweeps.grids import Point
-from ntkreg.sweeps.programs import FAILED, Row, Work, run_batch, shape_of
+from ntkreg.sweeps import programs, provenance, store
+from ntkreg.sweeps.programs import FAILED, Point, Row, Work, run_batch, shape_of
 
 PIECES = 4  # into which a shape's points are cut for every core, so that all cores end together
 POLL_SECONDS = 0.005
@@ -76,13 +75,13 @@ def sweep(
       Refused: (a ValueError) for a folder that holds another run.
       OSError: where the disk is full; what is there stays whole.
     """
-    begun, points = time.time(), grids.checked(points)
+    begun, points = time.time(), programs.checked(points)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if folder is None and jax.process_count() > 1:
         raise ValueError("folder must be given where several processes share a sweep, got None")
     path = None if folder is None else pathlib.Path(folder)
-    traced = {} if host else grids.traced_dtypes(points, static_argnames)
+    traced = {} if host else programs.traced_dtypes(points, static_argnames)
     parts, identity = _identity(run, keep=path is not None)
     settings = tuple(getattr(jax.config, name) for name in SETTINGS)
     work = Work(run, traced, host, identity, settings)
@@ -109,18 +108,18 @@ def sweep(
 def _identity(run: Callable, keep: bool) -> tuple[dict[str, str], str]:
     """(the parts of what `run` does, a hash of them); where nothing is kept, any unique one."""
     try:
-        parts = fingerprint.fingerprint(run)
+        parts = provenance.fingerprint(run)
     except ValueError:
         if keep:
             raise
         return {}, uuid.uuid4().hex
-    return parts, fingerprint.hashed(repr(sorted(parts.items())))
+    return parts, provenance.hashed(repr(sorted(parts.items())))
 
 
 def _known(work: Work, parts: dict[str, str], points: Sequence[Point]) -> dict[str, Any]:
     """What the results in a folder depend on."""
     return {
-        "points": f"{len(points)} points {fingerprint.hashed(repr(points))}",
+        "points": f"{len(points)} points {provenance.hashed(repr(points))}",
         "static": [name for name in points[0] if name not in work.traced],
         "host": work.is_host,
         "x64": work.settings[0],

@@ -22,7 +22,7 @@ import numpy as np
 from ntkreg._checks import check_positive
 from ntkreg._compat import is_concrete
 from ntkreg._types import Array, ArrayLike, Float, Int, PRNGKey, Scalar
-from ntkreg.data import draws
+from ntkreg.data import dataset
 from ntkreg.data.dataset import Dataset, check_dataset
 from ntkreg.training import mean_field
 from ntkreg.training.mean_field import CURVATURES, RELU, Info, Model, uniform_start
@@ -137,7 +137,7 @@ def step(flow: Flow, data: Dataset, settings: Settings, state: FlowState) -> Flo
     key = jax.random.fold_in(state.key, state.step)
     if flow.noise == "langevin":
         size = jnp.sqrt(2 * settings.step_size * sigma)
-        add = lambda p: p + size * draws.normal(key, p.shape, p.dtype)
+        add = lambda p: p + size * dataset.normal(key, p.shape, p.dtype)
         particles, clocks = jax.lax.cond(sigma > 0, add, lambda p: p, particles), state.clocks
     else:
         clocks = state.clocks + jnp.log1p(-settings.step_size * sigma)

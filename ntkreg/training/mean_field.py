@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from ntkreg._types import Array, Float, Params, PRNGKey, Scalar
-from ntkreg.data import draws
+from ntkreg.data import dataset
 from ntkreg.data.dataset import Dataset
 from ntkreg.training.objectives import get_loss
 
@@ -75,7 +75,7 @@ def uniform_start(key: PRNGKey, num_particles: int, dim: int, dtype=None) -> Flo
     for name, value in (("num_particles", num_particles), ("dim", dim)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    normal = draws.normal(key, (num_particles, dim + 1), dtype)
+    normal = dataset.normal(key, (num_particles, dim + 1), dtype)
     return normal / jnp.linalg.norm(normal, axis=1, keepdims=True)
 
 
@@ -93,7 +93,7 @@ def one_sign_start(
 
 
 def _signs(key: PRNGKey, num: int) -> Float[Array, "m 1"]:
-    return draws.rademacher(key, (num, 1))
+    return dataset.rademacher(key, (num, 1))
 
 
 class Info(NamedTuple):

@@ -1,7 +1,7 @@
 """Certificates of degenerate data, held against other code: exact fractions and any network.
 
 The samples repeat, are opposite, parallel, a hair apart, of lengths from 1e-8 to 1e8, of low rank
-or zero. Nothing of `balls`, `proofs` or `face_search` is used to judge: networks are evaluated in
+or zero. Nothing of `balls`, `proofs` or `enumeration` is used to judge: networks are evaluated in
 Python's fractions, and a dual bound must hold for networks that were drawn without it.
 """
 

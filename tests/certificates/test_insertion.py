@@ -7,8 +7,7 @@ import pytest
 
 from ntkreg import certificates, data
 from ntkreg.certificates import insertion
-from ntkreg.certificates.global_training import train_to_global
-from ntkreg.certificates.insertion import Insertion
+from ntkreg.certificates.insertion import Insertion, train_to_global
 from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import fully_connected
 from ntkreg.training import objectives

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ntkreg.certificates import branch_and_bound, sphere_search
 from ntkreg.certificates.balls import balls, precision
-from ntkreg.certificates.face_search import arranged, largest, peaks
+from ntkreg.certificates.enumeration import arranged, largest, peaks
 from ntkreg.certificates.oracles import KINDS, make_oracle
 from ntkreg.data.dataset import noisy_xor
 

@@ -5,8 +5,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ntkreg.data import draws
-
 KEY = jax.random.key(5)
 
 

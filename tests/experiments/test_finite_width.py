@@ -9,15 +9,21 @@ import pytest
 
 from ntkreg import certificates
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments.finite_width import EXPERIMENT, Config
-from ntkreg.experiments.finite_width.claims import (
+from ntkreg.experiments.finite_width import (
+    ADAM,
+    ARRAYS,
+    CURE,
+    EXPERIMENT,
+    GD,
+    Config,
     cure_claim,
     exponent,
     noise_claim,
+    points,
+    samples_of,
     success_claim,
     transitions,
 )
-from ntkreg.experiments.finite_width.runs import ADAM, ARRAYS, CURE, GD, points, samples_of
 
 CONFIG = EXPERIMENT.preset("smoke")
 WIDTHS, SIZES = (2, 4, 8, 16, 32, 64, 128), (8, 12, 16, 24, 48)

@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments.lambda_path import CLAIMS, EXPERIMENT, Config, problems
+from ntkreg.experiments.lambda_path import CLAIMS, EXPERIMENT, Config, runs
 from ntkreg.experiments.lambda_path.claims import (
     certified_claim,
     claims,
@@ -19,11 +19,13 @@ from ntkreg.experiments.lambda_path.claims import (
     rate_claim,
 )
 from ntkreg.experiments.lambda_path.figure import figure
-from ntkreg.experiments.lambda_path.problems import Problem, parsed, reference
 from ntkreg.experiments.lambda_path.runs import (
     LARGEST_LOG,
+    Problem,
     best_of_seeds,
+    parsed,
     random_sets,
+    reference_of,
     run,
     table,
     within,
@@ -249,9 +251,9 @@ def test_the_figure_has_six_panels_and_lines_in_them(smoke):
 )  # fmt: skip
 def test_known_margins_come_with_weights_of_all_their_margins(text, number):
     problem = parsed(text)
-    found = reference(problem, number)
-    _, samples = problems.draw(problem, number)
-    network = problems.network(problem)
+    found = reference_of(problem, number)
+    _, samples = runs.samples_of(problem, number)
+    network = runs.network_of(problem)
     num_margins = problem.num_samples * (problem.num_classes - 1)
     assert found.alpha.shape == (num_margins,) and (found.alpha >= -1e-12).all()
     assert found.alpha.sum() == pytest.approx(1.0)
@@ -261,7 +263,7 @@ def test_known_margins_come_with_weights_of_all_their_margins(text, number):
 
 def test_draws_of_one_number_are_one_data_set():
     problem = parsed("random:3:12/2/8/relu/2")
-    (_, one), (_, same), (_, other) = (problems.draw(problem, n) for n in (1, 1, 2))
+    (_, one), (_, same), (_, other) = (runs.samples_of(problem, n) for n in (1, 1, 2))
     assert np.array_equal(one.x, same.x) and not np.array_equal(one.x, other.x)
     assert set(np.asarray(one.y)) == {-1.0, 1.0}
 

@@ -5,7 +5,7 @@ import pandas
 import pytest
 
 from ntkreg.experiments import width
-from ntkreg.experiments.named_data import parsed, samples_of
+from ntkreg.experiments._training import parsed, samples_of
 from ntkreg.experiments.width import Config, best_margins, bound_claim, error_claim, width_claim
 from ntkreg.theory.bounds import generalization_bound
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ntkreg.certificates.certified import global_minimum
-from ntkreg.certificates.conic import solved
+from ntkreg.certificates.convex import conic_solution
 from ntkreg.data.dataset import Dataset, random_labels
 from ntkreg.networks.network import Network, fully_connected
 from ntkreg.training.margins import normalized_margin
@@ -95,7 +95,7 @@ def test_shortest_gradient_of_the_largest_of_linear_functions_is_clarabels(seed)
     vectors = np.random.default_rng(seed).normal(size=(6, 4)) + 0.4
     matrix, right = np.vstack([np.ones(6), -np.eye(6)]), np.eye(7)[0]
     gram, cones = sp.csc_matrix(2 * vectors @ vectors.T), [("zero", 1), ("nonnegative", 6)]
-    weights = np.asarray(solved(gram, np.zeros(6), matrix, right, cones).x)
+    weights = np.asarray(conic_solution(gram, np.zeros(6), matrix, right, cones).x)
     expected = np.linalg.norm(weights @ vectors)
     assert float(least_of_cone(jnp.asarray(vectors))) == pytest.approx(expected, abs=1e-6)
 

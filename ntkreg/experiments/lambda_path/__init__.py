@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ntkreg.experiments import _config
+from ntkreg.experiments import _experiment
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.experiments.lambda_path import claims, figure, problems, runs
+from ntkreg.experiments.lambda_path import claims, figure, runs
 from ntkreg.experiments.lambda_path.claims import (
     CERTIFIED,
     CLAIMS,
@@ -28,7 +28,7 @@ from ntkreg.experiments.lambda_path.claims import (
     RATE,
     RATES,
 )
-from ntkreg.experiments.lambda_path.problems import parsed
+from ntkreg.experiments.lambda_path.runs import parsed
 
 __all__ = [
     "CERTIFIED", "CLAIMS", "CLASSES", "DEEP", "ESTIMATE", "EXPERIMENT", "LIMITS", "OWN", "PRESETS",
@@ -74,14 +74,16 @@ class Config:
     learning_rate: float = 0.03
 
     def __post_init__(self):
-        _config.check_field("problems", self.problems, lambda text: bool(parsed(text)), "problems")
-        _config.check_field("num_draws", self.num_draws, lambda v: v >= 1, "at least 1")
+        _experiment.check_field(
+            "problems", self.problems, lambda text: bool(parsed(text)), "problems"
+        )
+        _experiment.check_field("num_draws", self.num_draws, lambda v: v >= 1, "at least 1")
         check_path(self)
 
 
 def check_path(config: Any) -> None:
     """Raises ValueError where a Config's path of λ, or how it is followed, will not do."""
-    check = lambda name, *rule: _config.check_field(name, getattr(config, name), *rule)
+    check = lambda name, *rule: _experiment.check_field(name, getattr(config, name), *rule)
     check("lams", lambda v: 1e-300 <= v < np.inf, "at least 1e-300 and finite")
     check("learning_rate", lambda v: 0 < v < np.inf, "positive and finite")
     for name in ("num_seeds", "num_steps"):

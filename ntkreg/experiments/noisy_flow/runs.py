@@ -13,11 +13,11 @@ import optax
 from ntkreg import certificates, data
 from ntkreg._types import Array, Float, Int, PRNGKey
 from ntkreg.certificates import oracles
-from ntkreg.certificates.arrangements import MAX_RANK
+from ntkreg.certificates.enumeration import MAX_RANK
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _config
+from ntkreg.experiments import _experiment
 from ntkreg.sweeps import grid
-from ntkreg.sweeps.grids import Point
+from ntkreg.sweeps.programs import Point
 from ntkreg.theory import closed_forms
 from ntkreg.training import flows, mean_field
 from ntkreg.training.flows import FlowState
@@ -108,7 +108,7 @@ class Config:
     oracle: str = "auto"
 
     def __post_init__(self):
-        check = lambda name, *rule: _config.check_field(name, getattr(self, name), *rule)
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         check("problems", lambda text: bool(parsed(text)), "problems")
         check("dims", lambda d: d >= 3, "at least 3")
         for name in ("lam", "step_factor", "share", "dimension_epsilon", "epsilons"):
@@ -118,7 +118,7 @@ class Config:
         counts = ("num_draws", "num_seeds", "num_particles", "floor_particles")
         for name in (*counts, "num_steps", "population_steps"):
             check(name, lambda v: v >= 1, "at least 1")
-        check("oracle", *_config.one_of(("auto", *oracles.KINDS)))
+        check("oracle", *_experiment.one_of(("auto", *oracles.KINDS)))
 
 
 # smoke: seconds. laptop, thorough: minutes on two cores. full: hours.

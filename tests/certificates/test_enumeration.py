@@ -8,7 +8,7 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.certificates.arrangements import faces, num_faces, num_patterns, row_space
+from ntkreg.certificates.enumeration import faces, num_faces, num_patterns, row_space
 
 
 def cell_signs(x):

@@ -15,7 +15,7 @@ import optax
 import pytest
 
 from ntkreg.networks.network import fully_connected
-from ntkreg.sweeps.fingerprint import fingerprint
+from ntkreg.sweeps.provenance import fingerprint
 
 RATE = 0.1
 TABLE = np.arange(3.0)
@@ -188,7 +188,7 @@ def test_modules_that_a_function_imports_itself_count(tmp_path, monkeypatch):
 def test_names_that_a_package_loads_when_they_are_used_count():
     script = (
         "import ntkreg\n"
-        "from ntkreg.sweeps.fingerprint import fingerprint\n"
+        "from ntkreg.sweeps.provenance import fingerprint\n"
         "print(*fingerprint(lambda x: ntkreg.train(x)))"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -236,7 +236,7 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path):
 def test_it_is_the_same_in_another_process():
     """Sets have another order there."""
     script = (
-        "from ntkreg.sweeps.fingerprint import fingerprint\n"
+        "from ntkreg.sweeps.provenance import fingerprint\n"
         "def run(x, names=frozenset('abcdef')):\n"
         "    return {'y': x if str(x) in {'p', 'q', 'r'} else 0}\n"
         "print(sorted(fingerprint(run).items()))"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from ntkreg.certificates.conjugates import DUALS, dual_minimum
+from ntkreg.certificates.proofs import DUALS, dual_minimum
 from ntkreg.training.objectives import get_loss
 
 NAMES = list(DUALS)

@@ -13,7 +13,7 @@ import pytest
 from ntkreg import kernels
 from ntkreg.data.dataset import noisy_xor
 from ntkreg.kernels import kernel_machines
-from ntkreg.kernels.gram_operators import (
+from ntkreg.kernels.gram import (
     as_operator,
     from_matrix,
     solve_shifted,
@@ -135,7 +135,7 @@ SPREAD = """
     jax.config.update("jax_enable_x64", True)
     from ntkreg import kernels
     from ntkreg.data.dataset import noisy_xor
-    from ntkreg.kernels.gram_operators import from_matrix
+    from ntkreg.kernels.gram import from_matrix
     from ntkreg.kernels.kernel_machines import hard_margin_svm, ridge
     from ntkreg.networks.network import fully_connected
     devices = jax.devices()

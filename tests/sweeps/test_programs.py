@@ -6,7 +6,7 @@ import pandas
 import pytest
 
 from ntkreg.sweeps import grid
-from ntkreg.sweeps.grids import checked, traced_dtypes
+from ntkreg.sweeps.programs import checked, traced_dtypes
 
 
 def test_a_grid_is_the_product_with_the_last_axis_fastest_in_plain_values():

@@ -4,14 +4,43 @@ The vector v of each unit ranges over the cone in which relu(Xv) = D·Xv, D its 
 ‖v‖. Source: Pilanci and Ergen (ICML 2020), Theorem 1.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
-from ntkreg.certificates.conic import solved
 from ntkreg.certificates.two_layer import Units
+
+
+def conic_solution(
+    quadratic: sp.spmatrix,
+    linear: np.ndarray,
+    matrix: sp.spmatrix,
+    right: np.ndarray,
+    cones: Sequence[tuple[str, int]],
+    tolerance: float = 1e-10,
+) -> Any:
+    """clarabel's solution (x, z, status) of min ½xᵀPx + qᵀx with b − Ax in a product of cones.
+
+    `cones` names the blocks of rows in order, each ("zero" | "nonnegative" | "second_order", rows).
+    What the solver says of itself is not checked here.
+    """
+    import clarabel  # not needed until something is solved
+
+    kinds = {
+        "zero": clarabel.ZeroConeT,
+        "nonnegative": clarabel.NonnegativeConeT,
+        "second_order": clarabel.SecondOrderConeT,
+    }
+    settings = clarabel.DefaultSettings()
+    settings.verbose, settings.max_iter = False, 100
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
+    return clarabel.DefaultSolver(
+        sp.csc_matrix(sp.triu(quadratic)), linear, sp.csc_matrix(matrix), right,
+        [kinds[kind](rows) for kind, rows in cones], settings,
+    ).solve()  # fmt: skip
+
 
 NEWTON_STEPS = 50
 ROUNDING = 1e-14  # relative, of an objective
@@ -126,5 +155,5 @@ def _solved(quadratic, linear, x, units: Units, scale: float | None, last) -> tu
     matrices = sp.vstack([matrix for matrix, _, _ in blocks])
     right = np.concatenate([np.full(matrix.shape[0], bound) for matrix, bound, _ in blocks])
     cones = [cone for _, _, group in blocks for cone in group]
-    solution = solved(quadratic, linear, matrices, right, cones)
+    solution = conic_solution(quadratic, linear, matrices, right, cones)
     return np.asarray(solution.x), np.asarray(solution.z)
