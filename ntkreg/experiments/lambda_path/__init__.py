@@ -32,7 +32,7 @@ from ntkreg.experiments.lambda_path.runs import parsed
 
 __all__ = [
     "CERTIFIED", "CLAIMS", "CLASSES", "DEEP", "ESTIMATE", "EXPERIMENT", "LIMITS", "OWN", "PRESETS",
-    "RATE", "RATES", "Config", "check_path", "claims", "figure", "points", "problems", "runs",
+    "RATE", "RATES", "Config", "check_path", "claims", "figure", "points", "runs",
 ]  # fmt: skip
 
 
