@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from launchers import launched
+from launchers import launched_here
 
 from ntkreg.experiments import certify
 from ntkreg.experiments.certify import EXPERIMENT, Config, Problem
@@ -106,7 +106,7 @@ def test_bad_problems_are_named(text):
 
 def test_the_launcher_shows_bounds_and_writes_a_row_for_every_sample(smoke, smoke_results):
     out = smoke_results / "certify" / "smoke"  # where the sweep is complete
-    done = launched("--preset=smoke", f"--out={out}", name="certify")
+    done = launched_here(EXPERIMENT, "--preset=smoke", f"--out={out}")
     assert done.returncode == 0, done.stderr
     assert "trained ≤ polished" in done.stdout and "HOLDS" in done.stdout
     header, *lines = (out / "summary.csv").read_text().splitlines()
@@ -114,6 +114,6 @@ def test_the_launcher_shows_bounds_and_writes_a_row_for_every_sample(smoke, smok
     assert wanted <= set(header.split(",")) and len(lines) == 8
     drawn = (out / "figure.png").read_bytes()
     (out / "figure.png").unlink()
-    again = launched("--redraw", f"--out={out}", name="certify")
+    again = launched_here(EXPERIMENT, "--redraw", f"--out={out}")
     assert again.returncode == 0 and "HOLDS" in again.stdout
     assert (out / "figure.png").read_bytes() == drawn

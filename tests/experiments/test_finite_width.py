@@ -121,6 +121,7 @@ def test_no_claim_holds_by_leaving_out_a_run_that_raised_an_error():
         assert claim(rows).status == "fails"
 
 
+@pytest.mark.slow
 def test_a_small_run_has_no_network_below_the_certified_minimum(smoke):
     assert (smoke.best_gap > -1e-6).all() and (smoke.failed == "").all()
     assert len(smoke) == len(points(CONFIG)) and smoke.proved.all()
@@ -131,6 +132,7 @@ def test_a_small_run_has_no_network_below_the_certified_minimum(smoke):
     assert cures.failures.sum() == cures.cured.sum() == 2
 
 
+@pytest.mark.slow
 def test_the_claims_and_the_figure_are_made_of_a_table_also_without_arrays(smoke):
     assert all(claim.status != "not run" for claim in EXPERIMENT.claims(smoke, CONFIG))
     plain = smoke.drop(columns=list(ARRAYS))
@@ -141,6 +143,7 @@ def test_the_claims_and_the_figure_are_made_of_a_table_also_without_arrays(smoke
         assert kept == (["not kept"] * 2 if table is plain else [])
 
 
+@pytest.mark.slow
 def test_a_failure_in_the_plane_keeps_its_particles(smoke):
     """They are a network of the gap that stands beside them."""
     row = smoke[smoke.stationary > 0].iloc[0]

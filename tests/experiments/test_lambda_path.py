@@ -164,6 +164,7 @@ def test_claims_without_rows_are_not_run():
     assert classes_claim(rows[rows.reference_kind == "exact"]).status == "not run"
 
 
+@pytest.mark.slow
 def test_no_network_is_above_its_reference_and_none_below_the_certified_minimum(smoke):
     exact = smoke[smoke.reference_kind == "exact"]
     assert len(exact) == 30 and (exact.reference_gap < 1e-8).all()
@@ -180,6 +181,7 @@ def test_no_network_is_above_its_reference_and_none_below_the_certified_minimum(
     assert (best_of_seeds(closed).ratio > 0.95).all()
 
 
+@pytest.mark.slow
 def test_the_law_is_near_what_training_reaches(smoke):
     best = best_of_seeds(smoke[smoke.lam == 1e-32])
     on_d = best.dataset == "D:3:8"  # whose dual weights are many: the path takes its own
@@ -189,6 +191,7 @@ def test_the_law_is_near_what_training_reaches(smoke):
     np.testing.assert_allclose(best.ratio, best.predicted_ratio, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_converged_networks_gain_nothing_from_ten_times_more_steps(smoke):
     longer = dataclasses.replace(
         CONFIG, problems=CONFIG.problems[1:2], num_steps=10 * CONFIG.num_steps
@@ -234,6 +237,7 @@ def test_the_zero_network_is_at_no_stationary_point_and_has_not_diverged():
     assert rows.stationarity.isna().all() and not rows.converged.any()
 
 
+@pytest.mark.slow
 def test_the_figure_has_six_panels_and_lines_in_them(smoke):
     axes = figure(smoke, CONFIG).axes
     assert len(axes) == 6 and all(ax.lines for ax in axes)

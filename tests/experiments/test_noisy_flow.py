@@ -100,6 +100,7 @@ def test_no_claim_is_made_from_a_heuristic_or_a_wide_level():
         assert escape_claim(blind).status == polynomial_claim(blind).status == "not run"
 
 
+@pytest.mark.slow
 def test_a_small_run_is_trapped_without_noise_and_never_below_the_minimum(smoke):
     assert (smoke.final_gap > -1e-6).all() and (smoke.failed == "").all()
     escapes = smoke[smoke.part == "escape"]
@@ -118,6 +119,7 @@ def test_a_small_run_is_trapped_without_noise_and_never_below_the_minimum(smoke)
     assert arrivals.iterations.between(1, 3000).all()
 
 
+@pytest.mark.slow
 def test_traces_fall_from_the_first_step_to_the_end(smoke):
     for flow in smoke[(smoke.part == "escape") & (smoke.noise == "none")].itertuples():
         steps, objectives = flow.trace
@@ -126,18 +128,21 @@ def test_traces_fall_from_the_first_step_to_the_end(smoke):
         assert objectives[-1] == pytest.approx(flow.objective, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_figure_is_drawn_with_and_without_traces(smoke):
     assert noisy_flow.claims.claims(smoke, CONFIG)[0].status == "fails"  # 200 particles in d = 5
     for table in (smoke, smoke.drop(columns="trace")):
         assert len(figure(table, CONFIG).axes) == 6
 
 
+@pytest.mark.slow
 def test_a_flow_that_raised_an_error_is_not_drawn(smoke):
     rows = smoke.copy()
     rows.at[0, "trace"] = None
     assert len(figure(rows, CONFIG).axes) == 6
 
 
+@pytest.mark.slow
 def test_a_step_that_diverges_marks_its_flow(smoke):
     diverging = dataclasses.replace(CONFIG, step_factor=1e4, num_steps=100)
     points = [point for point in runs.points(CONFIG) if point["dataset"] == "random:2:6"][:5]
@@ -153,6 +158,7 @@ def test_a_heuristic_oracle_is_said_in_the_levels():
     assert not found.proved and closed.proved
 
 
+@pytest.mark.slow
 def test_the_film_is_an_animation(smoke, tmp_path):
     config = dataclasses.replace(CONFIG, num_steps=2000)
     film(smoke, config, tmp_path, (("no noise", 0.0, 2), ("noise", 1.0, 3)))

@@ -2,20 +2,19 @@
 
 import json
 import pathlib
-import subprocess
 import sys
 
 import jax
 import numpy as np
 import pandas
 import pytest
+from launchers import launched, launched_here
 
 from ntkreg.experiments import own_data
 from ntkreg.experiments.own_data import COLUMNS, EXPERIMENT, Config
 from ntkreg.sweeps import Refused
 from ntkreg.training import paths
 
-LAUNCHER = pathlib.Path(__file__).parents[2] / "launch" / "own_data.py"
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 3))
 SIGNS = np.array([1.0, -1.0, 1.0, -1.0, 1.0, 1.0])
@@ -160,15 +159,11 @@ def test_bad_fields_are_named():
             Config(**{field: value})
 
 
-def launched(folder, *flags):
-    command = [sys.executable, str(LAUNCHER), *flags]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
 def test_the_command_writes_table_provenance_and_figure_and_draws_again(modules, tmp_path):
     saved(tmp_path, x=X, y=SIGNS)
     flags = ["--num_seeds=1", "--lams=1e-2,1e-4", "--num_steps=50", "--finish_steps=5"]
-    done = launched(tmp_path, "--data=mine.npz", f"--module={modules}:Net", *flags)
+    flags += ["--data=mine.npz", f"--module={modules}:Net"]
+    done = launched(*flags, name="own_data", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "results" / "own_data" / "mine"
     table = pandas.read_csv(out / "summary.csv")
@@ -178,7 +173,7 @@ def test_the_command_writes_table_provenance_and_figure_and_draws_again(modules,
     assert run["config"]["module"] == f"{modules}:Net" and run["claims"] == []
     assert "networks converged" in done.stdout
     (out / "figure.png").unlink()
-    assert launched(tmp_path, "--redraw", "--data=mine.npz").returncode == 0
+    assert launched_here(EXPERIMENT, "--redraw", "--data=mine.npz").returncode == 0
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -189,9 +184,10 @@ def test_the_command_writes_table_provenance_and_figure_and_draws_again(modules,
         ("--preset=smoke", "own_data: --data='' must be an npz file with x of shape (n, d)"),
     ],
 )
-def test_the_command_ends_in_one_line_without_a_traceback(tmp_path, flag, part):
+def test_the_command_ends_in_one_line_without_a_traceback(tmp_path, monkeypatch, flag, part):
+    monkeypatch.chdir(tmp_path)
     saved(tmp_path, x=X, y=SIGNS + 3)
-    done = launched(tmp_path, flag)
+    done = launched_here(EXPERIMENT, flag)
     assert done.returncode == 2 and done.stderr.startswith(part)
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "results").exists()

@@ -176,6 +176,7 @@ def test_a_name_that_is_nothing_is_an_error(tmp_path, name):
         _paper.page(RESULTS, template)
 
 
+@pytest.mark.slow
 def test_a_launcher_without_the_text_says_so(tmp_path):
     (tmp_path / "launch").mkdir()
     alone = shutil.copy(ROOT / "launch" / "reproduce.py", tmp_path / "launch")

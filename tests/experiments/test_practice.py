@@ -84,6 +84,7 @@ def test_the_winner_is_named_whichever_it_is():
     assert "network wins in 0, the NTK in 2" in lost.measured and "+8.00%" in lost.measured
 
 
+@pytest.mark.slow
 def test_a_small_run_has_a_row_for_every_network_and_kernel(smoke):
     assert len(smoke) == 2 * (3 + 1) * 2 and (smoke.failed == "").all()
     assert smoke.test_error.between(0, 0.6).all()  # guessing is at 0.9
@@ -97,11 +98,13 @@ def test_a_small_run_has_a_row_for_every_network_and_kernel(smoke):
     assert "fixed as it begins" in practice.summary(smoke, CONFIG)
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_panel_of_errors_and_one_of_annealing(smoke):
     errors, annealing = practice.figure(smoke, CONFIG).axes
     assert len(errors.containers) == 4 and len(annealing.containers) == 2
 
 
+@pytest.mark.slow
 def test_ridge_of_ten_classes_is_the_least_squares_fit(smoke):
     """The table's errors once more, by NumPy."""
     train, test = split(parsed("digits"), "", 50, 1747, 1)

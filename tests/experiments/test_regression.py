@@ -68,6 +68,7 @@ def test_the_planted_network_s_objective_is_its_least_over_scales(law, weights, 
 # The run -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_predictors_fit_their_samples(smoke):
     assert len(smoke) == 2 * 2 * 2 * CONFIG.num_seeds and (smoke.failed == "").all()
     ntk = smoke[smoke.predictor == "ntk"]
@@ -84,12 +85,14 @@ def test_samples_fill_their_rows_and_test_points_among_them_do_not_count():
     assert np.array_equal(is_fresh, ~seen) and seen.any()
 
 
+@pytest.mark.slow
 def test_more_samples_teach_the_network(smoke):
     means = smoke.groupby(["law", "predictor", "num_samples"]).test_error.mean()
     for law in LAWS:
         assert means[law, "network", 27] < 0.7 * means[law, "network", 9]
 
 
+@pytest.mark.slow
 def test_a_small_run_has_no_exponents_and_its_figure_has_three_panels_for_each_law(smoke):
     found = [claim.status for claim in regression.claims(smoke, CONFIG)]
     assert found == ["not run", "not run", "holds"]  # one dimension has no exponent

@@ -67,6 +67,7 @@ def test_the_planted_objective_is_that_of_the_best_scale_of_balanced_neurons(los
     assert best * (1 - 1e-9) <= found <= min(value + lam * 4 * np.sqrt(2), best * 1.01)
 
 
+@pytest.mark.slow
 def test_the_predictors_fit_the_samples_and_are_solved(smoke):
     assert len(smoke) == 2 * CONFIG.num_trials * len(PREDICTORS) and (smoke.failed == "").all()
     kernels = smoke[smoke.predictor != "network"]
@@ -75,6 +76,7 @@ def test_the_predictors_fit_the_samples_and_are_solved(smoke):
     assert (smoke.lam[smoke.predictor == "network"] == CONFIG.lams[-1]).all()
 
 
+@pytest.mark.slow
 def test_margins_and_bounds_are_those_of_shares_of_wrong_signs(smoke):
     empty = smoke[["normalized_margin", "bound"]].isna().all(axis=1)
     assert empty.equals(smoke.task == "regression")
@@ -98,12 +100,14 @@ def test_the_table_has_a_row_with_its_own_bound_for_every_predictor():
     assert nngp.bound == kernel_bound(margins[1], 80, means[1], largest[1]) and nngp.lam == 0
 
 
+@pytest.mark.slow
 def test_the_squares_of_the_kernels_are_those_of_the_inputs(smoke_results, smoke):
     """K(x, x) is ‖x‖² over 2d for ReLU features, over d for the NTK."""
     mean = read_batches(smoke_results / "teacher" / "smoke")[0]["mean_square"]
     np.testing.assert_allclose(mean[1:] * [2 * CONFIG.dim, CONFIG.dim], mean[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_small_run_has_claims_and_two_panels_for_each_task(smoke):
     assert len(teacher.claims(smoke, CONFIG)) == 2
     axes = teacher.figure(smoke, CONFIG).axes

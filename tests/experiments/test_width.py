@@ -71,6 +71,7 @@ def test_each_claim_fails_where_its_rows_break_it():
     assert bound_claim(changed(rows, deep, bound=1.3 * rows.bound)).status == "fails"
 
 
+@pytest.mark.slow
 def test_the_table_has_the_bound_of_two_classes_and_the_certified_margin(smoke):
     rows = smoke
     random = rows[rows.dataset == "random:2:6"]
@@ -92,12 +93,14 @@ def test_an_error_stands_in_every_row_of_its_run():
     assert found.normalized_margin.isna().all() and not found.converged.any()
 
 
+@pytest.mark.slow
 def test_a_wide_network_comes_to_the_certified_margin_and_one_neuron_does_not(smoke):
     best = best_margins(smoke)
     assert best.shape == (1, 2) and best[16].iloc[0] > 0.98 > best[1].iloc[0]
     assert len(width.claims(smoke, CONFIG)) == 3
 
 
+@pytest.mark.slow
 def test_the_figure_has_four_panels_with_lines(smoke):
     axes = width.figure(smoke, CONFIG).axes
     assert len(axes) == 4 and all(ax.lines for ax in axes)

@@ -7,7 +7,9 @@ import time
 
 import pandas
 import pytest
-from launchers import command, launched
+from launchers import command, launched, launched_here
+
+from ntkreg.experiments.separation import EXPERIMENT
 
 # Two predictors in one dimension: enough to see every file and the resume, in seconds.
 TINY = [
@@ -79,8 +81,10 @@ def test_a_killed_run_resumes_to_the_same_files_byte_for_byte(tiny, tmp_path):
     ],
 )
 def test_bad_input_ends_in_one_line_that_names_it(flags, parts):
+    """As a command where it is the process that matters."""
     flags = flags if any(f.startswith("--out") for f in flags) else [*flags, "--out=/dev/null/x"]
-    done = launched(*flags)
+    own = "--distributed" in flags
+    done = launched(*flags) if own else launched_here(EXPERIMENT, *flags)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -90,14 +94,14 @@ def test_bad_input_ends_in_one_line_that_names_it(flags, parts):
 
 def test_a_folder_with_another_run_is_refused(tiny):
     before = (tiny[0] / "summary.csv").read_bytes()
-    done = launched(*TINY, "--width=17", f"--out={tiny[0]}")
+    done = launched_here(EXPERIMENT, *TINY, "--width=17", f"--out={tiny[0]}")
     assert done.returncode == 2
     assert "width is 16, this one's 17" in done.stderr
     assert (tiny[0] / "summary.csv").read_bytes() == before
 
 
 def test_a_dry_run_says_points_and_time_and_writes_nothing(tmp_path):
-    done = launched(*TINY, "--dry_run", f"--out={tmp_path / 'out'}")
+    done = launched_here(EXPERIMENT, *TINY, "--dry_run", f"--out={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "12 points" in done.stdout and "about 0:" in done.stdout
     assert "3 of 3 kinds" in done.stdout

@@ -36,6 +36,7 @@ def test_the_repository_s_address_stands_in_one_place(notebook):
     assert "REPOSITORY = " in code_cells(notebook)[0].source
 
 
+@pytest.mark.slow
 def test_it_runs_and_draws_a_figure_for_every_section(notebook, monkeypatch, tmp_path):
     monkeypatch.setenv("NTKREG_NOTEBOOK_PRESET", "smoke")
     root = str(NOTEBOOK.parents[1])

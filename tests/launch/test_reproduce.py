@@ -10,6 +10,7 @@ from ntkreg.experiments import _report
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
 
 
+@pytest.mark.slow
 def test_every_experiment_runs_at_smoke_and_its_claims_stand_in_the_table(smoke_results):
     done = launched("--preset=smoke", f"--results={smoke_results}", name="reproduce")
     assert done.returncode == 0, done.stderr
@@ -43,7 +44,9 @@ def test_an_experiment_that_fails_is_named_after_the_others_have_run(tmp_path):
     ("flags", "message"),
     [
         (["--preset=smoke", "--only=forest"], "only must name experiments (separation, "),
-        (["leftover"], "arguments must be flags, got leftover"),
+        pytest.param(
+            ["leftover"], "arguments must be flags, got leftover", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_bad_input_is_named_in_one_line(flags, message, tmp_path):

@@ -1,9 +1,11 @@
 """An experiment's batches as jobs, with submitit's executor for this machine for a scheduler's."""
 
 import pandas
+import pytest
 from launchers import launched
 
 
+@pytest.mark.slow
 def test_batches_are_jobs_and_the_results_are_those_of_this_process(tmp_path):
     flags = ["--cluster=local", "--preset=smoke", "--out=out", "--problems=random:2:8:enumerate"]
     done = launched("certify", *flags, name="slurm", cwd=tmp_path)
