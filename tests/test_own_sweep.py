@@ -15,7 +15,8 @@ from test_readme import BLOCKS
 def run_in(folder: pathlib.Path, num_devices: int = 1) -> bytes:
     """The script as a file of the user's; the summary that it leaves."""
     (folder / "my_script.py").write_text(SCRIPT)
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}"}
+    given = os.environ.get("XLA_FLAGS", "")
+    flags = {"XLA_FLAGS": f"{given} --xla_force_host_platform_device_count={num_devices}"}
     done = subprocess.run(
         [sys.executable, "my_script.py"],
         cwd=folder, env=os.environ | flags, capture_output=True, text=True,
@@ -38,6 +39,7 @@ def test_it_is_about_twenty_lines_and_plots(first):
     assert len(table) == 24 and table.failed.isna().all() and table.margin.notna().all()
 
 
+@pytest.mark.slow
 def test_a_deleted_batch_alone_is_computed_again_to_the_same_bytes(first):
     folder, summary = first
     deleted, *others = sorted((folder / "my-sweep" / "batches").glob("*.npz"))
@@ -48,5 +50,6 @@ def test_a_deleted_batch_alone_is_computed_again_to_the_same_bytes(first):
     assert others and before == {path: path.stat().st_mtime_ns for path in others}
 
 
+@pytest.mark.slow
 def test_four_devices_give_the_bytes_of_one(first, tmp_path):
     assert run_in(tmp_path, num_devices=4) == first[1]

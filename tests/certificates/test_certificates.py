@@ -38,27 +38,46 @@ exact_margin = functools.cache(lambda *key: max_margin(random_labels(*key)))
 SMALL = (0, 12, 3)  # (seed, n, rank) of the set that most tests share
 
 
+WIDE = fully_connected(2, 64)
+
+
+def padded(params):
+    """With neurons that are zero: programs are compiled for one width."""
+    more = max(0, 64 - params[0].shape[1])
+    first, last = map(np.asarray, params)
+    return jnp.asarray(np.pad(first, [(0, 0), (0, more)])), np.pad(last, [(0, more), (0, 0)])
+
+
+_margin = jax.jit(functools.partial(normalized_margin, WIDE))
+_objective = jax.jit(
+    lambda loss, *arguments: objective(get_loss(loss), WIDE, *arguments), static_argnums=0
+)
+_log_objective = jax.jit(functools.partial(log_objective, get_loss("logistic"), WIDE))
+
+
 def margin_again(params, data):
     """By the package's network, in JAX."""
-    network = fully_connected(2, params[0].shape[1])
-    return float(normalized_margin(network, tuple(map(jnp.asarray, params)), data))
+    return float(_margin(padded(params), data))
 
 
 def objective_again(params, data, lam, loss):
-    network = fully_connected(2, params[0].shape[1])
-    params = tuple(map(jnp.asarray, params))
-    return float(objective(get_loss(loss), network, params, data, jnp.log(lam)))
+    return float(_objective(loss, padded(params), data, jnp.log(lam)))
 
 
+def log_objective_again(params, data, lam):
+    return float(_log_objective(padded(params), data, jnp.log(lam)))
+
+
+@functools.cache
 def unit_directions(count, dim):
     u = np.random.default_rng(11).normal(size=(count, dim))
     return u / np.linalg.norm(u, axis=1, keepdims=True)
 
 
-def largest_gain(weights, data, count=1_000_000):
+def largest_gain(weights, data, count=100_000):
     """max |Σ cᵢ relu(uᵀxᵢ)| over random directions."""
     x, largest = np.asarray(data.x), 0.0
-    for u in np.array_split(unit_directions(count, x.shape[1]), 20):
+    for u in np.array_split(unit_directions(count, x.shape[1]), 4):
         largest = max(largest, np.abs(np.maximum(u @ x.T, 0.0) @ weights).max())
     return largest
 
@@ -76,8 +95,7 @@ def ascended(weights, x, starts):
     return jnp.max(jax.vmap(gain)(jax.lax.fori_loop(0, 300, step, starts)))
 
 
-SETS = [(seed, n, 2) for seed, n in enumerate((10, 12, 15, 20, 25, 30))]
-SETS += [(seed, n, 3) for seed, n in enumerate((10, 12, 15, 20, 25, 30))]
+SETS = [(seed, n, rank) for rank in (2, 3) for seed, n in ((0, 10), (2, 15), (3, 20), (5, 30))]
 
 
 @pytest.mark.parametrize("key", SETS, ids=str)
@@ -89,9 +107,8 @@ def test_random_labels_of_rank_two_and_three_are_solved_exactly(key):
     assert found.kind == "exact"
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_rank_four_is_solved_exactly(seed):
-    found = exact_margin(seed, 20, 4)
+def test_rank_four_is_solved_exactly():
+    found = exact_margin(0, 20, 4)
     assert 0 < found.lower <= found.upper and found.gap <= 1e-5
     assert found.kind == "exact"
 
@@ -106,9 +123,9 @@ def test_primal_has_the_lower_bound_in_other_code(key):
     np.testing.assert_allclose(norms, np.abs(found.primal[1][:, 0]), rtol=1e-9)
 
 
-@pytest.mark.parametrize("key", [*SETS[3:5], *SETS[9:11], (0, 20, 4)], ids=str)
+@pytest.mark.parametrize("key", [*SETS[2:4], *SETS[6:8], (0, 20, 4)], ids=str)
 def test_dual_weights_leave_nothing_above_the_upper_bound(key):
-    """10⁶ random directions, and ascents from 10³ of them, reach it and do not pass it."""
+    """10⁵ random directions, and ascents from 10³ of them, reach it and do not pass it."""
     found, data = exact_margin(*key), random_labels(*key)
     alpha = found.dual
     assert (alpha >= 0).all() and alpha.sum() == pytest.approx(1, rel=1e-12)
@@ -157,7 +174,7 @@ def test_a_point_and_its_opposite():
 
 
 @pytest.mark.parametrize("oracle", ["enumerate", "branch_and_bound", "multistart"])
-@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e-3, 1e3, 1e9])
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e9])
 def test_margin_scales_with_the_inputs(scale, oracle):
     data, known = random_labels(*SMALL), exact_margin(*SMALL)
     found = max_margin(Dataset(scale * data.x, data.y), oracle=oracle)
@@ -175,22 +192,19 @@ def test_a_further_sample_never_raises_the_margin(oracle):
 
 
 @functools.cache
-def trained_far(seed):
+def trained_far():
     """On SMALL to λ = 1e-100."""
     options = {"lam": (1e-4, 1e-16, 1e-100), "learning_rate": 0.1, "num_steps": 6000}
     network = fully_connected(2, 64)
-    return train(network, random_labels(*SMALL), key=jax.random.key(seed), **options).params
+    return train(network, random_labels(*SMALL), key=jax.random.key(0), **options).params
 
 
 def test_training_comes_near_the_margin_and_never_past_it():
-    """λ → 1e-100 from two starts."""
+    """λ → 1e-100."""
     data, found = random_labels(*SMALL), exact_margin(*SMALL)
     network = fully_connected(2, 64)
-    for seed in range(2):
-        params = trained_far(seed)
-        ratio = float(normalized_margin(network, params, data)) / found.lower
-        assert 0.97 <= ratio <= 1 + 1e-6
-        assert margin_again(params, data) <= found.upper * (1 + 1e-9)
+    reached = float(normalized_margin(network, trained_far(), data))
+    assert 0.97 * found.lower <= reached <= found.upper * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -236,7 +250,7 @@ def test_the_three_oracles_agree_and_say_what_they_prove():
 @pytest.mark.parametrize("max_rounds", [1, 2])
 def test_a_search_that_stops_early_has_valid_bounds_and_is_not_called_exact(max_rounds, oracle):
     unfinished = 0
-    for key in SETS[1:4] + SETS[7:10]:
+    for key in (SETS[2], SETS[6]):
         data, known = random_labels(*key), exact_margin(*key)
         for found in (
             max_margin(data, oracle=oracle, max_rounds=max_rounds),
@@ -267,7 +281,7 @@ def hand_made_dual(found, data, loss):
 
 
 @pytest.mark.parametrize("loss", ["logistic", "squared"])
-@pytest.mark.parametrize("lam", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("lam", [1e-1, 1e-3, 1e-6])
 @pytest.mark.parametrize("rank", [2, 3])
 def test_minima_are_exact_and_both_sides_hold_in_other_code(rank, lam, loss):
     data = random_labels(1, 14, rank)
@@ -276,14 +290,14 @@ def test_minima_are_exact_and_both_sides_hold_in_other_code(rank, lam, loss):
     assert found.lower <= found.upper * (1 + 1e-14)
     assert objective_again(found.primal, data, lam, loss) == pytest.approx(found.upper, rel=1e-9)
     assert hand_made_dual(found, data, loss) == pytest.approx(found.lower, rel=1e-9)
-    gain = largest_gain(found.dual / len(data.y), data, 100_000)
+    gain = largest_gain(found.dual / len(data.y), data)
     assert gain <= 2 * lam * (1 + 1e-9)
     if found.upper < 0.9 * get_loss(loss).value(0.0, 1.0):
         assert gain >= 1.9 * lam  # else the bound is slack
     assert found.primal[0].shape[1] <= len(data.y)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_small_lambda_on_hard_labels_is_exact_too(seed):
     """Margins down to 4e-4: Σ‖v‖ is some thousands there, and the outputs near 10."""
     found = global_minimum(random_labels(seed, 20, 2), 1e-6)
@@ -291,7 +305,7 @@ def test_small_lambda_on_hard_labels_is_exact_too(seed):
 
 
 @pytest.mark.parametrize("loss", ["logistic", "squared"])
-@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1e2, 1e12])
+@pytest.mark.parametrize("scale", [1e-6, 1e12])
 def test_minimum_keeps_where_inputs_and_lambda_scale_together(loss, scale):
     """f(cx) of weights Θ is f(x) of √c Θ, and λc‖Θ‖² = λ‖√c Θ‖²."""
     data = random_labels(*SMALL)
@@ -306,12 +320,9 @@ def test_training_comes_to_the_minimum_and_never_below_it(lam):
     data = random_labels(*SMALL)
     found = global_minimum(data, lam)
     options = {"lam": lam, "learning_rate": 0.02, "num_steps": 8000, "descend": "log"}
-    for width, seed in ((4, 0), (64, 0), (64, 1)):
-        params = train(fully_connected(2, width), data, key=jax.random.key(seed), **options).params
-        reached = objective_again(params, data, lam, "logistic")
-        assert reached >= found.lower * (1 - 1e-9)
-        if width == 64:
-            assert reached <= found.upper * (1 + 1e-3)
+    params = train(fully_connected(2, 64), data, key=jax.random.key(0), **options).params
+    reached = objective_again(params, data, lam, "logistic")
+    assert found.lower * (1 - 1e-9) <= reached <= found.upper * (1 + 1e-3)
 
 
 @pytest.mark.parametrize(("loss", "value"), [("logistic", math.log(2)), ("squared", 1.0)])
@@ -324,7 +335,7 @@ def test_large_lambda_leaves_the_zero_network(loss, value):
 
 
 @pytest.mark.parametrize("loss", ["logistic", "squared"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_one_sign_of_output_weights_is_no_better_than_both(seed, loss):
     """And y → −y exchanges the signs."""
     data = random_labels(seed, 12, 3)
@@ -384,7 +395,7 @@ def test_minimum_rises_with_lambda_and_known_units_change_nothing():
     network = fully_connected(2, 8)
     params = network.init(jax.random.key(0), 3)
     before = 0.0
-    for lam in (1e-4, 1e-3, 1e-2, 1e-1):
+    for lam in (1e-4, 1e-2, 1e-1):
         found = global_minimum(data, lam)
         assert found.lower > before
         before = found.upper
@@ -400,14 +411,9 @@ FAR = [1e-16, 1e-100, 1e-300]
 least = functools.cache(lambda key, lam: global_minimum(random_labels(*key), lam))
 
 
-def log_objective_again(params, data, lam):
-    network = fully_connected(2, params[0].shape[1])
-    params = tuple(map(jnp.asarray, params))
-    return float(log_objective(get_loss("logistic"), network, params, data, jnp.log(lam)))
-
-
-@pytest.mark.parametrize("lam", FAR)
-@pytest.mark.parametrize("key", [SMALL, SETS[2], SETS[8]], ids=str)
+@pytest.mark.parametrize(
+    ("key", "lam"), [*((SMALL, lam) for lam in FAR), (SETS[1], 1e-16), (SETS[5], 1e-300)], ids=str
+)
 def test_minima_far_down_the_path_hold_on_both_sides_in_other_code(key, lam):
     """All b are tiny: −ℓ*(−b) = a(1 − log a) at a = by, but for a² and above."""
     found, data = least(key, lam), random_labels(*key)
@@ -420,12 +426,12 @@ def test_minima_far_down_the_path_hold_on_both_sides_in_other_code(key, lam):
     assert (a >= 0).all() and a.max() < 1e-12
     value = np.mean(a[a > 0] * (1 - np.log(a[a > 0]))) * np.mean(a > 0)
     assert value == pytest.approx(found.lower, rel=1e-9)
-    gain = largest_gain(found.dual / len(a) / lam, data, 100_000)
+    gain = largest_gain(found.dual / len(a) / lam, data)
     assert 1.8 <= gain <= 2 * (1 + 1e-9)
     assert found.primal[0].shape[1] <= len(a)
 
 
-@pytest.mark.parametrize("key", [SMALL, SETS[2]], ids=str)
+@pytest.mark.parametrize("key", [SMALL, SETS[1]], ids=str)
 def test_minima_far_down_the_path_tend_to_the_max_margin(key):
     """λ‖Θ‖² is nearly all of F there: γ*F/λ falls towards log(1/λ), its margin rises to γ*."""
     known, margins = exact_margin(*key), []
@@ -439,15 +445,14 @@ def test_minima_far_down_the_path_tend_to_the_max_margin(key):
 
 def test_both_starts_meet_where_they_change():
     data = random_labels(*SMALL)
-    for lam in (1e-9, 1e-9 * (1 - 1e-9)):
-        found = global_minimum(data, lam)
-        assert found.gap <= 1e-6
-        assert found.upper == pytest.approx(global_minimum(data, 1e-9).upper, rel=1e-7)
+    near, far = (global_minimum(data, lam) for lam in (1e-9, 1e-9 * (1 - 1e-9)))
+    assert near.gap <= 1e-6 and far.gap <= 1e-6
+    assert far.upper == pytest.approx(near.upper, rel=1e-7)
 
 
 def test_the_minimum_is_concave_and_rises_with_lambda_far_down():
     """As the least of functions that are linear in λ: F/λ falls."""
-    lams = 1e-200 * np.array([1.0, 2.0, 4.0, 16.0])
+    lams = 1e-200 * np.array([1.0, 2.0, 16.0])
     values = [least(SMALL, lam).upper for lam in lams]
     assert (np.diff(values) > 0).all()
     assert (np.diff(values / lams) < 0).all()
@@ -459,21 +464,20 @@ def test_the_minimum_is_concave_and_rises_with_lambda_far_down():
 def test_no_trained_network_is_below_a_minimum_far_down_the_path(lam):
     """Trained to λ = 1e-100, and stretched to the others."""
     data = random_labels(*SMALL)
-    for seed in range(2):
-        for scale in np.geomspace(0.3, 3, 40):
-            params = [scale * p for p in trained_far(seed)]
-            assert log_objective_again(params, data, lam) >= math.log(least(SMALL, lam).lower)
+    for scale in np.geomspace(0.3, 3, 40):
+        params = [scale * p for p in trained_far()]
+        assert log_objective_again(params, data, lam) >= math.log(least(SMALL, lam).lower)
     if lam == 1e-100:
-        reached = log_objective_again(trained_far(0), data, lam)
+        reached = log_objective_again(trained_far(), data, lam)
         assert reached <= math.log(least(SMALL, lam).upper) + 0.03
 
 
-@pytest.mark.parametrize("lam", FAR)
+@pytest.mark.parametrize("lam", FAR[::2])
 def test_a_trained_start_comes_to_the_same_minimum_and_a_wrong_one_is_replaced(lam):
     data, known = random_labels(*SMALL), least(SMALL, lam)
     untrained = fully_connected(2, 8).init(jax.random.key(0), 3)
-    assert margin_again(untrained, data) < 0 < margin_again(trained_far(0), data)
-    for params in (trained_far(0), untrained):
+    assert margin_again(untrained, data) < 0 < margin_again(trained_far(), data)
+    for params in (trained_far(), untrained):
         found = global_minimum(data, lam, params=params)
         assert found.gap <= 1e-6
         assert found.upper == pytest.approx(known.upper, rel=1e-6)
@@ -525,8 +529,8 @@ def trained_on_small():
     return data, train(fully_connected(2, 64), data, key=jax.random.key(0), **options).params
 
 
-@pytest.mark.parametrize("key", SETS[::3], ids=str)
-@pytest.mark.parametrize("width", [1, 3, 40])
+@pytest.mark.parametrize("key", [SETS[0], SETS[4]], ids=str)
+@pytest.mark.parametrize("width", [1, 40])
 def test_polish_never_lowers_the_margin(key, width):
     """Random networks, most of them wrong on some sample."""
     data = random_labels(*key)
@@ -546,6 +550,7 @@ def test_polish_never_lowers_the_margin(key, width):
         assert len(patterns(better)) <= len(patterns(params))
 
 
+@pytest.mark.slow
 def test_polish_lifts_a_trained_network_on_D():
     data, params = trained_on_D()
     better = polish(params, data)
@@ -574,7 +579,7 @@ def test_a_trained_network_brackets_the_margin():
     q = np.asarray(data.y * fully_connected(2, 64).apply(params, data.x))
     alpha = 1 / (1 + np.exp(q))
     np.testing.assert_allclose(found.dual, alpha / alpha.sum(), rtol=1e-9)
-    assert largest_gain(found.dual * np.asarray(data.y), data, 100_000) <= 2 * found.upper
+    assert largest_gain(found.dual * np.asarray(data.y), data) <= 2 * found.upper
     assert found.kind == "certified" and found.gap > 0
     np.testing.assert_array_equal(found.primal[0], params[0])
 
@@ -659,7 +664,7 @@ def test_the_minimum_exists_where_no_network_separates(lam):
     assert least.upper == pytest.approx(known, rel=1e-9)
 
 
-@pytest.mark.parametrize("lam", [1e-30, 1e-190])
+@pytest.mark.parametrize("lam", [1e-190])
 def test_samples_beside_an_inseparable_pair_cost_nothing_as_lambda_goes_to_zero(lam):
     """All else is fitted, and of x and 2x with opposite labels the best is one number t = f(x)."""
     rng = np.random.default_rng(6)
@@ -694,6 +699,7 @@ def test_rows_that_only_float64_takes_for_parallel_are_not_separable_either():
         max_margin(dataset(x, [1, 1, 1, -1, 1, -1]))
 
 
+@pytest.mark.slow
 def test_bounds_have_the_digits_that_a_tiny_lambda_asks_for():
     """Two rows of one direction and opposite labels, one 4e7 times longer: log 2 for the other."""
     x = [
@@ -712,6 +718,7 @@ def test_of_nan_nothing_is_known():
     assert below(nothing) == -np.inf and above(nothing) == np.inf
 
 
+@pytest.mark.slow
 def test_every_sample_twice_changes_no_minimum():
     """Rows of lengths 1e14 to 1e-2, whose outputs must be right to the last digits."""
     x = [[1.4e14, 1.4e14], [0.0, -0.0874], [7e11, -1.4e12], [0.31, 0.155], [-1.47e6, 1.47e6]]
@@ -815,6 +822,7 @@ def test_samples_nearly_on_top_of_each_other_are_fitted_apart(seed):
     assert global_minimum(dataset(x, y), 1e-8, loss="squared", output_sign=1).gap <= 1e-9
 
 
+@pytest.mark.slow
 def test_weights_of_many_digits_cancel_where_no_network_separates():
     """F* tends to the least loss, of the samples on either side of 0; here by one number each."""
     x = np.array([403.82, -261.7, -198.61, -481.84, -100.2, 410.8, -261.7, 16.92])
@@ -836,12 +844,12 @@ def test_few_samples_are_exact_beyond_rank_four_whatever_their_lengths(seed):
         assert found.kind == "exact" and found.gap <= 1e-9
 
 
-def test_two_hundred_samples_of_rank_two_are_exact():
-    found = max_margin(random_labels(1, 200, 2))
+def test_a_hundred_samples_of_rank_two_are_exact():
+    found = max_margin(random_labels(1, 100, 2))
     assert found.kind == "exact" and found.gap <= 1e-9
 
 
-@pytest.mark.parametrize("n", [16, 32])
+@pytest.mark.parametrize("n", [16, pytest.param(32, marks=pytest.mark.slow)])
 def test_a_minimizer_has_no_neurons_that_do_nothing(n):
     first, last = global_minimum(random_labels(n, n, 3), 1e-3).primal
     masses = np.linalg.norm(first, axis=0) * np.abs(last[:, 0])

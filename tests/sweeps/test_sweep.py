@@ -261,10 +261,9 @@ def test_a_killed_sweep_goes_on_to_the_same_table(tmp_path):
     child.kill()
     child.communicate()
     done = len(batch_files(tmp_path / "cut"))
-    ended(in_a_process(SLOWLY, tmp_path / "cut"))
-    ended(in_a_process(SLOWLY, tmp_path / "whole"))
+    found = sweep(slowly, POINTS, tmp_path / "cut", host=True)
     assert done and not (tmp_path / "cut" / "batches" / "0000000-0000015.npz").exists()
-    assert_same(load(tmp_path / "cut"), load(tmp_path / "whole"))
+    assert_same(found, sweep(slowly, POINTS, host=True))
 
 
 @pytest.mark.slow
@@ -283,19 +282,23 @@ def test_fifty_kills_at_any_moment_leave_fifty_equal_tables(tmp_path):
     assert cut >= 10, "too few kills met the sweep at work"
 
 
+def large(seed):
+    return {"a": jnp.zeros(9000) + seed}
+
+
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
     """A limit on the size of files stands in for the disk; without it the run goes on."""
     body = """
         import resource, signal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-        sweep(lambda seed: {"a": jnp.zeros(9000) + seed}, grid(seed=range(3)), sys.argv[1])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
+        sweep(large, grid(seed=range(3)), sys.argv[1])
         """
-    full = in_a_process(body, tmp_path, 40_000)
+    full = in_a_process(body, tmp_path)
     _, said = full.communicate(timeout=300)
     assert full.returncode != 0 and "File too large" in said and ".npz" in said
     assert not list(tmp_path.rglob("*.tmp")) and not batch_files(tmp_path)
-    ended(in_a_process(body, tmp_path, 10**7))
+    sweep(large, grid(seed=range(3)), tmp_path)
     assert [a[0] for a in load(tmp_path)["a"]] == [0, 1, 2]
 
 
@@ -305,7 +308,7 @@ def test_several_devices_share_a_batch():
         table = swept(batch_size=8)
         print(",".join(repr(float(v)) for v in table["mean"]))
         """
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     out = ended(in_a_process(body, XLA_FLAGS=flags))
     np.testing.assert_allclose([float(v) for v in out.split(",")], swept()["mean"], rtol=1e-12)
 
@@ -335,6 +338,7 @@ def test_a_pool_of_processes_runs_the_batches(tmp_path):
     assert_same(load(tmp_path)[["end"]], swept()[["end"]])
 
 
+@pytest.mark.slow
 def test_a_cluster_of_dask_runs_the_batches(tmp_path):
     body = """
         from distributed import Client, LocalCluster
