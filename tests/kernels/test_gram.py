@@ -177,7 +177,8 @@ SPREAD = """
 
 
 def test_four_devices_hold_a_quarter_of_the_rows_each_and_solve_with_them():
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    given = os.environ.get("XLA_FLAGS", "")
+    flags = {"XLA_FLAGS": f"{given} --xla_force_host_platform_device_count=4"}
     command = [sys.executable, "-c", textwrap.dedent(SPREAD)]
     done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -326,6 +326,7 @@ def test_processes_of_a_job_share_the_batches(tmp_path):
     assert_same(load(tmp_path)[["end"]], swept()[["end"]])
 
 
+@pytest.mark.slow
 def test_a_pool_of_processes_runs_the_batches(tmp_path):
     body = """
         import concurrent.futures, multiprocessing
