@@ -18,7 +18,7 @@ GENERIC = 1e-11  # relative distance to every hyperplane that a maximizer may be
 def point_of_cone(x, state):
     """(empty, u): whether no generic u has the signs `state` (0: free), else one that has.
 
-    The point of least norm in the hull of the rows sᵢxᵢ/‖xᵢ‖ is zero, or it has all those signs
+    The point of smallest norm in the hull of the rows sᵢxᵢ/‖xᵢ‖ is zero, or it has all those signs
     (Gordan's alternative). "Empty" is proved by weights μ ≥ 0 with ‖Σ μᵢsᵢxᵢ/‖xᵢ‖‖ below
     GENERIC · Σμ: then not all signed zᵢ can be above GENERIC · ‖xᵢ‖.
     """

@@ -121,8 +121,8 @@ def max_margin(
     x, y = problem.x, problem.y
     maximize = oracles.make_oracle(name, x, tolerance=tolerance / 4, **options)
     first, lengths = of_signs(maximize, y / len(y), 0.0), np.linalg.norm(x, axis=1)
-    least = oracles.least_separable(name, x)
-    scale = 1.0 / max(first.lower, least * float(lengths.min()))
+    smallest = oracles.least_separable(name, x)
+    scale = 1.0 / max(first.lower, smallest * float(lengths.min()))
 
     def solve(units: Units, vectors: np.ndarray) -> Step:
         nonlocal scale
@@ -135,7 +135,7 @@ def max_margin(
 
     def bound(weights: np.ndarray, largest: float) -> Bound:
         of_unit_rows = largest / (2 * float(np.abs(weights) @ lengths))
-        if of_unit_rows <= least:
+        if of_unit_rows <= smallest:
             raise not_separable(of_unit_rows)
         return Bound(-largest / 2, weights * y, largest)
 
@@ -219,9 +219,9 @@ def global_minimum(
         return Step(vectors, network, objective, weights / len(y), 2.0, bound)
 
     def bound(weights: np.ndarray, largest: float) -> Bound:
-        least, dual = dual_minimum(loss, y, lam, weights, largest)
+        smallest, dual = dual_minimum(loss, y, lam, weights, largest)
         size = float(np.abs(weights).max())
-        return Bound(least, dual, largest * (float(np.abs(dual).max()) / len(y) / (size or 1.0)))
+        return Bound(smallest, dual, largest * (float(np.abs(dual).max()) / len(y) / (size or 1.0)))
 
     first = of_signs(maximize, -slope(np.zeros(len(y)), y) / len(y), 0.0, signs)
     units, start = units_found(x, first), None
@@ -235,8 +235,8 @@ def global_minimum(
         units = two_layer.joined(near, units)
         start = np.concatenate([start, np.zeros((len(units) - len(near), x.shape[1]))])
         maxima = of_signs(maximize, limit.dual * y, None, signs)
-        least, dual, largest = bound(maxima.weights, maxima.upper)
-        known = known._replace(dual=dual, bound=least, largest=largest, nodes=maxima.nodes)
+        smallest, dual, largest = bound(maxima.weights, maxima.upper)
+        known = known._replace(dual=dual, bound=smallest, largest=largest, nodes=maxima.nodes)
     found = generated(maximize, x, units, signs, solve, tolerance, max_rounds, known, start)
     return _outside(full, found, basis, shrink, name, tolerance)
 

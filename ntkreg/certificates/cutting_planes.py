@@ -141,7 +141,7 @@ def rounds(
     given = None if start is None else _in_balls(known, start.cuts) if exact else start.cuts
     cuts = given if given and len(given.sign) else all_rays(known, signs, exact)
     accuracy = 1e-2 if start is None else max(1e-20, min(1e-2, start.accuracy))
-    least, stalled = np.inf, 0
+    smallest, stalled = np.inf, 0
     while len(cuts.sign) and stalled < (4 * STALLS if exact else STALLS):
         features = cuts.features(known) * (1 if target is None else target)
         # Not from the weights before: near the boundary the method makes small steps.
@@ -166,7 +166,7 @@ def rounds(
             return
         if exact and excess <= 0 and reached > accuracy:  # nothing would be different the next time
             return
-        least, stalled = (worst, 0) if worst < 0.9 * least else (least, stalled + 1)
+        smallest, stalled = (worst, 0) if worst < 0.9 * smallest else (smallest, stalled + 1)
         new = [
             Cuts(peak.units[:PEAKS], np.full(len(peak.units[:PEAKS]), sign),
                  peak.faces[:PEAKS])
@@ -302,13 +302,13 @@ def smallest_maximum(
     x: np.ndarray,
     y: np.ndarray,
     alpha: np.ndarray,
-    least: float,
+    smallest: float,
     tolerance: float,
     max_rounds: int,
 ) -> Weights:
     """The best weights of some rounds from `alpha`, until M(αy) is within tolerance of its least.
 
-    `least` is a lower bound of M, twice the margin of any network.
+    `smallest` is a lower bound of M, twice the margin of any network.
     """
     cuts = np.zeros((0, len(y)))
     best = Weights(alpha, np.inf, 0)
@@ -321,13 +321,13 @@ def smallest_maximum(
             [cuts, *(sign * y * np.maximum(m.directions @ x.T, 0) for m, sign in answers)]
         )
         nearest = None
-        while nearest is None and best.largest > max(least, 0.0) * (1 + tolerance):
-            level = least + LEVEL * (best.largest - least)
+        while nearest is None and best.largest > max(smallest, 0.0) * (1 + tolerance):
+            level = smallest + LEVEL * (best.largest - smallest)
             nearest = _nearest(best.alpha, cuts, level)
             if nearest is None:
                 if level >= best.largest * (1 - tolerance):
                     return best
-                least = level  # the cuts themselves forbid less
+                smallest = level  # the cuts themselves forbid less
         if nearest is None:
             break
         alpha = nearest

@@ -271,9 +271,9 @@ def _sized_peaks(known: Faces, c: np.ndarray, floor) -> Peaks:
         chosen = ~(norms + errors <= float(floor)) & ~(inside < -errors)
         return _exact_peaks(known, c, floor, chosen)
     values = np.where(inside > errors, norms, 0.0)
-    least = max(floor, float((values - errors).max(initial=0.0)))
-    doubtful = ~(norms + errors <= least) & ~(inside < -errors)
-    upper = _worst([least, float((norms + errors)[doubtful].max(initial=0.0))])
+    smallest = max(floor, float((values - errors).max(initial=0.0)))
+    doubtful = ~(norms + errors <= smallest) & ~(inside < -errors)
+    upper = _worst([smallest, float((norms + errors)[doubtful].max(initial=0.0))])
     kept = np.flatnonzero((norms > floor) & (inside >= -errors))
     kept = kept[np.argsort(-norms[kept])]
     return Peaks(units[kept] / norms[kept, None], norms[kept], kept, upper)
@@ -380,8 +380,8 @@ def largest(known: Faces, c: np.ndarray, signs=(1, -1)) -> float:
     bounds = []
     for sign in signs:
         _, norms, errors, inside = _projected(known, rounded(sign * c))
-        least = max(0.0, float(np.where(inside > errors, norms - errors, 0.0).max(initial=0.0)))
-        # Not `norms + errors > least`: what is NaN has to be looked at.
-        chosen = ~(norms + errors <= least) & ~(inside < -errors)
-        bounds.append(_exact_peaks(known, balls(sign * c), least, chosen).upper)
+        smallest = max(0.0, float(np.where(inside > errors, norms - errors, 0.0).max(initial=0.0)))
+        # Not `norms + errors > smallest`: what is NaN has to be looked at.
+        chosen = ~(norms + errors <= smallest) & ~(inside < -errors)
+        bounds.append(_exact_peaks(known, balls(sign * c), smallest, chosen).upper)
     return above(_worst(bounds) * flint.arb(size))

@@ -138,8 +138,8 @@ def float_weights(
 ) -> np.ndarray:
     """The problem's dual in float64, with errors that cancel up to `tight` where that is given.
 
-    `vanishing` lets the weights themselves cancel up to it, not their errors: those of the least λ.
-    Then weights of which the objective has next to nothing are 0.
+    `vanishing` lets the weights themselves cancel up to it, not their errors: those of the
+    smallest λ. Then weights of which the objective has next to nothing are 0.
     """
     y = problem.y
     if problem.is_margin:

@@ -55,7 +55,7 @@ def units_and_vectors(x: np.ndarray, params: Params) -> tuple[Units, np.ndarray]
 def scaled_to_lam(
     x: np.ndarray, y: np.ndarray, params: Params, lam: float
 ) -> tuple[Units, np.ndarray]:
-    """Units and vectors of the multiple of a separating network with the least logistic F_λ."""
+    """Units and vectors of the multiple of a separating network with the smallest logistic F_λ."""
     units, vectors = units_and_vectors(x, params)
     q, norm = y * outputs(params, x), 2 * np.linalg.norm(vectors, axis=1).sum()
     over_lam = lambda t: np.mean(np.logaddexp(0.0, -np.exp(t) * q)) / lam + np.exp(t) * norm

@@ -116,7 +116,7 @@ def table(
 def toward_l1_svm(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Margin over the ℓ1-SVM's and distance of the functions at every λ, medians over data sets.
 
-    Of the true minimizers, and of the run of least objective on each set.
+    Of the true minimizers, and of the run of smallest objective on each set.
     """
     trained = rows[rows.start != "certified"]
     best = trained.groupby(["num_samples", "draw", "lam"], sort=False).log_objective.idxmin()
@@ -143,7 +143,7 @@ def network_and_kernels(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def by_width(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Margin and test error for every width at the least λ, means of the trials that fit."""
+    """Margin and test error for every width at the smallest λ, means of the trials that fit."""
     both = rows[rows.dataset.str.startswith(("teacher", "digits"))]
     last = both[both.lam == both.groupby("dataset").lam.transform("min")]
     groups = lambda rows: rows.groupby(["dataset", "width"], sort=False)

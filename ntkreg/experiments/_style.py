@@ -210,7 +210,7 @@ def with_ends(ax, x, middle, low, high, **look) -> None:
 
 
 def with_range(ax, groups, x: Callable = lambda at: at, middle: str = "median", **look) -> None:
-    """Medians, or means, of grouped values with bars from least to largest, against x(group)."""
+    """Medians, or means, of grouped values with bars from smallest to largest, against x(group)."""
     found = groups.agg(["min", middle, "max"])
     with_ends(ax, x(found.index.to_numpy()), found[middle], found["min"], found["max"], **look)
 

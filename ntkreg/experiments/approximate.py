@@ -311,8 +311,8 @@ def _doubts(rows: pandas.DataFrame, last: pandas.DataFrame) -> str:
     crossed = int((rows.minimum_gap < CROSSED).sum())
     doubts = {
         f"{int(missing.sum())} of {len(rows)} rows have values that are not finite": missing.any(),
-        f"at the least λ the minimum is known to {last.minimum_gap.max():.1e}, which could decide "
-        f"{undecided} of {len(last)} rows": undecided,
+        f"at the smallest λ the minimum is known to {last.minimum_gap.max():.1e}, which could "
+        f"decide {undecided} of {len(last)} rows": undecided,
         f"{crossed} rows in which the bounds of the minimum cross": crossed,
     }
     return "".join(f"; {words}" for words, is_so in doubts.items() if is_so)
@@ -365,9 +365,9 @@ def summary(table: pandas.DataFrame, config: Config) -> str:
     lines = ["smallest margin over the max margin: worst network found (proved for all; theorem's)"]
     for beta, part in rows.groupby("beta"):
         lines.append(f"  β = {beta:g}  (theorem {part.theorem.iloc[0]:.3f})")
-        least = part.groupby("lam", sort=False)[["worst_found", "least_proved"]].min()
+        lows = part.groupby("lam", sort=False)[["worst_found", "least_proved"]].min()
         shown = (
-            f"{lam:.0e}: {r.worst_found:.3f} ({r.least_proved:.3f})" for lam, r in least.iterrows()
+            f"{lam:.0e}: {r.worst_found:.3f} ({r.least_proved:.3f})" for lam, r in lows.iterrows()
         )
         lines.append("    " + "  ".join(shown))
     if left_out:

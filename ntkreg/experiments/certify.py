@@ -244,7 +244,7 @@ LEAST = 1e-12  # smaller gaps are drawn here
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Three panels; markers are medians over samples, bars run from the least to the largest."""
+    """Three panels; markers are medians over samples, bars run from the smallest to the largest."""
     fig, axes = _style.panels(3, columns=3, ratio=1.35)
     _steps(axes[0], rows)
     proofs = rows[rows.oracle == "branch_and_bound"]

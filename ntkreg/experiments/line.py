@@ -308,7 +308,7 @@ MARGIN = Claim(
     "ℓ1-SVM over evenly spaced unit neurons",
     source=SOURCE,
     predicted="γ_λ over half the ℓ1-SVM's margin → 1, but for the gaps between its neurons: at the "
-    "least λ ≥ 0.985 on all sets, median ≥ 0.995, by networks at the minimum; none above the "
+    "smallest λ ≥ 0.985 on all sets, median ≥ 0.995, by networks at the minimum; none above the "
     "certified max margin",
     certified=True,
 )
@@ -316,7 +316,7 @@ FUNCTION = Claim(
     statement="On a line the regularised network's function at λ = 1e-14 is nearly that of the "
     "ℓ1-SVM",
     source=SOURCE,
-    predicted="both of least margin 1: largest difference on [−1, 1] ≤ 5 % of the range of the "
+    predicted="both of smallest margin 1: largest difference on [−1, 1] ≤ 5 % of the range of the "
     "ℓ1-SVM's function, median over the sets, of true minimizers and of networks trained to them",
     certified=True,
 )
@@ -353,11 +353,12 @@ def margin_claim(rows: pandas.DataFrame) -> Claim:
     return dataclasses.replace(
         MARGIN,
         measured=f"γ_λ over half the ℓ1-SVM's at λ = {rows.lam.min():.0e} on {len(best)} sets: "
-        f"true minimizers median {true.svm_ratio.median():.4f}, least {true.svm_ratio.min():.4f}; "
-        f"trained, best of seeds, median {best.svm_ratio.median():.4f}, ≥ {NEAR} on "
+        f"true minimizers median {true.svm_ratio.median():.4f}, smallest "
+        f"{true.svm_ratio.min():.4f}; trained, best of seeds, median "
+        f"{best.svm_ratio.median():.4f}, ≥ {NEAR} on "
         f"{int((~short).sum())}; of the others training missed the certified minimum by "
         f"{MISSED:.0%} or more on {int(short.sum()) - unexplained}; {above} of {len(trained)} "
-        f"networks above γ*. Half the ℓ1-SVM's over γ*: median {circle.median():.4f}, least "
+        f"networks above γ*. Half the ℓ1-SVM's over γ*: median {circle.median():.4f}, smallest "
         f"{circle.min():.4f}. {_at_the_papers_lam(rows)}",
         interval=f"[{low:.4f}, {high:.4f}]: 90 % of the sets, trained",
         status="holds" if good and not unexplained else "fails",

@@ -212,7 +212,7 @@ def regimes_claim(rows: pandas.DataFrame) -> Claim:
         REGIMES,
         measured=f"width {widest.width.iloc[0]}, n = {widest.num_samples.iloc[0]}: learned without "
         f"λ from r = {listed(alone)}; with λ = {lam:g} but not without from r = {listed(needed)}; "
-        f"with neither from r = {listed(neither)}; at λ ≥ 1/16 the least error is "
+        f"with neither from r = {listed(neither)}; at λ ≥ 1/16 the smallest error is "
         f"{collapsed:.2f}; errors at λ = 0: {', '.join(f'{e:.2f}' for e in plain)}; of these "
         f"networks {unfit} do not fit; {diverged} of {len(widest)} diverged",
         interval=f"means of {widest.seed.nunique()} seeds; λ of the largest margin",

@@ -3,7 +3,7 @@
 Two laws. On D both are trained on the squared loss with labels ±1 and tested on min((y − f)², 1).
 On the other one, x is standard Gaussian and y = relu(wᵀx) for a random unit w; errors there are
 plain mean squares, of E y² = 1/2. The network has a small λ, the kernel predictor is the
-interpolant of least norm; both see the same samples.
+interpolant of minimum norm; both see the same samples.
 
 Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2, for the truncated loss on D; the ICLR 2019
 submission of the same for the random feature.
@@ -234,14 +234,14 @@ PLATEAU_TOLERANCE = 0.2  # relative; at finite d the steps of the staircase are 
 LOWER_SIDE = 0.3  # n/d² up to which the kernel's error on D must stay above the level
 ON_D = Claim(
     statement="With the squared loss too the weakly regularised network learns D from O(d) "
-    "samples, and least-norm regression with the NTK needs Ω(d²)",
+    "samples, and minimum-norm regression with the NTK needs Ω(d²)",
     source="Wei et al. 2019, Section 2, truncated squared loss",
     predicted=f"n at mean min((y − f)², 1) = {LAWS['D'].level} ∝ d¹ (network), ∝ d² (NTK); the "
     f"NTK's stays above it at n ≤ {LOWER_SIDE}d²",
 )
 ON_FEATURE = Claim(
     statement="One random ReLU feature of Gaussian inputs is learned by the network from O(d) "
-    "samples, and by least-norm regression with the NTK, past its linear part, from Ω(d²)",
+    "samples, and by minimum-norm regression with the NTK, past its linear part, from Ω(d²)",
     source="Wei et al., ICLR 2019 submission; Ghorbani et al. 2020 for the kernel",
     predicted=f"n at mean squared error {LAWS['relu_feature'].level} (between {FLOOR:.4f} and "
     f"{PLATEAU:.4f}) ∝ d¹ (network), ∝ d² (NTK)",
@@ -290,7 +290,7 @@ def scaling_claim(rows: pandas.DataFrame, law: str) -> Claim:
     lowest, below = math.inf, ""
     if law == "D":
         lowest = lowest_error(rows)
-        below = f"; least mean error of the NTK at n ≤ {LOWER_SIDE}d²: {lowest:.3f}"
+        below = f"; smallest mean error of the NTK at n ≤ {LOWER_SIDE}d²: {lowest:.3f}"
     missed = (~rows.solved).groupby(rows.predictor).sum()
     residuals = rows.residual[rows.predictor == "network"]
     good = lowest > LAWS[law].level and not missed.any()
@@ -345,7 +345,7 @@ def plateau_claim(rows: pandas.DataFrame) -> Claim:
 
 # Figure --------------------------------------------------------------------------------------
 
-LABELS = {"network": "network, λ = {lam}", "ntk": "NTK, least norm"}
+LABELS = {"network": "network, λ = {lam}", "ntk": "NTK, minimum norm"}
 ERRORS = {"D": "mean of min((y − f)², 1)", "relu_feature": "mean squared error"}
 TITLES = {"D": "D", "relu_feature": "ReLU feature"}
 

@@ -4,7 +4,7 @@ Three tasks, each for growing n: the signs of a random teacher with six hidden u
 of at least 0.1; its outputs, as a regression; and the parity of two signs among Gaussian
 coordinates. On the same samples a two-layer network with λ = 1e-8, and two kernel predictors: with
 the kernel of random ReLU features (the top layer alone is trained: the NNGP) and with the NTK. They
-are hard-margin machines on signs, and least-norm interpolants in the regression.
+are hard-margin machines on signs, and minimum-norm interpolants in the regression.
 
 Source: Wei, Lee, Liu, Ma (ICLR 2019 submission), the experiment on network and kernel with varying
 n, and its construction with Gaussian inputs.

@@ -187,16 +187,16 @@ def _check_products(operator: GramOperator) -> None:
 
 def _check_matrix(gram: Array) -> None:
     is_small = gram.shape[0] <= LARGEST_FACTORISED
-    is_finite, size, asymmetry, least, factorises = np.asarray(_measures(gram, is_small)).tolist()
+    is_finite, size, asymmetry, lowest, factorises = np.asarray(_measures(gram, is_small)).tolist()
     allowed = _allowed(gram.dtype) * size
     if not is_finite:
         raise ValueError("gram must be finite, it holds NaN or inf")
     if asymmetry > allowed:
         raise ValueError(f"gram must be symmetric, got Kᵢⱼ and Kⱼᵢ that differ by {asymmetry:.2g}")
     if is_small and not factorises:
-        least = float(jnp.linalg.eigvalsh(gram)[0])
-    if least < -allowed:
-        raise ValueError(f"gram must be positive semidefinite, got an eigenvalue of {least:.2g}")
+        lowest = float(jnp.linalg.eigvalsh(gram)[0])
+    if lowest < -allowed:
+        raise ValueError(f"gram must be positive semidefinite, got an eigenvalue of {lowest:.2g}")
 
 
 def _allowed(dtype: jnp.dtype) -> float:
@@ -205,7 +205,7 @@ def _allowed(dtype: jnp.dtype) -> float:
 
 @functools.partial(jax.jit, static_argnames="is_small")
 def _measures(gram: Array, is_small: bool) -> Array:
-    """Whether all is finite, max |Kᵢⱼ|, max |Kᵢⱼ − Kⱼᵢ|; of a large one the least eigenvalue of
+    """Whether all is finite, max |Kᵢⱼ|, max |Kᵢⱼ − Kⱼᵢ|; of a large one the smallest eigenvalue of
     one or two samples alone, of a small one whether it has a Cholesky factor, the allowance added.
     """
     diagonal, size = jnp.diagonal(gram), jnp.max(jnp.abs(gram))
@@ -220,5 +220,5 @@ def _measures(gram: Array, is_small: bool) -> Array:
         )
     mean, half = ((diagonal[:, None] + sign * diagonal) / 2 for sign in (1, -1))
     pairs = mean - jnp.sqrt(half**2 + gram**2)
-    least = jnp.min(jnp.where(jnp.eye(gram.shape[0], dtype=bool), mean, pairs))
-    return jnp.stack([is_finite, size, asymmetry, least, jnp.ones_like(size)])
+    smallest = jnp.min(jnp.where(jnp.eye(gram.shape[0], dtype=bool), mean, pairs))
+    return jnp.stack([is_finite, size, asymmetry, smallest, jnp.ones_like(size)])

@@ -356,9 +356,9 @@ def _hard_margin_svm(gram, labels, solver, tolerance, max_iterations):
     q = product(alpha)
     lower, upper = margin_bounds(alpha, q, wanted)
     upper = jnp.maximum(upper, lower)
-    least = jnp.min(q / wanted)
+    smallest = jnp.min(q / wanted)
     result = HardMarginSVM(
-        coefficients=labels * alpha * wanted / jnp.where(least > 0, least, 1.0) / unit / unit,
+        coefficients=labels * alpha * wanted / jnp.where(smallest > 0, smallest, 1.0) / unit / unit,
         margin=lower * unit,
         margin_upper=upper * unit,
         relative_gap=(upper - lower) / upper,
@@ -537,14 +537,14 @@ def _by_eigenvalues(gram: Array, targets: Array, shift: Array | float) -> Array:
     return vectors @ (inverse * (vectors.T @ targets))
 
 
-def _solved(matrix: Array, target: Array, least: float) -> Array:
-    """M⁻¹t, where no eigenvalue of M is below `least` but for rounding."""
+def _solved(matrix: Array, target: Array, smallest: float) -> Array:
+    """M⁻¹t, where no eigenvalue of M is below `smallest` but for rounding."""
     factor, _ = jax.scipy.linalg.cho_factor(matrix, lower=True)
     found = jax.scipy.linalg.cho_solve((factor, True), target)
 
     def by_eigenvalues() -> Array:
         values, vectors = jnp.linalg.eigh(matrix)
-        return vectors @ ((vectors.T @ target) / jnp.maximum(values, least))
+        return vectors @ ((vectors.T @ target) / jnp.maximum(values, smallest))
 
     is_sound = jnp.all(jnp.isfinite(jnp.diagonal(factor)))
     return jax.lax.cond(is_sound, lambda: found, by_eigenvalues)
@@ -555,7 +555,7 @@ def min_norm_interpolant(
     targets: Float[Array, " n"],
     tolerance: float | None = None,
 ) -> Float[Array, " n"]:
-    """Coefficients of the f with f(xᵢ) = yᵢ of least ‖f‖_H; least squares where none fits.
+    """Coefficients of the f with f(xᵢ) = yᵢ of smallest ‖f‖_H; least squares where none fits.
 
     Directions in which K is zero up to rounding are left out, so repeated samples do no harm. With
     an operator Kβ = y is solved as in `ridge`: there has to be an f that fits.
@@ -577,9 +577,9 @@ def _min_norm(gram, targets):
     inverse = power_of_two(-_half_exponents(jnp.diagonal(gram)), gram.dtype)
     scaled = inverse[:, None] * gram * inverse
     factor, _ = jax.scipy.linalg.cho_factor(scaled, lower=True)
-    least = jnp.min(jnp.diagonal(factor) ** 2)
+    smallest = jnp.min(jnp.diagonal(factor) ** 2)
     return jax.lax.cond(
-        least > 4 * gram.shape[0] * jnp.finfo(gram.dtype).eps,  # so not where it is NaN
+        smallest > 4 * gram.shape[0] * jnp.finfo(gram.dtype).eps,  # so not where it is NaN
         lambda: inverse * jax.scipy.linalg.cho_solve((factor, True), inverse * targets),
         lambda: _by_eigenvalues(gram, targets, 0.0),
     )

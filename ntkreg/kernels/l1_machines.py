@@ -48,7 +48,7 @@ def l1_svm(features: np.ndarray, y: np.ndarray) -> L1SVM:
     """The weights a with ‖a‖₁ ≤ 1 and the largest minᵢ yᵢ⟨a, φ(xᵢ)⟩, without bias.
 
     `features` holds φⱼ(xᵢ), shape (n, m); `y` is ±1. A linear programme in a = a₊ − a₋ and the
-    margin, solved by HiGHS on the host; its dual is the least maxⱼ |Σ αᵢyᵢφⱼ(xᵢ)| over α in the
+    margin, solved by HiGHS on the host; its dual is the smallest maxⱼ |Σ αᵢyᵢφⱼ(xᵢ)| over α in the
     simplex. At n = 200, m = 20,000 it takes some seconds on one core. HiGHS's tolerances are
     absolute: where the bounds do not meet, as with rows of different lengths, the programme is
     solved with its columns scaled too, then its rows, and the better of each bound is kept.

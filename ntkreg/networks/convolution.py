@@ -54,11 +54,11 @@ def convolutional(
     """
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"image_shape must be (height, width, channels), got {image_shape}")
-    for name, value, least in (
+    for name, value, smallest in (
         ("channels", channels, 1), ("depth", depth, 2), ("num_outputs", num_outputs, 1)
     ):  # fmt: skip
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+        if value < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {value}")
     if scaling not in SCALINGS:
         raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
     height, width, colours = image_shape

@@ -60,20 +60,20 @@ def population_network(dim: int, depth: int = 2) -> Params:
     Above are two units, whose sum s and difference d (in size) are the same at every x:
 
     - second layer P = relu(p a|x₁| − q a|x₂| + r c), N the same with x₁, x₂ exchanged. Both are
-      ≥ 0 where s = a(p − q) + 2rc ≥ d = a(p + q). The two layers' least norm is linear in both,
+      ≥ 0 where s = a(p − q) + 2rc ≥ d = a(p + q). The two layers' smallest norm is linear in both,
       4a² + 2c² + 4(p² + q² + r²) = 2√6 d + 2√2 s, at 3a² = 2(p + q)², p − q = a/√2, c = √2 r;
     - L − 3 layers multiply s by σ and d by δ, at the cost σ² + δ² each. s ≥ d must hold to the
-      end, where s = d = M is least;
+      end, where s = d = M is smallest;
     - the last layer subtracts with weights ±w: f = wM = 1 at the cost 2w².
 
     With n = L − 1 and AM–GM for s and for d, the layers below the last cost
-    n M^(2/n)(6^(1/n) + 2^(1/n)), equal parts again; with 2/M² this is least at
+    n M^(2/n)(6^(1/n) + 2^(1/n)), equal parts again; with 2/M² this is smallest at
     ‖Θ‖² = Lτ, τ^L = 2(6^(1/n) + 2^(1/n))^n.
 
     Shapes are those of `planted_network`, but (dim, 6) and (6, 2) below.
 
     Raises:
-      ValueError: for dim < 3, the least of D, or depth < 2.
+      ValueError: for dim < 3, the smallest of D, or depth < 2.
     """
     if depth == 2:
         return planted_network(dim, depth)
@@ -90,7 +90,7 @@ def population_network(dim: int, depth: int = 2) -> Params:
 
 
 def _constant_shared(dim: int, difference: float, total: float) -> tuple[np.ndarray, np.ndarray]:
-    """The first two layers, of least norm, whose units' difference and sum are as given."""
+    """The first two layers, of smallest norm, whose units' difference and sum are as given."""
     a = ((2.0 / 3.0) ** 0.5 * difference) ** 0.5
     plus, minus = difference / a, a / 2.0**0.5  # p + q and p − q
     r = ((total - a * minus) / 2 / 2.0**0.5) ** 0.5
@@ -115,11 +115,11 @@ def planted_margin(depth: int) -> float:
 
 
 def planted_network(dim: int, depth: int = 2) -> Params:
-    """Weights of f(x) = |x₁| − |x₂|, with yf = 1 on all of D, balanced at the least norm.
+    """Weights of f(x) = |x₁| − |x₂|, with yf = 1 on all of D, balanced at the smallest norm.
 
     First layer ±e₁, ±e₂ times a; the second adds up each pair with weights b; above, each of the
     two sums travels alone with weights c, and the last layer subtracts them. yf = a b c^(L−2) = 1
-    and ‖Θ‖² = 4a² + 4b² + 2(L − 2)c², which by AM–GM is least where all L layers have the same
+    and ‖Θ‖² = 4a² + 4b² + 2(L − 2)c², which by AM–GM is smallest where all L layers have the same
     norm, 4a² = 4b² = 2c² = t: then t^(L/2) = 2·2^(L/2), t = 2·4^(1/L) and ‖Θ‖² = 2L·4^(1/L), so
     the normalized margin is ½(2L)^(−L/2). At depth 2, b is the last layer's and all weights are ±1.
 
@@ -128,7 +128,7 @@ def planted_network(dim: int, depth: int = 2) -> Params:
     Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2, for depth 2.
 
     Raises:
-      ValueError: for dim < 3, the least of D, or depth < 2.
+      ValueError: for dim < 3, the smallest of D, or depth < 2.
     """
     _check_count("dim", dim, 3)
     _check_count("depth", depth, 2)
@@ -179,7 +179,7 @@ def orthonormal_classes_margin(depth: int, counts: Sequence[int]) -> float:
 
     The margin is f_y − max over j ≠ y of f_j. Each class has a chain of single neurons along
     v = Σ xᵢ, zero on the other classes, which ends in an output vector w with w_c − w_j = 1: of
-    these e_c − 1/k has the least norm, ‖w‖² = (k − 1)/k. The chain costs
+    these e_c − 1/k has the smallest norm, ‖w‖² = (k − 1)/k. The chain costs
     L(γ²n_c(k − 1)/k)^(1/L), as in `orthonormal_margin`.
 
     Proved to be the max margin at depth 2: with weights α on pairs (i, j ≠ yᵢ),
@@ -207,7 +207,7 @@ def orthonormal_classes_margin(depth: int, counts: Sequence[int]) -> float:
 def orthonormal_quadratic_margin(num_positive: int, num_negative: int) -> float:
     """[(3/2)·2^(1/3)(n₊^(2/3) + n₋^(2/3))]^(−3/2): orthonormal inputs, depth 2, activation z².
 
-    f = xᵀAx with A = Σ wⱼuⱼuⱼᵀ, of order 3. A neuron of size s = |w|‖u‖² costs least,
+    f = xᵀAx with A = Σ wⱼuⱼuⱼᵀ, of order 3. A neuron of size s = |w|‖u‖² costs the least,
     w² + ‖u‖² = (3/2)(2s²)^(1/3), at ‖u‖² = 2w². For powers ≤ 1 the sum of |eigenvalue|^p is
     subadditive in the matrix (Rotfel'd), so that one neuron for each eigenvector of A is best:
     ‖Θ‖² = (3/2)2^(1/3) Σ|eigenvalue|^(2/3). At margin 1 the diagonal of A
@@ -248,7 +248,7 @@ def linear_margin(depth: int, svm_margin: float) -> float:
 
 
 def population_minimum(lam: float) -> float:
-    """The least F_λ of two-layer networks on D's population: min over c of log(1 + e^(−c)) + 8λc.
+    """The smallest F_λ of two-layer networks on D's population: min_c log(1 + e^(−c)) + 8λc.
 
     c is the margin of all samples: c = log(1/(8λ) − 1) for λ < 1/16, and 0, so log 2, beyond. The
     planted network times √c has it, with ‖Θ‖² = 8c. The weights bᵢ ∝ yᵢ, all of size σ(−c) = 8λ,
@@ -280,6 +280,6 @@ def population_one_sign_minimum(lam: float) -> float:
     return (population_minimum(lam) + math.log(2.0)) / 2
 
 
-def _check_count(name: str, value: int, least: int) -> None:
-    if not (value >= least and value % 1 == 0):
-        raise ValueError(f"{name} must be a whole number, at least {least}, got {value}")
+def _check_count(name: str, value: int, smallest: int) -> None:
+    if not (value >= smallest and value % 1 == 0):
+        raise ValueError(f"{name} must be a whole number, at least {smallest}, got {value}")

@@ -15,17 +15,17 @@ do at depth 2; ≥ always. So −log αᵢ = qᵢ + G at the minimizer, and its 
 
     γ_R = D(α_R) − (H(α_R) − H∞(α_R))/R,     α_R = argmin R·D(α) − H(α).          (1)
 
-D is convex, and least at the max margin's dual weights α*, where it is γ*. As α_R minimises
+D is convex, and smallest at the max margin's dual weights α*, where it is γ*. As α_R minimises
 R·D − H, 0 ≤ D(α_R) − γ* ≤ (H(α_R) − H(α*))/R, which is O(1/R²) where |α_R − α*| = O(1/R). So
-γ_R = γ* − (H(α*) − H∞(α*))/R + O(1/R²). Where D is least on a face, α_R tends to the point of the
-face with the largest entropy, which α* then stands for. D(α_R) is Σ αᵢqᵢ/R, the dual-weighted
+γ_R = γ* − (H(α*) − H∞(α*))/R + O(1/R²). Where D is smallest on a face, α_R tends to the point of
+the face with the largest entropy, which α* then stands for. D(α_R) is Σ αᵢqᵢ/R, the dual-weighted
 margin: ≥ γ*, and known from the network alone.
 
 **At deeper networks** the same holds to first order without convexity, near a maximizer Θ* at which
 its multipliers are unique: Σ αᵢ∇q̄ᵢ = 0 along the sphere, so moves of size 1/R change Σαᵢ·Rq̄ᵢ by
 O(1/R); they can set the other combinations of Rq̄ᵢ freely, and Rq̄ᵢ = Rγ* − log αᵢ − H(α) is where
-Σe^(−Rq̄ᵢ) is least. Where a further path through the network could begin at zero weights, this gains
-ε^a at the cost ε² of its norm: above a = 2 nothing to first order.
+Σe^(−Rq̄ᵢ) is smallest. Where a further path through the network could begin at zero weights, this
+gains ε^a at the cost ε² of its norm: above a = 2 nothing to first order.
 
 **The norm that λ chooses.** dF/dR = 0 reads (D(α_R)/n) e^G = λ (r/a) R^(r/a − 1), or
 
@@ -105,9 +105,9 @@ def predicted(
     if not (alpha >= 0).all() or abs(alpha.sum() - 1) > 1e-6:
         raise ValueError(f"alpha must be at least 0 with the sum 1, got the sum {alpha.sum()}")
     h = entropy(alpha)
-    least = np.log(order * dual_value / power) + h - np.log(num_samples)
+    smallest = np.log(order * dual_value / power) + h - np.log(num_samples)
     share = 1 - power / order
-    constant = least - np.asarray(log_lam, np.float64)
+    constant = smallest - np.asarray(log_lam, np.float64)
     radius = np.maximum(constant, FIRST_GUESS) / dual_value
     with np.errstate(invalid="ignore", divide="ignore"):
         for _ in range(FIXED_POINT_STEPS):  # contracts by share/(R·D) each time

@@ -85,7 +85,7 @@ def one_sign_start(
     """Particles on the unit sphere with u of uniform direction and sign·w = √0.8 > ‖u‖ = √0.2.
 
     The flow without noise keeps the sign of every w: w² − ‖u‖² falls to 0 at the rate 4λ and never
-    crosses it. The least L of such networks is `certificates.global_minimum` with `output_sign`.
+    crosses it. The smallest L of such networks is `certificates.global_minimum` with `output_sign`.
     """
     u = uniform_start(key, num_particles, dim - 1) if dim > 1 else _signs(key, num_particles)
     w = jnp.full((num_particles, 1), sign * TRAPPED_SHARE**0.5, u.dtype)
@@ -152,7 +152,7 @@ def optimality_gap(info: Info, lowest: Scalar, lam: Scalar) -> Float[Array, ""]:
     """A bound of L[ρ] − L*: ∫ L′ dρ − min(lowest, 0) · M* for `lowest` = min of L′ on the sphere.
 
     L is convex in ρ, so L[ρ] − L* ≤ ∫ L′ d(ρ − ρ*); L′ is 2-homogeneous, so ∫ L′ dρ* is at least
-    its least value on the sphere times the mass M* of ρ*, which is at most L[ρ]/λ. It is proved
+    its smallest value on the sphere times the mass M* of ρ*, which is at most L[ρ]/λ. It is proved
     where `lowest` is: for relu units min L′ = λ − ½ max over ‖u‖ ≤ 1 of |Σ (ℓ′ᵢ/n) relu(uᵀxᵢ)|,
     which an oracle bounds. Source: derived here; Chizat and Bach (NeurIPS 2018) for convexity.
     """

@@ -124,7 +124,7 @@ def log_objective(
     log_lam: Scalar,
     power: float = 2.0,
 ) -> Float[Array, ""]:
-    """log F_λ(Θ), every term kept in the log domain, so that λ may be far below the least float.
+    """log F_λ(Θ), every term kept in the log domain, so that λ may be far below the smallest float.
 
     It has the minimizers of F and other dynamics: a gradient step on log F is one on F with the
     step size divided by F.

@@ -74,7 +74,7 @@ def stretched_to(
     log_lam: Scalar,
     power: float = 2.0,
 ) -> Params:
-    """The multiple cΘ of least F_λ with c in [e⁻³, e³], to six digits.
+    """The multiple cΘ of smallest F_λ with c in [e⁻³, e³], to six digits.
 
     Outputs at cΘ are c^order times those at Θ, so no network is evaluated in the search.
     """

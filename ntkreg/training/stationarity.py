@@ -1,7 +1,7 @@
 """How near to a stationary point of F_λ a network is, on kinks as well.
 
 A ReLU network's best parameters tend to lie where some unit is at zero on some sample. There F has
-no gradient, and near it the gradients on either side stay large. What vanishes is their least
+no gradient, and near it the gradients on either side stay large. What vanishes is their smallest
 convex combination.
 """
 

@@ -73,9 +73,9 @@ class TrainOptions:
         get_loss(self.loss)
         if self.descend not in ("log", "plain"):
             raise ValueError(f"descend must be 'log' or 'plain', got {self.descend!r}")
-        for name, least in (("num_steps", 1), ("finish_steps", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name, smallest in (("num_steps", 1), ("finish_steps", 0)):
+            if getattr(self, name) < smallest:
+                raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}")
         check_positive(power=self.power)
         check_optimizer(self.optimizer, self.descend == "log")
 

@@ -44,9 +44,7 @@ def test_an_experiment_that_fails_is_named_after_the_others_have_run(tmp_path):
     ("flags", "message"),
     [
         (["--preset=smoke", "--only=forest"], "only must name experiments (separation, "),
-        pytest.param(
-            ["leftover"], "arguments must be flags, got leftover", marks=pytest.mark.slow
-        ),
+        pytest.param(["leftover"], "arguments must be flags, got leftover", marks=pytest.mark.slow),
     ],
 )
 def test_bad_input_is_named_in_one_line(flags, message, tmp_path):

@@ -22,8 +22,8 @@ CERTIFIED = Claim(
     statement="As λ → 0 the regularised two-layer network's margin tends to the certified max "
     "margin, and never exceeds it",
     source=THEOREM,
-    predicted="γ_λ/γ* → 1: at the least λ ≥ 0.985 on all sets, median ≥ 0.995, by networks at the "
-    "minimum",
+    predicted="γ_λ/γ* → 1: at the smallest λ ≥ 0.985 on all sets, median ≥ 0.995, by networks at "
+    "the minimum",
     certified=True,
 )
 DEEP = Claim(
@@ -57,7 +57,7 @@ OWN = Claim(
     statement="Where many dual weights prove the max margin (D) or none are known (digits), the "
     "law holds with the path's own",
     source=LAW,
-    predicted="on D, from the weights at the least λ: within 2e-4 of the margins from λ = 1e-32 "
+    predicted="on D, from the weights at the smallest λ: within 2e-4 of the margins from λ = 1e-32 "
     "on; with those at the λ at hand within 1e-4 from 1e-8 on, digits too",
 )
 LIMITS, RATES = (CERTIFIED, DEEP, CLASSES), (RATE, ESTIMATE, OWN)
@@ -102,8 +102,8 @@ def certified_claim(rows: pandas.DataFrame) -> Claim:
     return dataclasses.replace(
         CERTIFIED,
         measured=f"γ_λ/γ* at λ = {rows.lam.min():.0e} on {len(best)} sets: true minimizers median "
-        f"{minima.median():.4f}, least {minima.min():.4f} (objectives known to {widest_gap:.0e}); "
-        f"trained, best of seeds, median "
+        f"{minima.median():.4f}, smallest {minima.min():.4f} (objectives known to "
+        f"{widest_gap:.0e}); trained, best of seeds, median "
         f"{best.ratio.median():.4f}, ≥ {NEAR} on {len(best) - len(short)}; on the other "
         f"{len(short)} training missed the certified minimum by {missed:.0%} or more; "
         f"{above} of {len(trained)} networks above the max margin",
@@ -129,7 +129,7 @@ def deep_claim(rows: pandas.DataFrame) -> Claim:
     return dataclasses.replace(
         DEEP,
         measured=f"γ_λ/γ* from λ = {best.lam.max():.0e} on, best of seeds, "
-        f"{count(judged)} problems to depth {judged.depth.max()}: least "
+        f"{count(judged)} problems to depth {judged.depth.max()}: smallest "
         f"{judged.ratio.min():.4f}; deeper: {shown or 'none'}; {above} of {len(rows)} networks "
         "above the closed form",
         interval=f"[{judged.ratio.min():.4f}, {judged.ratio.max():.4f}]: all problems",
@@ -161,7 +161,7 @@ def classes_claim(rows: pandas.DataFrame) -> Claim:
         shown.append(f"{path.normalized_margin.max():.5f} at depth {depth}")
     return dataclasses.replace(
         CLASSES,
-        measured=f"orthonormal classes: least γ_λ/γ* {closed.ratio.min():.4f} from λ = "
+        measured=f"orthonormal classes: smallest γ_λ/γ* {closed.ratio.min():.4f} from λ = "
         f"{closed.lam.max():.0e} on, best of seeds; {above} networks above it; digits, ten "
         f"classes: margin up to {', '.join(shown) or 'not run'}, falling along the path by at most "
         f"{falls:.1e} between networks of residual < {LOST}, {others:.1e} between all",
@@ -266,7 +266,7 @@ def remainder_slopes(exact: pandas.DataFrame, remainder: pandas.Series) -> np.nd
 
     NaN where fewer than three remainders are above the certificates' noise.
     """
-    kept = within(exact.lam, 1e-16, least=1e-100) & (remainder > NOISE)
+    kept = within(exact.lam, 1e-16, smallest=1e-100) & (remainder > NOISE)
     radius = 1 / (1 - exact.predicted_ratio)
     sets = exact.groupby(list(PROBLEM), sort=False).groups.values()
     slope = lambda at: _statistics.log_slope(radius[at].to_numpy(), remainder[at].to_numpy())

@@ -357,9 +357,9 @@ def _own_laws(point: dict[str, Any], log_lams: np.ndarray, shape) -> dict[str, A
     }
 
 
-def within(lams: pandas.Series, most: float, least: float = 0.0) -> pandas.Series:
-    """Which λ lie between `least` and `most`, both ends included however they were rounded."""
-    return (lams >= least * (1 - 1e-9)) & (lams <= most * (1 + 1e-9))
+def within(lams: pandas.Series, most: float, smallest: float = 0.0) -> pandas.Series:
+    """Which λ lie between `smallest` and `most`, both ends included however they were rounded."""
+    return (lams >= smallest * (1 - 1e-9)) & (lams <= most * (1 + 1e-9))
 
 
 def best_of_seeds(rows: pandas.DataFrame) -> pandas.DataFrame:
