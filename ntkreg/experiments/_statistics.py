@@ -1,10 +1,11 @@
-"""Where curves cross a level, how the crossing scales, and bootstrap intervals over seeds."""
+"""Where curves cross a level, how the crossing scales, and 95 % intervals over seeds."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas
+import scipy
 
 
 def stacked(rows: pandas.DataFrame, column: str, *axes: str) -> np.ndarray:
@@ -60,13 +61,12 @@ def resampled(
     num_resamples: int,
     rng: np.random.Generator,
     paired: bool = False,
-    middle: Callable[..., np.ndarray] = np.mean,
 ) -> np.ndarray:
     """Means over the last axis (seeds) of bootstrap resamples: (..., s) -> (resamples, ...).
 
     Seeds are drawn anew for every entry, as where different sizes have independent samples; where
-    a seed has the same samples in all entries (`paired`), once for all. `middle` may be another
-    statistic, as np.median, which takes an axis.
+    a seed has the same samples in all entries (`paired`), once for all. For intervals of what is
+    computed of several means, and may be NaN; of one mean there is `mean_interval`.
 
     NaN for fewer than two seeds: all resamples of one are that seed itself, and an interval of
     width zero would claim certainty where nothing is known of the spread. Whatever interval is made
@@ -77,16 +77,13 @@ def resampled(
     shape = (num_resamples, *values.shape)
     own = (num_resamples, *np.ones(values.ndim - 1, int), values.shape[-1]) if paired else shape
     drawn = np.broadcast_to(rng.integers(values.shape[-1], size=own), shape)
-    return middle(np.take_along_axis(np.broadcast_to(values, shape), drawn, -1), axis=-1)
+    return np.take_along_axis(np.broadcast_to(values, shape), drawn, -1).mean(-1)
 
 
-def wilson(successes: np.ndarray, trials: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of Wilson's 95 % score interval of a probability. Source: Wilson (JASA 1927)."""
-    z = 1.959964
-    share = np.asarray(successes) / trials
-    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2) / (1 + z**2 / trials)
-    return centre - z * half, centre + z * half
+def share_interval(successes: np.ndarray, trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the exact 95 % interval of a probability (Clopper and Pearson), by SciPy."""
+    ends = lambda count: tuple(scipy.stats.binomtest(int(count), int(trials)).proportion_ci())
+    return np.vectorize(ends, otypes=[float, float])(successes)
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -98,15 +95,21 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def mean_interval(values: np.ndarray, num_resamples: int = 2000) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of one number a seed; NaN where one is not finite.
+def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the 95 % bootstrap interval of the mean over the last axis (seeds), by SciPy.
 
-    A comparison with NaN is false: no claim holds by leaving out the runs that failed, nor by one
-    seed, whose interval is NaN (`resampled`).
+    NaN where a seed is not finite, and for fewer than two (`resampled`). A comparison with NaN is
+    false: no claim holds by leaving out the runs that failed, nor by one seed.
     """
-    if not np.isfinite(values).all():
-        return float("nan"), float("nan")
-    return interval(resampled(values, num_resamples, np.random.default_rng(0)))
+    if values.shape[-1] < 2:
+        unknown = np.full(values.shape[:-1], np.nan)
+        return unknown, unknown
+    is_known = np.isfinite(values).all(-1)
+    found = scipy.stats.bootstrap(
+        (np.where(is_known[..., None], values, 0.0),), np.mean, axis=-1, n_resamples=2000,
+        method="percentile", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return np.where(is_known, found.low, np.nan)[()], np.where(is_known, found.high, np.nan)[()]
 
 
 @dataclasses.dataclass(frozen=True)

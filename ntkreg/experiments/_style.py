@@ -194,12 +194,9 @@ def number(value: float) -> str:
 # What is drawn -------------------------------------------------------------------------------
 
 
-def with_interval(ax, x, values: np.ndarray, paired: bool = False, **look) -> None:
-    """Means over seeds (the last axis) with 95 % bootstrap intervals (`_statistics.resampled`)."""
-    means = values.mean(-1)
-    draws = _statistics.resampled(values, 1000, np.random.default_rng(0), paired)
-    low, high = np.array([_statistics.interval(column) for column in draws.T]).T
-    with_ends(ax, x, means, low, high, **look)
+def with_interval(ax, x, values: np.ndarray, **look) -> None:
+    """Means over seeds (the last axis) with their 95 % intervals (`_statistics.mean_interval`)."""
+    with_ends(ax, x, values.mean(-1), *_statistics.mean_interval(values), **look)
 
 
 def with_ends(ax, x, middle, low, high, **look) -> None:

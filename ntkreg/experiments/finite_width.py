@@ -488,7 +488,7 @@ def cure_claim(rows: pandas.DataFrame) -> Claim:
     if not len(cures):
         return CURING
     cured, failures = cures.cured.sum(), cures.failures.sum()
-    low, high = _statistics.wilson(cured, failures)
+    low, high = _statistics.share_interval(cured, failures)
     means = ", ".join(
         f"{part.insertions.mean():.1f} at λ = {lam:g}" for lam, part in cures.groupby("lam")
     )
@@ -497,7 +497,7 @@ def cure_claim(rows: pandas.DataFrame) -> Claim:
         measured=f"{cured} of {failures} failures of width {cures.width.iloc[0]} cured "
         f"({cured / failures:.1%}), with insertions on the mean: {means}; most "
         f"{cures.insertions.max():.0f}",
-        interval=f"[{low:.3f}, {high:.3f}]: 95 %, Wilson",
+        interval=f"[{low:.3f}, {high:.3f}]: 95 %, exact binomial",
         status="holds" if cured / failures >= CURED and not _raised(rows) else "fails",
     )
 
@@ -537,7 +537,7 @@ def _share(ax, rows: pandas.DataFrame, **look) -> None:
     if len(rows):
         draw = rows.num_samples.astype(str) + ":" + rows.draw.astype(str)
         values = shares(rows.assign(draw=draw))
-        _style.with_interval(ax, values.index, values.to_numpy(), paired=True, **look)
+        _style.with_interval(ax, values.index, values.to_numpy(), **look)
 
 
 def _axes(ax, rows: pandas.DataFrame, name: str, **legend) -> None:

@@ -400,7 +400,7 @@ def networks_claim(rows: pandas.DataFrame) -> Claim:
     differences = against_kernels(rows)
     if differences.shape[1] < 2:
         return NETWORKS
-    ends = np.array([_statistics.mean_interval(row) for row in differences.to_numpy()])
+    ends = np.stack(_statistics.mean_interval(differences.to_numpy()), axis=-1)
     low, high = _statistics.mean_interval(differences.mean().to_numpy())
     unsolved = int((rows.residual > SOLVED).sum())
     unfit = int((rows[rows.predictor == "network"].train_error > 0).sum())
@@ -499,7 +499,7 @@ def _draw_annealing(ax, rows: pandas.DataFrame) -> None:
         if not len(differences):
             continue
         means = differences.mean(axis=1).to_numpy()
-        ends = np.array([_statistics.mean_interval(row) for row in differences.to_numpy()]).T
+        ends = np.array(_statistics.mean_interval(differences.to_numpy()))
         places = np.arange(len(means)) + 0.3 * (number - 0.5)
         bars = dict(xerr=np.abs(ends - means), elinewidth=0.8)
         ax.errorbar(means, places, label=f"annealed − {schedule}", **bars, **look | _style.DOTS)

@@ -330,8 +330,10 @@ def plateau_claim(rows: pandas.DataFrame) -> Claim:
     if not len(rows):
         return STAIRCASE
     values = _statistics.stacked(rows, "test_error", "dim", "seed")
-    draws = _statistics.resampled(values, 2000, np.random.default_rng(0))
-    ends = ["[{:.4f}, {:.4f}]".format(*_statistics.interval(column)) for column in draws.T]
+    ends = [
+        f"[{low:.4f}, {high:.4f}]"
+        for low, high in zip(*_statistics.mean_interval(values), strict=True)
+    ]
     means = values.mean(-1)
     off = np.abs(means / PLATEAU - 1).max()
     shown = [f"{mean:.4f} (d = {d})" for d, mean in zip(np.unique(rows.dim), means, strict=True)]

@@ -210,11 +210,11 @@ LINES = {
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Three panels; shares have Wilson's 95 % intervals, means bootstrap intervals."""
+    """Three panels; shares have exact 95 % intervals, means bootstrap intervals."""
     fig, (shares, errors, crossings) = _style.panels(3, columns=3, ratio=0.95)
     for dim, look in _looks(config, "certified"):
         n, found = curve(rows, dim, "optimal")
-        ends = _statistics.wilson(found.sum(-1), found.shape[-1])
+        ends = _statistics.share_interval(found.sum(-1), found.shape[-1])
         _style.with_ends(shares, n / dim, found.mean(-1), *ends, label=f"d = {dim}", **look)
     shares.axhline(SHARE, **_style.LEVEL)
     shares.set(ylabel="share of samples", ylim=(-0.04, 1.04), title="planted has the max margin")

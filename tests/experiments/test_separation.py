@@ -40,8 +40,14 @@ def test_log_slope_recovers_a_power():
 def test_bootstrap_interval_covers_the_spread_of_means():
     values = np.random.default_rng(0).normal(size=(1, 400))
     draws = _statistics.resampled(values, 2000, np.random.default_rng(1))
-    low, high = _statistics.interval(draws)
-    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    for low, high in (_statistics.interval(draws), _statistics.mean_interval(values[0])):
+        assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+
+
+def test_an_interval_is_unknown_only_where_a_seed_is():
+    low, high = _statistics.mean_interval(np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 3.0]]))
+    assert 1 <= low[0] < 2 < high[0] <= 3
+    assert np.isnan([low[1], high[1]]).all()
 
 
 def test_one_seed_has_no_interval():

@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pandas
 import pytest
-import scipy.stats
 
 from ntkreg.experiments import _statistics, _style, transition
 from ntkreg.experiments.transition import Config, crossing
@@ -61,11 +60,11 @@ def test_crossings_find_the_middle_and_the_power():
     assert low <= found.slope <= high and 0 < high - low < 0.05
 
 
-def test_wilson_s_interval_is_that_of_scipy():
-    for successes, trials in ((0, 20), (7, 20), (20, 20), (399, 1000)):
-        expected = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-        found = _statistics.wilson(np.array(successes), trials)
-        np.testing.assert_allclose(found, (expected.low, expected.high), rtol=1e-6, atol=1e-12)
+def test_a_share_has_its_exact_interval():
+    """Of 0 or all of 20 the other end has a closed form."""
+    low, high = _statistics.share_interval(np.array([0, 20]), 20)
+    np.testing.assert_allclose([low[0], low[1]], [0.0, 0.025 ** (1 / 20)], rtol=1e-9)
+    np.testing.assert_allclose([high[0], high[1]], [1 - 0.025 ** (1 / 20), 1.0], rtol=1e-9)
 
 
 def test_one_seed_is_judged_and_drawn_without_an_interval():
