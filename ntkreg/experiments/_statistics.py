@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas
@@ -80,7 +81,7 @@ def resampled(
     return np.take_along_axis(np.broadcast_to(values, shape), drawn, -1).mean(-1)
 
 
-def share_interval(successes: np.ndarray, trials: int) -> tuple[np.ndarray, np.ndarray]:
+def share_interval(successes: np.ndarray | int, trials: int) -> tuple[Any, Any]:
     """The ends of the exact 95 % interval of a probability (Clopper and Pearson), by SciPy."""
     ends = lambda count: tuple(scipy.stats.binomtest(int(count), int(trials)).proportion_ci())
     return np.vectorize(ends, otypes=[float, float])(successes)
@@ -95,7 +96,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_interval(values: np.ndarray) -> tuple[Any, Any]:
     """The ends of the 95 % bootstrap interval of the mean over the last axis (seeds), by SciPy.
 
     NaN where a seed is not finite, and for fewer than two (`resampled`). A comparison with NaN is
