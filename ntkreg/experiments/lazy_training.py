@@ -9,7 +9,8 @@ Ma (NeurIPS 2019), Section 1, on the learning rate and initial scale that it tak
 """
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +19,12 @@ import optax
 import pandas
 
 from ntkreg import data, kernels, networks
-from ntkreg._types import Array, Params, Scalar
+from ntkreg._compat import jit_quickly
+from ntkreg._types import Array, Float, Params, Scalar
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _descents, _experiment, _statistics, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.networks.network import Network
 from ntkreg.sweeps import grid
 from ntkreg.training import kernel_regime, objectives
 from ntkreg.training.kernel_regime import FromStart, relative_change
@@ -124,50 +125,92 @@ def run(
     the linearised network misses (I − 2ηK/n)^t of the empirical kernel (squared loss alone);
     train_loss, and kernel_train_loss of the exact kernel's predictor.
     """
-    network = networks.fully_connected(depth, width, scaling="ntk")
-    train, test, start = _draw(config, network, seed)
-    # s·Θ₀ multiplies outputs by s^order = α and the kernel by α²/s².
-    scale = output_scale ** (1 / network.order)
-    gain = output_scale**2 / scale**2
-    start = optax.tree.scale(scale, start)
-    descend = lambda made: _outputs(config, made(network), loss, train, test, start, gain)
-    fitted, outputs, params = descend(kernel_regime.centred)
-    linear_fitted, linear_outputs, _ = descend(kernel_regime.linearised)
-    gram, cross = kernels.ntk(network, train.x), kernels.ntk(network, test.x, train.x)
-    rate = config.learning_rate
-    betas = _descents.kernel_at_steps(loss, gram, train.y, rate, config.steps)
-    exact = betas @ cross.T
-    before, after = (kernels.empirical_ntk(network, p, train.x) / gain for p in (start, params))
+    train, test = _samples(config, seed)
+    start, gain = _start(config, depth, width, output_scale, seed)
+    network, linearised = (
+        _outputs(config, depth, width, loss, is_linear, train, test, start, gain)
+        for is_linear in (False, True)
+    )
+    exact = _exact(config, depth, loss, train, test)
+    return _compared(config, depth, width, loss, train, start, gain, network, linearised, exact)
+
+
+class Outputs(NamedTuple):
+    """On samples (steps, n) and on test points (steps, m), after `config.steps`."""
+
+    fitted: Float[Array, "t n"]
+    tested: Float[Array, "t m"]
+
+
+@functools.partial(jit_quickly, static_argnames=("config", "depth", "width", "loss"))
+def _compared(
+    config: Config, depth: int, width: int, loss: str, train: Dataset, start: Params, gain: Scalar,
+    network: tuple[Outputs, Params], linearised: tuple[Outputs, Params],
+    exact: tuple[Outputs, dict[str, Array]],
+) -> dict[str, Array]:  # fmt: skip
+    """The results of `run`."""
+    (by_network, end), (linear, _), (by_kernel, flow) = network, linearised, exact
+    made = networks.fully_connected(depth, width, scaling="ntk")
+    before, after = (kernels.empirical_ntk(made, p, train.x) / gain for p in (start, end))
     compare = jax.vmap(relative_change)
     value = objectives.get_loss(loss).value
     found = {
-        "prediction_distance": compare(outputs, exact),
-        "linearised_prediction_distance": compare(linear_outputs, exact),
-        "linearised_distance": compare(outputs, linear_outputs),
+        "prediction_distance": compare(by_network.tested, by_kernel.tested),
+        "linearised_prediction_distance": compare(linear.tested, by_kernel.tested),
+        "linearised_distance": compare(by_network.tested, linear.tested),
         "kernel_distance": relative_change(after, before),
-        "train_loss": jnp.mean(value(fitted[-1], train.y)),
-        "kernel_train_loss": jnp.mean(value(betas[-1] @ gram, train.y)),
+        "train_loss": jnp.mean(value(by_network.fitted[-1], train.y)),
+        "kernel_train_loss": jnp.mean(value(by_kernel.fitted[-1], train.y)),
     }
-    if loss == "squared":  # there is a closed form
-        flow = kernel_regime.kernel_flow(gram, train.y, rate * jnp.asarray(config.steps))
-        found["flow_distance"] = compare(exact, flow @ cross.T)
-        found["linearised_error"] = _power_error(config, before, train, linear_fitted[-1])
+    if flow:  # there is a closed form
+        found |= flow | {"linearised_error": _power_error(config, before, train, linear.fitted[-1])}
     return found
 
 
-def _draw(config: Config, network: Network, seed: Array) -> tuple[Dataset, Dataset, Params]:
-    """Samples of D, points to compare at, and the network's parameters at multiplier 1."""
-    data_key, start_key = jax.random.split(jax.random.key(seed))
+@functools.partial(jit_quickly, static_argnames=("config", "depth", "loss"))
+def _exact(
+    config: Config, depth: int, loss: str, train: Dataset, test: Dataset
+) -> tuple[Outputs, dict[str, Array]]:
+    """The exact kernel's predictor; and how far it is from its flow, for the squared loss."""
+    network = networks.fully_connected(depth, 1, scaling="ntk")
+    gram, cross = kernels.ntk(network, train.x), kernels.ntk(network, test.x, train.x)
+    rate = config.learning_rate
+    betas = _descents.kernel_at_steps(loss, gram, train.y, rate, config.steps)
+    found = Outputs(betas @ gram, betas @ cross.T)
+    if loss != "squared":
+        return found, {}
+    flow = kernel_regime.kernel_flow(gram, train.y, rate * jnp.asarray(config.steps))
+    return found, {"flow_distance": jax.vmap(relative_change)(found.tested, flow @ cross.T)}
+
+
+@functools.partial(jit_quickly, static_argnames="config")
+def _samples(config: Config, seed: Array) -> tuple[Dataset, Dataset]:
+    """Samples of D, and points to compare at."""
+    data_key, _ = jax.random.split(jax.random.key(seed))
     drawn = data.noisy_xor(data_key, config.num_samples + config.num_test, config.dim)
     train = jax.tree.map(lambda a: a[: config.num_samples], drawn)
-    test = jax.tree.map(lambda a: a[config.num_samples :], drawn)
-    return train, test, network.init(start_key, config.dim)
+    return train, jax.tree.map(lambda a: a[config.num_samples :], drawn)
 
 
+@functools.partial(jit_quickly, static_argnames=("config", "depth", "width"))
+def _start(
+    config: Config, depth: int, width: int, output_scale: Scalar, seed: Array
+) -> tuple[Params, Scalar]:
+    """(s·Θ₀, α²/s²): outputs are s^order = α times those at Θ₀, the kernel α²/s² times."""
+    network = networks.fully_connected(depth, width, scaling="ntk")
+    _, start_key = jax.random.split(jax.random.key(seed))
+    scale = output_scale ** (1 / network.order)
+    return optax.tree.scale(scale, network.init(start_key, config.dim)), output_scale**2 / scale**2
+
+
+@functools.partial(jax.jit, static_argnames=("config", "depth", "width", "loss", "is_linear"))
 def _outputs(
-    config: Config, network: Network, loss: str, train: Dataset, test: Dataset, start: Params, gain
-) -> tuple[Array, Array, Params]:
-    """Outputs on the samples and on the test points after `config.steps`, the last parameters."""
+    config: Config, depth: int, width: int, loss: str, is_linear: bool, train: Dataset,
+    test: Dataset, start: Params, gain: Scalar,
+) -> tuple[Outputs, Params]:  # fmt: skip
+    """Outputs of the centred or the linearised network, and its last parameters."""
+    made = kernel_regime.linearised if is_linear else kernel_regime.centred
+    network = made(networks.fully_connected(depth, width, scaling="ntk"))
     options, rate = _descents.gradient_descent(loss, config.num_steps), config.learning_rate / gain
     begun, both = FromStart(start, start), jnp.concatenate([train.x, test.x])
     measure = lambda params: network.apply(params, both)
@@ -175,7 +218,7 @@ def _outputs(
         options, network, train, 0.0, rate, begun, config.steps, measure
     )
     n = config.num_samples
-    return outputs[:, :n], outputs[:, n:], last.params
+    return Outputs(outputs[:, :n], outputs[:, n:]), last.params
 
 
 def _power_error(config: Config, gram: Array, train: Dataset, outputs: Array) -> Array:
@@ -445,5 +488,5 @@ def summary(table: pandas.DataFrame, config: Config) -> str:
 
 EXPERIMENT = Experiment(
     "lazy_training", Config, PRESETS, points, run, claims, figure, summary, (WIDTH, SCALE, POWER),
-    table=by_time, static=("depth", "width"),
+    table=by_time, static=("depth", "width"), host="cpu",
 )  # fmt: skip
