@@ -15,6 +15,7 @@ import optax
 import pandas
 
 from ntkreg import kernels, networks
+from ntkreg._compat import jit_quickly
 from ntkreg._types import Array, Params, PRNGKey, PyTree, Scalar
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments._training import NET_DTYPE
@@ -122,6 +123,7 @@ def init_scale(output_scale: Scalar, width: int, dim: int) -> Scalar:
     return (output_scale / np.sqrt(width * dim)) ** 0.5
 
 
+@functools.partial(jit_quickly, static_argnames=("width", "dim"))
 def initial_params(key: PRNGKey, width: int, dim: int, scale: Scalar) -> Params:
     """Parameters with entries N(0, scale²)."""
     unit = networks.fully_connected(2, width, scaling="ntk").init(key, dim)
@@ -130,8 +132,12 @@ def initial_params(key: PRNGKey, width: int, dim: int, scale: Scalar) -> Params:
 
 def exact_kernel(width: int, scale: Scalar, x1: Array, x2: Array | None = None) -> Array:
     """The NTK that the initial empirical one tends to: r² · width · dim times that of `ntk`."""
-    network = networks.fully_connected(2, width)
-    return kernels.ntk(network, x1, x2) * (scale**2 * width * x1.shape[1])
+    return _unit_kernel(x1, x2) * (scale**2 * width * x1.shape[1])
+
+
+@jit_quickly
+def _unit_kernel(x1: Array, x2: Array | None) -> Array:
+    return kernels.ntk(networks.fully_connected(2, 1), x1, x2)
 
 
 def descent(
@@ -159,21 +165,38 @@ def descent(
     """
     network = networks.fully_connected(2, width)
     start = initial_params(key, width, train.x.shape[1], scale)
-    options = gradient_descent(LOSS, steps[-1])
+    entries = _entries(network, tuple(steps), with_fit, train, start, lam, learning_rate)
+    gram, cross = exact_kernel(width, scale, train.x), exact_kernel(width, scale, test.x, train.x)
+    betas = _betas(network, tuple(steps), with_fit, train, start, gram, learning_rate, entries[0])
+    return _measured(network, start, train, test, cross, (*entries, betas))
+
+
+@functools.partial(jax.jit, static_argnames=("network", "steps", "with_fit"))
+def _entries(
+    network: Network, steps: tuple[int, ...], with_fit: bool, train: Dataset, start: Params,
+    lam: Scalar, learning_rate: Scalar,
+) -> tuple[Array, Params]:  # fmt: skip
+    """(step, parameters) of the entries of `descent`."""
     small, begun = (optax.tree.cast(tree, NET_DTYPE) for tree in (train, start))
-    gram = exact_kernel(width, scale, train.x)
+    setting = gradient_descent(LOSS, steps[-1]), network, small, lam, learning_rate, begun
+    entries = jnp.asarray(steps), at_steps(*setting, steps, lambda params: params)[1]
+    if not with_fit:
+        return entries
+    fit = _until_fit(*setting)
+    join = lambda one, more: jnp.concatenate([one[None], more])
+    return jax.tree.map(join, (fit.step, fit.params), entries)
+
+
+@functools.partial(jax.jit, static_argnames=("network", "steps", "with_fit"))
+def _betas(
+    network: Network, steps: tuple[int, ...], with_fit: bool, train: Dataset, start: Params,
+    gram: Array, learning_rate: Scalar, at: Array,
+) -> Array:  # fmt: skip
+    """The exact kernel's coefficients after as many steps as the entries have."""
     first = network.apply(start, train.x)
-    kernel_steps = lambda at: kernel_at_steps(LOSS, gram, train.y, learning_rate, at, first)
-    setting = options, network, small, lam, learning_rate, begun
-    _, params = at_steps(*setting, steps, lambda params: params)
-    entries = (jnp.asarray(steps), params, kernel_steps(steps))
-    if with_fit:
-        fit = _until_fit(*setting)
-        first_fit = (fit.step, fit.params, kernel_steps(fit.step[None])[0])
-        join = lambda one, more: jnp.concatenate([one[None], more])
-        entries = jax.tree.map(join, first_fit, entries)
-    cross = exact_kernel(width, scale, test.x, train.x)
-    return jax.lax.map(_measure(network, start, train, test, cross), entries)
+    follow = lambda at: kernel_at_steps(LOSS, gram, train.y, learning_rate, at, first)
+    betas = follow(steps)
+    return jnp.concatenate([follow(at[:1]), betas]) if with_fit else betas
 
 
 def _until_fit(
@@ -194,8 +217,11 @@ def _until_fit(
     )
 
 
-def _measure(network: Network, start: Params, train: Dataset, test: Dataset, cross: Array):
-    """The function of (step, parameters, the kernel's coefficients) -> COLUMNS."""
+@functools.partial(jit_quickly, static_argnames="network")
+def _measured(
+    network: Network, start: Params, train: Dataset, test: Dataset, cross: Array, entries: tuple
+) -> dict[str, Array]:
+    """COLUMNS of entries (step, parameters, the kernel's coefficients)."""
     gram = kernels.empirical_ntk(network, start, train.x)
     patterns = activation_patterns(start[0], train.x)
     test_start = network.apply(start, test.x)
@@ -218,4 +244,4 @@ def _measure(network: Network, start: Params, train: Dataset, test: Dataset, cro
         )
         return dict(zip(COLUMNS, found, strict=True))
 
-    return measured
+    return jax.lax.map(measured, entries)

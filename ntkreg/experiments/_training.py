@@ -1,5 +1,6 @@
 """What experiments train on and how: data sets by name, two-layer networks along a path of λ."""
 
+import functools
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 
 from ntkreg import networks
+from ntkreg._compat import jit_quickly
 from ntkreg._types import Array, Params, PRNGKey
 from ntkreg.data import named
 from ntkreg.data.dataset import Dataset
@@ -47,6 +49,7 @@ def parsed(text: str) -> Source:
     return Source(*named.parse(text, f"dataset must be {named.NAMES}"))
 
 
+@functools.partial(jit_quickly, static_argnames=("source", "num_test"))
 def samples_of(
     source: Source, number: Array, num_test: int
 ) -> tuple[PRNGKey, Dataset, Dataset | None]:

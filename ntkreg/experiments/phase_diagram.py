@@ -304,5 +304,5 @@ def summary(table: pandas.DataFrame, config: Config) -> str:
 
 EXPERIMENT = Experiment(
     "phase_diagram", Config, PRESETS, points, run, claims, figure, summary, (REGIMES, BASELINE),
-    static=("width", "dim", "num_samples"),
+    static=("width", "dim", "num_samples"), host="cpu",
 )  # fmt: skip

@@ -340,5 +340,5 @@ def summary(table: pandas.DataFrame, config: Config) -> str:
 
 EXPERIMENT = Experiment(
     "regularization", Config, PRESETS, points, run, claims, figure, summary,
-    (*BETTER.values(), LEAVES), table=by_look, static=("num_samples", "width"),
+    (*BETTER.values(), LEAVES), table=by_look, static=("num_samples", "width"), host="cpu",
 )  # fmt: skip
