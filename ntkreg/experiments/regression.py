@@ -10,6 +10,7 @@ submission of the same for the random feature.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -21,7 +22,8 @@ import numpy as np
 import pandas
 
 from ntkreg import data, kernels, networks
-from ntkreg._types import Array, Bool, Float, PRNGKey
+from ntkreg._compat import jit_quickly
+from ntkreg._types import Array, Bool, Float, PRNGKey, Scalar
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _experiment, _statistics, _style, _training
 from ntkreg.experiments._claims import Claim
@@ -170,10 +172,17 @@ def run(
     """
     key, train, test, is_fresh = samples_of(config, law, dim, num_samples, num_rows, seed)
     if predictor == "network":
-        fit = _network(config, LAWS[law], key, train, test.x)
+        fit = _network(config, LAWS[law].planted_norm, key, train, test.x)
     else:
         fit = _interpolant(networks.fully_connected(2, config.width), train, test.x)
-    errors = jnp.minimum((fit.test - test.y) ** 2, LAWS[law].truncation)
+    return _measured(fit, train, test, is_fresh, LAWS[law].truncation)
+
+
+@jit_quickly
+def _measured(
+    fit: Fit, train: Dataset, test: Dataset, is_fresh: Array, truncation: float
+) -> dict[str, Array]:
+    errors = jnp.minimum((fit.test - test.y) ** 2, truncation)
     return {
         "lam": jnp.asarray(fit.lam),
         "residual": fit.residual,
@@ -183,6 +192,7 @@ def run(
     }
 
 
+@functools.partial(jit_quickly, static_argnames=("config", "law", "dim", "num_rows"))
 def samples_of(
     config: Config, law: str, dim: int, num_samples: Array, num_rows: int, seed: Array
 ) -> tuple[PRNGKey, Dataset, Dataset, Bool[Array, " m"]]:
@@ -199,16 +209,20 @@ def samples_of(
     return start_key, train, test, is_fresh
 
 
-def _network(config: Config, law: Law, key: PRNGKey, train: Dataset, test_x: Array) -> Fit:
+@functools.partial(jax.jit, static_argnames="config")
+def _network(
+    config: Config, planted_norm: float, key: PRNGKey, train: Dataset, test_x: Array
+) -> Fit:
     network = networks.fully_connected(2, config.width)
     params, lam = _training.trained(config, train, key, "squared"), config.lams[-1]
     loss = objectives.get_loss("squared")
     reached = objectives.objective(loss, network, params, train, math.log(lam))
-    residual = reached / planted_objective(lam, law.planted_norm, jnp.mean(train.y**2)) - 1
+    residual = reached / planted_objective(lam, planted_norm, jnp.mean(train.y**2)) - 1
     fitted, outputs = network.apply(params, train.x), network.apply(params, test_x)
     return Fit(fitted, outputs, lam, residual, residual <= NET_SOLVED)
 
 
+@functools.partial(jax.jit, static_argnames="network")
 def _interpolant(network: networks.Network, train: Dataset, test_x: Array) -> Fit:
     gram = kernels.ntk(network, train.x)
     beta = kernels.min_norm_interpolant(gram, train.y)
@@ -218,7 +232,7 @@ def _interpolant(network: networks.Network, train: Dataset, test_x: Array) -> Fi
     return Fit(fitted, outputs, 0.0, residual, residual <= KERNEL_SOLVED)
 
 
-def planted_objective(lam: float, planted_norm: float, mean_square: Array) -> Array:
+def planted_objective(lam: float, planted_norm: Scalar, mean_square: Array) -> Array:
     """The minimum of F_λ over the scales of a network that fits y, with ‖Θ‖² = planted_norm.
 
     At scale c it is mean(y²)(1 − c)² + λ planted_norm c.
@@ -417,5 +431,5 @@ def summary(table: pandas.DataFrame, config: Config) -> str:
 
 EXPERIMENT = Experiment(
     "regression", Config, PRESETS, points, run, claims, figure, summary, CLAIMS,
-    static=("dim", "num_rows"),
+    static=("dim", "num_rows"), host="cpu",
 )  # fmt: skip
