@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from ntkreg.certificates.two_layer import Units
 
 
 def conic_solution(
-    quadratic: sp.spmatrix,
+    quadratic: "scipy.sparse.spmatrix",
     linear: np.ndarray,
-    matrix: sp.spmatrix,
+    matrix: "scipy.sparse.spmatrix",
     right: np.ndarray,
     cones: Sequence[tuple[str, int]],
     tolerance: float = 1e-10,
@@ -37,7 +37,8 @@ def conic_solution(
     settings.verbose, settings.max_iter = False, 100
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
     return clarabel.DefaultSolver(
-        sp.csc_matrix(sp.triu(quadratic)), linear, sp.csc_matrix(matrix), right,
+        scipy.sparse.csc_matrix(scipy.sparse.triu(quadratic)), linear,
+        scipy.sparse.csc_matrix(matrix), right,
         [kinds[kind](rows) for kind, rows in cones], settings,
     ).solve()  # fmt: skip
 
@@ -63,8 +64,10 @@ def widest_margin(x: np.ndarray, y: np.ndarray, units: Units, scale: float) -> S
     x, scale = x / longest, scale * longest
     num_vectors = len(units) * x.shape[1]
     features = y[:, None] * units.features(x)
-    margins = sp.hstack([-sp.csc_matrix(features), _zeros(len(x), len(units)), _ones(len(x))])
-    quadratic = sp.csc_matrix((num_vectors + len(units) + 1,) * 2)
+    margins = scipy.sparse.hstack(
+        [-scipy.sparse.csc_matrix(features), _zeros(len(x), len(units)), _ones(len(x))]
+    )
+    quadratic = scipy.sparse.csc_matrix((num_vectors + len(units) + 1,) * 2)
     linear = np.zeros(quadratic.shape[0])
     linear[-1] = -1.0
     primal, dual = _solved(quadratic, linear, x, units, scale, margins)
@@ -87,7 +90,8 @@ def least_objective(
     x, weight, start = x / longest, weight / longest, start * longest
     features = units.features(x)
     num_samples, num_vectors = features.shape
-    columns, rest = sp.csc_matrix(features), [_zeros(num_samples, len(units)), -sp.eye(num_samples)]
+    columns = scipy.sparse.csc_matrix(features)
+    rest = [_zeros(num_samples, len(units)), -scipy.sparse.eye(num_samples)]
     objective = lambda v: np.mean(value(features @ v.ravel())) + weight * _total(v)
     vectors, now = start, objective(start)
     for _ in range(NEWTON_STEPS):
@@ -96,9 +100,11 @@ def least_objective(
         unit = num_samples * weight * mass
         bend = np.maximum(curvature(outputs) / unit, 1e-12)
         lean = slope(outputs) / unit - bend * outputs
-        quadratic = sp.block_diag([_zeros(num_vectors + len(units)), sp.diags(bend)], "csc")
+        quadratic = scipy.sparse.block_diag(
+            [_zeros(num_vectors + len(units)), scipy.sparse.diags(bend)], "csc"
+        )
         linear = np.concatenate([np.zeros(num_vectors), np.ones(len(units)), lean])
-        links = sp.hstack([mass * columns, *rest])
+        links = scipy.sparse.hstack([mass * columns, *rest])
         primal, multipliers = _solved(quadratic, linear, x, units, None, links)
         step = mass * primal[:num_vectors].reshape(vectors.shape) - vectors
         change = features @ step.ravel()
@@ -119,12 +125,12 @@ def _total(vectors: np.ndarray) -> float:
     return float(np.linalg.norm(vectors, axis=1).sum())
 
 
-def _zeros(rows: int, columns: int | None = None) -> sp.csc_matrix:
-    return sp.csc_matrix((rows, rows if columns is None else columns))
+def _zeros(rows: int, columns: int | None = None) -> "scipy.sparse.csc_matrix":
+    return scipy.sparse.csc_matrix((rows, rows if columns is None else columns))
 
 
-def _ones(rows: int) -> sp.csc_matrix:
-    return sp.csc_matrix(np.ones((rows, 1)))
+def _ones(rows: int) -> "scipy.sparse.csc_matrix":
+    return scipy.sparse.csc_matrix(np.ones((rows, 1)))
 
 
 def _solved(quadratic, linear, x, units: Units, scale: float | None, last) -> tuple:
@@ -142,17 +148,17 @@ def _solved(quadratic, linear, x, units: Units, scale: float | None, last) -> tu
     rows = np.concatenate([rows[:, 1:].ravel(), rows[:, 0]])
     entries = (-np.ones(len(rows)), (rows, np.arange(len(rows))))
     inside = [("nonnegative", num_units * num_samples)]
-    blocks = [(sp.hstack([sp.block_diag(list(walls)), beside]), 0.0, inside)]
+    blocks = [(scipy.sparse.hstack([scipy.sparse.block_diag(list(walls)), beside]), 0.0, inside)]
     balls = [("second_order", dim + 1)] * num_units
-    blocks += [(sp.csc_matrix(entries, (len(rows), width)), 0.0, balls)]
+    blocks += [(scipy.sparse.csc_matrix(entries, (len(rows), width)), 0.0, balls)]
     if scale is None:
         blocks += [(last, 0.0, [("zero", last.shape[0])])]
     else:
         norms = np.zeros((1, width))
         norms[0, num_vectors : num_vectors + num_units] = 1.0
-        blocks += [(sp.csc_matrix(norms), scale, [("nonnegative", 1)])]
+        blocks += [(scipy.sparse.csc_matrix(norms), scale, [("nonnegative", 1)])]
         blocks += [(last, 0.0, [("nonnegative", last.shape[0])])]
-    matrices = sp.vstack([matrix for matrix, _, _ in blocks])
+    matrices = scipy.sparse.vstack([matrix for matrix, _, _ in blocks])
     right = np.concatenate([np.full(matrix.shape[0], bound) for matrix, bound, _ in blocks])
     cones = [cone for _, _, group in blocks for cone in group]
     solution = conic_solution(quadratic, linear, matrices, right, cones)

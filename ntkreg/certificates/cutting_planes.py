@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
-import scipy.sparse as sp
 
 from ntkreg.certificates.balls import balls, is_balls, middle, product, rounded, solve
 from ntkreg.certificates.convex import conic_solution
@@ -343,7 +342,9 @@ def _nearest(centre: np.ndarray, cuts: np.ndarray, level: float) -> np.ndarray |
     matrix = np.concatenate([np.ones((1, n)), -np.eye(n), cuts / max(level, 1e-300)])
     right = n * np.concatenate([[1.0], np.zeros(n), np.ones(len(cuts))])
     cones = [("zero", 1), ("nonnegative", n + len(cuts))]
-    solution = conic_solution(sp.eye(n), -n * centre, sp.csc_matrix(matrix), right, cones, 1e-8)
+    solution = conic_solution(
+        scipy.sparse.eye(n), -n * centre, scipy.sparse.csc_matrix(matrix), right, cones, 1e-8
+    )
     if "Solved" not in str(solution.status):
         return None
     alpha = np.maximum(np.asarray(solution.x), 0.0)

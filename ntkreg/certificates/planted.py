@@ -17,7 +17,7 @@ that an oracle finds, until none is left or the conditions contradict each other
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from ntkreg.certificates.convex import conic_solution
 from ntkreg.certificates.oracles import make_oracle, of_signs
@@ -151,7 +151,9 @@ def _nearest_to_uniform(
     weight = np.zeros(num_variables)
     weight[:num_samples] = 1.0
     cones = [("zero", len(equal)), ("nonnegative", len(most) + len(cuts))]
-    solution = conic_solution(sp.diags(weight), -weight, sp.csc_matrix(matrix), bound, cones)
+    solution = conic_solution(
+        scipy.sparse.diags(weight), -weight, scipy.sparse.csc_matrix(matrix), bound, cones
+    )
     z = np.asarray(solution.z)
     z[len(equal) :] = np.maximum(z[len(equal) :], 0.0)
     if bound @ z + 3 * num_samples * np.abs(matrix.T @ z).max() < 0:
