@@ -18,9 +18,13 @@ def test_there_are_blocks():
 
 # test_own_sweep runs the sweep, as a script.
 SHORT = [block for block in BLOCKS if "sweep(run" not in block]
+README = PAGES[0].read_text()
+MARKED = [
+    block if block in README else pytest.param(block, marks=pytest.mark.slow) for block in SHORT
+]
 
 
-@pytest.mark.parametrize("block", SHORT, ids=lambda block: block.splitlines()[-1])
+@pytest.mark.parametrize("block", MARKED, ids=lambda block: block.splitlines()[-1])
 def test_block_runs_and_prints_a_number(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "block", "exec"), {})

@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
 
 
 def mypy(*arguments: str) -> subprocess.CompletedProcess:

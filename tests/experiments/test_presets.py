@@ -1,9 +1,11 @@
 """Every experiment has the presets that its users expect, and each is a good Config."""
 
 import dataclasses
+import functools
 
 import pytest
 
+from ntkreg import sweep
 from ntkreg.experiments import _report
 
 
@@ -17,3 +19,22 @@ def test_every_preset_is_a_config_with_points(name):
             config = dataclasses.replace(config, datasets=("digits",))
         points = experiment.points(config)
         assert points and all(point.keys() == points[0].keys() for point in points)
+
+
+# Their whole smoke runs are slow, in tests of their own.
+COSTLY = (
+    "finite_width", "lambda_path", "lazy_training", "noisy_flow", "practice", "regression",
+    "regularization", "teacher", "transition", "width",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_point_of_a_costly_experiment_runs(name):
+    experiment = _report.experiment(name)
+    config = experiment.preset("smoke")
+    run = functools.partial(experiment.run, experiment.prepare(config))
+    point = experiment.points(config)[0]
+    (row,) = sweep(
+        run, [point], static_argnames=experiment.static, host=experiment.is_host
+    ).itertuples()
+    assert row.failed == "" and len(row) > len(point) + 2

@@ -143,14 +143,13 @@ SPREAD = """
     network = fully_connected(2, 1)
     x, y = noisy_xor(jax.random.key(0), 60, 10)
     other = noisy_xor(jax.random.key(1), 7, 10).x
-    for kernel in (kernels.ntk, kernels.nngp):
-        for x2 in (None, other):
-            one, four = kernel(network, x, x2, 7), kernel(network, x, x2, 7, devices)
-            np.testing.assert_allclose(four, one, rtol=1e-11, atol=1e-11)
-            assert four.sharding.spec == jax.P("rows")
-            shapes = {shard.data.shape for shard in four.addressable_shards}
-            assert shapes == {(15, one.shape[1])}
-            assert {shard.device for shard in four.addressable_shards} == set(devices)
+    for kernel, x2 in ((kernels.ntk, None), (kernels.nngp, other)):
+        one, four = kernel(network, x, x2, 7), kernel(network, x, x2, 7, devices)
+        np.testing.assert_allclose(four, one, rtol=1e-11, atol=1e-11)
+        assert four.sharding.spec == jax.P("rows")
+        shapes = {shard.data.shape for shard in four.addressable_shards}
+        assert shapes == {(15, one.shape[1])}
+        assert {shard.device for shard in four.addressable_shards} == set(devices)
     with pytest.raises(ValueError, match="got 4 devices and x1 with 59 rows"):
         kernels.ntk(network, x[:59], devices=devices)
 

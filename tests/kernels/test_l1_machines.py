@@ -115,7 +115,9 @@ def line():
     return np.stack([points, np.ones(6)], axis=1), np.array([1.0, -1.0, -1.0, 1.0, 1.0, -1.0])
 
 
-@pytest.mark.parametrize(("length", "within"), [(3, 0.01), (6, 0.005)])
+@pytest.mark.parametrize(
+    ("length", "within"), [(3, 0.01), pytest.param(6, 0.005, marks=pytest.mark.slow)]
+)
 def test_a_network_on_a_line_tends_to_half_the_l1_margin(length, within):
     """The one-dimensional experiment, down to λ = 1e-14 and 1e-100: a circle of 1000 neurons
     against training."""

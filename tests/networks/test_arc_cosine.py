@@ -97,8 +97,10 @@ KINDS = [(name, dtype) for name in ACTIVATIONS for dtype in (np.float32, np.floa
 
 
 @pytest.mark.parametrize(("activation", "dtype"), KINDS)
-def test_nearly_collinear_pairs_are_accurate_to_rounding_at_every_depth(activation, dtype):
-    assert largest_errors(activation, dtype, 100, 5, (2, 3, 5, 8)).max() <= 20
+def test_nearly_collinear_pairs_are_accurate_to_rounding_at_small_and_large_depth(
+    activation, dtype
+):
+    assert largest_errors(activation, dtype, 100, 5, (2, 8)).max() <= 20
 
 
 @pytest.mark.slow
@@ -109,7 +111,7 @@ def test_ten_thousand_pairs_are_accurate_to_rounding_at_every_depth(activation, 
     assert errors.max() <= 20
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+@pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_kernels_are_neural_tangents_away_from_collinear(activation, depth):
     stax = neural_tangents().stax
@@ -123,9 +125,13 @@ def test_kernels_are_neural_tangents_away_from_collinear(activation, depth):
         np.testing.assert_allclose(getattr(found, name), expected[name], rtol=1e-10)
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
-@pytest.mark.parametrize("depth", [2, 4, 8])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(
+    ("depth", "activation", "dtype"),
+    [
+        (2, "relu", jnp.float32), (8, "relu", jnp.float64),
+        (2, "leaky_relu", jnp.float64), (8, "leaky_relu", jnp.float32),
+    ],
+)  # fmt: skip
 def test_a_point_and_its_multiples(depth, activation, dtype):
     """K(x, cx) = cK(x, x) for c > 0, and K(x, x) = depth · ‖x‖²/d · gain^(depth − 1)."""
     x = jax.random.normal(jax.random.key(0), (30, 3), dtype)
@@ -138,7 +144,7 @@ def test_a_point_and_its_multiples(depth, activation, dtype):
     assert np.array_equal(ntk(network, x), ntk(network, x).T)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ["leaky_relu", "quadratic"])
 def test_lengths_go_into_the_kernel_as_powers_however_large(activation):
     """And a row of zeros has zeros."""
     x = np.array([[1.0, 2, 3], [3, -1, 0.5], [-1, -2, -3], [0, 0, 0]])
@@ -163,7 +169,7 @@ def test_rows_of_one_number():
     np.testing.assert_array_equal(ntk(fully_connected(2, 1), x)[~same], 0)
 
 
-@pytest.mark.parametrize("activation", ["relu", "quadratic"])
+@pytest.mark.parametrize("activation", ["relu", pytest.param("quadratic", marks=pytest.mark.slow)])
 def test_slopes_are_those_of_the_values_up_to_the_second(activation):
     x1, x2 = (jax.random.normal(jax.random.key(seed), (3, 3)) for seed in (0, 1))
     x2 = x2.at[0].set(x1[0] + jnp.array([1e-2, 0, 0]))  # nearly collinear
@@ -172,7 +178,7 @@ def test_slopes_are_those_of_the_values_up_to_the_second(activation):
     check_grads(kernel, (x1, x2), order=2, modes=("rev",), rtol=1e-4, eps=1e-6)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ["relu", "quadratic"])
 def test_slopes_are_finite_at_collinear_points_and_at_zero(activation):
     x = jax.random.normal(jax.random.key(0), (4, 3))
     x = x.at[1].set(2 * x[0]).at[2].set(-x[0]).at[3].set(0)

@@ -132,6 +132,7 @@ def test_the_squared_loss_comes_to_its_certified_minimum():
     assert best.lower <= float(end.info.objective) < 1.002 * best.upper
 
 
+@pytest.mark.slow
 def test_the_soft_unit_flows_to_rest():
     options = dict(lam=LAM, key=jax.random.key(0), num_steps=3000, num_particles=300)
     end = flows.noisy_flow(SAMPLES, model=Model("soft_relu"), **options)

@@ -65,7 +65,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", FOLLOWING)
+# Of the others one is like another to a trainer.
+QUICK = ("adam", "momentum", "adafactor", "polyak_sgd", "injected inside", "plateau", "line search")
+ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FOLLOWING]
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_the_rate_reaches_the_optimizer(name):
     """A rate that is 0 from half on leaves all as it was there; the trial lets it through."""
     make, until = FOLLOWING[name], lambda half: lambda progress: jnp.where(progress < half, 1.0, 0)

@@ -263,6 +263,7 @@ def test_what_is_measured_of_a_path_is_its_definitions():
             assert measured == pytest.approx(float(definition), abs=tolerance), name
 
 
+@pytest.mark.slow
 def test_a_path_of_a_loss_of_one_s_own_comes_to_the_same_max_margin():
     """Its minimizers are those of the logistic loss at λ/2 over √2 (order 2), margins the same."""
     doubled = Loss(
@@ -290,6 +291,7 @@ def test_a_path_follows_the_dtype_of_its_data():
     chex.assert_tree_all_finite(found)
 
 
+@pytest.mark.slow
 def test_a_path_can_be_traced_as_a_sweep_does():
     options = dict(num_steps=7, finish_steps=3, lams=[1e-1, 1e-3])
     follow = lambda seed: train_path(NARROW, DATA, key=jax.random.key(seed), **options)
@@ -350,6 +352,7 @@ def test_a_network_that_is_homogeneous_at_its_start_only_is_refused_at_the_end()
         train_path(bent, DATA, lams=1e-3, key=jax.random.key(2), **options)
 
 
+@pytest.mark.slow
 def test_the_zero_network_at_the_end_is_no_fault():
     """At this λ all parameters shrink to where float32 has no square of them."""
     data = jax.tree.map(lambda a: a.astype(jnp.float32), DATA)
