@@ -48,7 +48,7 @@ def test_the_flags_find_what_they_are_for(flag):
 
 @pytest.mark.parametrize(
     ("loss", "descend", "lam"),
-    [("logistic", "log", 0.0), ("squared", "plain", 1e-2), ("cross_entropy", "log", [0.1, 1e-200])],
+    [("logistic", "log", [0.1, 1e-200]), ("squared", "plain", 0.0)],
 )
 def test_training_runs(flag, loss, descend, lam):
     network, data = of(loss)
@@ -72,12 +72,11 @@ def test_a_flow_runs(flag, model, noise):
     assert flows.noisy_flow(SIGNS, key=KEY, **options).info.finite
 
 
-@pytest.mark.parametrize("loss", ["logistic", "cross_entropy"])
-def test_margins_are_found(flag, loss):
-    network, data = of(loss)
+def test_margins_are_found(flag):
+    network, data = of("cross_entropy")
     params = network.init(KEY, 4)
     assert jnp.isfinite(margins.normalized_margin(network, params, data))
-    named = objectives.get_loss(loss)
+    named = objectives.get_loss("cross_entropy")
     assert jnp.isfinite(margins.dual_weighted_margin(named, network, params, data))
 
 

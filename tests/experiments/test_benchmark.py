@@ -20,7 +20,10 @@ def smoke(smoke_table):
     return smoke_table("benchmark")
 
 
-@pytest.mark.parametrize("name", ["sweep", "vmap", "threads", "torch_compiled"])
+SLOW = pytest.param("torch_compiled", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["sweep", "vmap", "threads", SLOW])
 def test_every_way_does_the_work_of_the_loop(name):
     if name == "torch_compiled":
         pytest.importorskip("torch", reason="PyTorch is of the extra bench")

@@ -87,6 +87,7 @@ def test_one_depth_off_its_slope_is_enough():
     assert width_claim(rows).status == "fails"
 
 
+@pytest.mark.slow
 def test_a_small_run_has_the_linearised_networks_at_their_kernels_power(smoke):
     assert list(smoke.columns) == list(COLUMNS) and len(smoke) == 8 * CONFIG.num_looks
     end = at_end(smoke)

@@ -79,6 +79,7 @@ def test_each_claim_fails_where_its_rows_break_it(claim, where, column, value):
     assert claim(rows, WIDTH).status == "fails"
 
 
+@pytest.mark.slow
 def test_a_small_run_is_taken_out_of_the_kernel_regime_by_lam(smoke):
     assert list(smoke.columns) == list(COLUMNS)
     assert len(smoke) == 3 * CONFIG.num_seeds * (1 + CONFIG.num_looks)
@@ -94,12 +95,14 @@ def test_a_small_run_is_taken_out_of_the_kernel_regime_by_lam(smoke):
     assert all(ax.lines for ax in regularization.figure(smoke, CONFIG).axes)
 
 
+@pytest.mark.slow
 def test_the_same_seed_has_the_same_start_with_and_without_lam(smoke):
     first = smoke[(smoke.step == 1) & (smoke.width == CONFIG.width)]
     margins = first.pivot(index="seed", columns="lam", values="normalized_margin")
     np.testing.assert_allclose(margins[0.0], margins[1e-2], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_other_widths_take_steps_of_their_own(smoke):
     last = smoke[smoke["look"] == END].groupby("width").step.unique()
     assert last[CONFIG.width] == [CONFIG.num_steps] and last[256] == [CONFIG.wide_steps]

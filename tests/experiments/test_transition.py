@@ -83,6 +83,7 @@ def test_the_figure_has_three_panels_with_a_line_for_every_dimension():
     assert texts == [f"d = {dim}" for dim in Config().dims]
 
 
+@pytest.mark.slow
 def test_every_sample_is_decided_and_trained_on(smoke_table):
     """Refutations are proved always, optimality to the certified dimension."""
     rows = smoke_table("transition")
