@@ -11,6 +11,7 @@ n, and its construction with Gaussian inputs.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import numpy as np
 import pandas
 
 from ntkreg import data, kernels, networks
+from ntkreg._compat import jit_quickly
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
 from ntkreg.data import dataset
 from ntkreg.data.dataset import Dataset
@@ -134,14 +136,40 @@ def run(config: Config, task: str, num_samples: int, seed: Array) -> dict[str, A
       as there.
     """
     key, train, test, planted = samples_of(config, task, num_samples, seed)
-    loss, network = get_loss(LOSSES[task]), networks.fully_connected(2, config.width)
-    params = _training.trained(config, train, key, LOSSES[task])
-    fits = [_fit_network(loss, network, params, train, test.x, planted, config.lams[-1])]
-    for kernel in KERNELS.values():
-        gram, cross = kernel(network, train.x), kernel(network, test.x, train.x)
-        fits.append(_fit_kernel(loss, gram, cross, train.y))
-    found = [_measured(loss, fit, train, test) for fit in fits]
-    return {name: jnp.stack([one[name] for one in found]) for name in found[0]}
+    loss = LOSSES[task]
+    params = _trained(config, train, key, loss)
+    by_network = _of_network(config, loss, params, train, test, planted)
+    by_kernel = [
+        _of_kernel(loss, *_kernel(kernel, train.x, test.x), train, test) for kernel in KERNELS
+    ]
+    found = (by_network, *by_kernel)
+    return {name: jnp.stack([one[name] for one in found]) for name in by_network}
+
+
+_trained = jax.jit(_training.trained, static_argnames=("config", "loss"))
+
+
+@functools.partial(jit_quickly, static_argnames=("config", "loss"))
+def _of_network(
+    config: Config, loss: str, params: Params, train: Dataset, test: Dataset, planted: Params
+) -> dict[str, Array]:
+    network = networks.fully_connected(2, config.width)
+    fit = _fit_network(get_loss(loss), network, params, train, test.x, planted, config.lams[-1])
+    return _measured(get_loss(loss), fit, train, test)
+
+
+@functools.partial(jax.jit, static_argnames="kernel")
+def _kernel(kernel: str, train_x: Array, test_x: Array) -> tuple[Array, Array]:
+    """The Gram matrix of the samples, and the kernel between test points and them."""
+    of = functools.partial(KERNELS[kernel], networks.fully_connected(2, 1))
+    return of(train_x), of(test_x, train_x)
+
+
+@functools.partial(jit_quickly, static_argnames="loss")
+def _of_kernel(
+    loss: str, gram: Array, cross: Array, train: Dataset, test: Dataset
+) -> dict[str, Array]:
+    return _measured(get_loss(loss), _fit_kernel(get_loss(loss), gram, cross, train.y), train, test)
 
 
 def _measured(loss: Loss, fit: Fit, train: Dataset, test: Dataset) -> dict[str, Array]:
@@ -156,6 +184,7 @@ def _measured(loss: Loss, fit: Fit, train: Dataset, test: Dataset) -> dict[str, 
     }
 
 
+@functools.partial(jit_quickly, static_argnames=("config", "task", "num_samples"))
 def samples_of(
     config: Config, task: str, num_samples: int, seed: Array
 ) -> tuple[PRNGKey, Dataset, Dataset, Params]:
@@ -447,5 +476,5 @@ def summary(table: pandas.DataFrame, config: Config) -> str:
 
 EXPERIMENT = Experiment(
     "teacher", Config, PRESETS, points, run, claims, figure, summary, CLAIMS, table,
-    static=("num_samples",),
+    static=("num_samples",), host="cpu",
 )  # fmt: skip
