@@ -29,6 +29,7 @@ from ntkreg.training.margins import margin_pairs, margins, normalized_margin
 from ntkreg.training.trainers import train
 
 DEPTHS = range(2, 7)
+TRAINED = [depth if depth < 4 else pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS]
 
 
 def orthonormal_classes(counts):
@@ -147,21 +148,21 @@ def test_population_margins_order_and_limits():
     assert population_margin(120) / planted_margin(120) == pytest.approx(2 / 12**0.25, rel=1e-3)
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", TRAINED)
 def test_training_reaches_the_population_margin_and_no_more(depth):
     """Proved for depth 2. Above it a larger margin would be news, and end the docstring's claim."""
     found = np.array(trained_margins(population(3), depth)) / population_margin(depth)
     assert 0.997 <= found.max() <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", TRAINED)
 def test_training_reaches_the_orthonormal_margin_and_no_more(depth):
     """Proved for depth 2, as above."""
     found = np.array(trained_margins(orthonormal(3, 2), depth)) / orthonormal_margin(depth, 3, 2)
     assert 0.997 <= found.max() <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", TRAINED)
 def test_training_reaches_the_linear_margin_and_no_more(depth):
     data = linearly_separable()
     best = linear_margin(depth, svm_margin(data))
