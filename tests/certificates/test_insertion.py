@@ -35,6 +35,7 @@ def test_training_with_insertions_ends_at_the_certified_minimum(width):
     assert found.insertions >= (1 if width == 1 else 0)
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_network_that_is_given_and_grows_beyond_its_spare_neurons(monkeypatch):
     monkeypatch.setattr(insertion, "AT_ONCE", 1)  # so that two neurons are to spare at first
     narrow = fully_connected(2, 1).init(KEY, 3)
@@ -42,6 +43,7 @@ def test_it_goes_on_from_a_network_that_is_given_and_grows_beyond_its_spare_neur
     assert found.params[1].shape[0] > 3 and found.certificate.gap <= 1e-4
 
 
+@pytest.mark.slow
 def test_the_squared_loss_too():
     reals = SAMPLES._replace(y=SAMPLES.y * 0.5 + 0.2)
     found = train_to_global(reals, lam=LAM, key=KEY, width=2, loss="squared", num_steps=400)
