@@ -24,7 +24,7 @@ def objective(params, samples=SAMPLES, loss="logistic"):
     return float(objectives.objective(loss, network, params, samples, jnp.log(LAM)))
 
 
-@pytest.mark.parametrize("width", [1, 12])
+@pytest.mark.parametrize("width", [1, pytest.param(12, marks=pytest.mark.slow)])
 def test_training_with_insertions_ends_at_the_certified_minimum(width):
     best = certificates.global_minimum(SAMPLES, LAM)
     found = train_to_global(SAMPLES, lam=LAM, key=KEY, width=width, num_steps=600)

@@ -159,6 +159,7 @@ def test_bad_fields_are_named():
             Config(**{field: value})
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_provenance_and_figure_and_draws_again(modules, tmp_path):
     saved(tmp_path, x=X, y=SIGNS)
     flags = ["--num_seeds=1", "--lams=1e-2,1e-4", "--num_steps=50", "--finish_steps=5"]

@@ -175,6 +175,7 @@ SPREAD = """
 """
 
 
+@pytest.mark.slow
 def test_four_devices_hold_a_quarter_of_the_rows_each_and_solve_with_them():
     given = os.environ.get("XLA_FLAGS", "")
     flags = {"XLA_FLAGS": f"{given} --xla_force_host_platform_device_count=4"}

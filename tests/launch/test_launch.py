@@ -51,6 +51,7 @@ def test_the_terminal_shows_the_table_and_the_claim(tiny):
     assert (tiny[0] / "figure.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_files_byte_for_byte(tiny, tmp_path):
     process = subprocess.Popen(
         command(*TINY, f"--out={tmp_path}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -28,6 +28,7 @@ def test_the_committed_table_is_that_of_the_committed_records():
     assert (RESULTS / "README.md").read_text() == _report.page(RESULTS)
 
 
+@pytest.mark.slow
 def test_an_experiment_that_fails_is_named_after_the_others_have_run(tmp_path):
     blocked = tmp_path / "certify" / "smoke"
     blocked.parent.mkdir()

@@ -61,7 +61,7 @@ def test_linearised_is_the_first_order_of_centred():
     assert gaps[0] / gaps[1] == pytest.approx(100, rel=0.05)
 
 
-@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize("loss", ["logistic", pytest.param("squared", marks=pytest.mark.slow)])
 def test_a_linearised_network_descends_as_its_empirical_kernel(loss):
     start = linearised(NETWORK).init(jax.random.key(0), 6)
     end = trained(linearised(NETWORK), start, loss, 200)
