@@ -22,10 +22,7 @@ def test_every_preset_is_a_config_with_points(name):
 
 
 # Their whole smoke runs are slow, in tests of their own.
-COSTLY = (
-    "finite_width", "lambda_path", "lazy_training", "noisy_flow", "practice", "regression",
-    "regularization", "teacher", "transition", "width",
-)  # fmt: skip
+COSTLY = ("finite_width", "lambda_path", "noisy_flow", "teacher", "transition")
 
 
 @pytest.mark.parametrize("name", COSTLY)
