@@ -136,11 +136,25 @@ def run_batch(work: Work, points: Sequence[Point], size: int, seconds: float) ->
 
 
 def _called(run: Callable, point: Point) -> Done:
+    seconds: list[float] = []
+    _this_thread.seconds = seconds
     try:
         row = _marked({name: np.asarray(value) for name, value in run(**point).items()})
     except Exception as error:
         row = {FAILED: np.asarray(f"{type(error).__name__}: {error}")}
-    return Done([row], [])
+    return Done([row], seconds)
+
+
+_this_thread = threading.local()
+
+
+def _note(event: str, duration_secs: float, **_) -> None:
+    """Keeps the seconds of each program that a point, called as it is, compiles in its thread."""
+    if event == "/jax/core/compile/backend_compile_duration":
+        getattr(_this_thread, "seconds", []).append(duration_secs)
+
+
+jax.monitoring.register_event_duration_secs_listener(_note)
 
 
 def _computed(work: Work, points: Sequence[Point], size: int) -> Done:

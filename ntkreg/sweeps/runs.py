@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import importlib
 import math
 import os
 import pathlib
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import pandas
+import threadpoolctl
 import tqdm
 
 from ntkreg.sweeps import programs, provenance, store
@@ -148,8 +150,10 @@ def _batches(work: Work, points: Sequence[Point], rows, batch_size: int | None) 
         wanted = len(numbers) if batch_size is None else batch_size
         size = 0 if one_by_one else devices * math.ceil(wanted / devices)
         count = size or math.ceil(len(numbers) / (PIECES * cores))
-        found += [_Batch(numbers[i : i + count], size) for i in range(0, len(numbers), count)]
-    return found[jax.process_index() :: jax.process_count()]
+        found += [(i, _Batch(numbers[i : i + count], size)) for i in range(0, len(numbers), count)]
+    # The first batches of all shapes come first: cores then compile different programs.
+    ordered = [batch for _, batch in sorted(found, key=lambda numbered: numbered[0])]
+    return ordered[jax.process_index() :: jax.process_count()]
 
 
 def _run(work: Work, points, rows: dict[int, Row], path, batch_size, executor) -> list[float]:
@@ -196,12 +200,19 @@ def _progress(total: int, done: int) -> tqdm.tqdm:
 
 @contextlib.contextmanager
 def _pool(executor: Executor | None) -> Iterator[Executor]:
-    """The executor, or threads: XLA leaves cores idle at one small run, so that each runs one."""
+    """The executor, or threads: XLA leaves cores idle at one small run, so that each runs one.
+
+    A factorisation then has one core: threads of BLAS beside these would wait for each other.
+    """
     if executor is not None:
         yield executor
         return
     threads = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    importlib.import_module("scipy.linalg")  # the BLAS of JAX, loaded before its limit is set
+    with (
+        threadpoolctl.threadpool_limits(1 if threads > 1 else None, "blas"),
+        concurrent.futures.ThreadPoolExecutor(threads) as pool,
+    ):
         yield pool
 
 
