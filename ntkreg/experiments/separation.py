@@ -8,6 +8,7 @@ Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -33,6 +34,11 @@ BASELINES = ("net_small_init", "net_standard_init")
 TUNED = ("ntk_logistic", "ntk_ridge")
 KERNELS = (NTK, *TUNED)
 PREDICTORS = (NETWORK, *BASELINES, *KERNELS)
+RESULTS = (
+    "test_error", "train_error", "normalized_margin", "signal_share", "num_test", "lam", "residual",
+    "solved", "plane",
+)  # fmt: skip
+KINDS = {"networks": PREDICTORS[:3], "kernels": KERNELS}  # a point of the sweep has all of a kind
 
 # The learned function is drawn over (x₁, x₂) ∈ [−1.5, 1.5]², averaged over draws of the noise.
 PLANE_SIDE, PLANE_EXTENT, PLANE_DRAWS = 15, 1.5, 8
@@ -42,7 +48,7 @@ SOLVED = 1e-6  # the residual below which a kernel machine counts as solved
 NET_SOLVED = 1e-2  # how far above the planted network's objective a solved network may end
 BASELINE_LOSS = 0.01
 MIN_TEST = 10_000
-MOST_ROWS = 400  # to which samples are repeated (`_training.num_rows`)
+MOST_ROWS, MOST_KERNEL_ROWS = 400, 1280  # to which samples are repeated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,22 +129,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def points(config: Config) -> list[dict[str, Any]]:
-    """Predictor, dimension, size and seed of every run.
-
-    The samples are repeated to fill num_rows rows (`_training.num_rows`).
-    """
+    """Kind of predictors, dimension, size and seed of every run; samples fill num_rows rows."""
     found = []
-    for predictor in config.predictors:
-        for dim in config.dims:
-            linear = {max(1, round(ratio * dim)) for ratio in config.sizes_over_d}
-            for n in sorted(_sizes(config, predictor, dim, linear)):
-                point = dict(predictor=predictor, dim=dim, num_samples=n)
-                point["num_rows"] = _training.num_rows(n, linear, MOST_ROWS)
-                found += [point | {"seed": seed} for seed in range(config.num_seeds)]
+    for kind, dim in itertools.product(KINDS, config.dims):
+        sizes = sorted(set().union(*(_sizes(config, p, dim) for p in _of(config, kind))))
+        for n in sizes:
+            rows = _num_rows(kind, n, sizes)
+            point = dict(kind=kind, dim=dim, num_samples=n, num_rows=rows)
+            found += [point | {"seed": seed} for seed in range(config.num_seeds)]
     return found
 
 
-def _sizes(config: Config, predictor: str, dim: int, linear: set[int]) -> set[int]:
+def _of(config: Config, kind: str) -> list[str]:
+    return [predictor for predictor in KINDS[kind] if predictor in config.predictors]
+
+
+def _sizes(config: Config, predictor: str, dim: int) -> set[int]:
+    linear = {max(1, round(ratio * dim)) for ratio in config.sizes_over_d}
     squared = {max(1, round(ratio * dim**2)) for ratio in config.sizes_over_d2}
     squared = {n for n in squared if n <= config.max_ntk_samples}
     if predictor in TUNED:
@@ -146,13 +153,32 @@ def _sizes(config: Config, predictor: str, dim: int, linear: set[int]) -> set[in
     return linear | squared if predictor in KERNELS else linear
 
 
+def _num_rows(kind: str, num_samples: int, sizes: list[int]) -> int:
+    """The rows that samples are repeated to fill, so that few programs serve all sizes.
+
+    For kernels the largest size that is solved in the same way. For networks a whole number of
+    repetitions (`_training.num_rows`), or else the fewest rows that other sizes are repeated to.
+    """
+    if kind == "kernels":
+        ends = (0, kernel_machines.SMALL, MOST_KERNEL_ROWS)
+        alike = [[n for n in sizes if low < n <= high] for low, high in itertools.pairwise(ends)]
+        return next((same[-1] for same in alike if num_samples in same), num_samples)
+    repeated = {n: _training.num_rows(n, sizes, MOST_ROWS) for n in sizes}
+    shared = [rows for n, rows in repeated.items() if rows > n]
+    if repeated[num_samples] > num_samples:
+        return repeated[num_samples]
+    return min((rows for rows in shared if rows >= num_samples), default=num_samples)
+
+
 class Draw(NamedTuple):
     """What a predictor is trained and tested on; `is_fresh` marks test points not in the samples.
 
-    Its function is drawn at the inputs `plane`.
+    Rows of `train` are samples repeated, and have `weights`, of mean 1, by which all samples count
+    equally. The predictor's function is drawn at the inputs `plane`.
     """
 
     train: Dataset
+    weights: Float[Array, " n"]
     test: Dataset
     is_fresh: Bool[Array, " m"]
     plane: Float[Array, "p d"]
@@ -178,20 +204,14 @@ class Fit(NamedTuple):
 
 
 def run(
-    config: Config, predictor: str, dim: int, num_samples: Array, num_rows: int, seed: Array
+    config: Config, kind: str, dim: int, num_samples: Array, num_rows: int, seed: Array
 ) -> dict[str, Array]:
-    """Errors, margin and residual of one predictor, and its mean function over (x₁, x₂)."""
-    draw, key = _draw(seed, num_samples, config.num_test, dim, num_rows)
-    if predictor in KERNELS:
-        matrices = _kernel(config, draw)
-        return _judged_kernel(config, draw, matrices, _solutions(config, predictor, *matrices[:2]))
-    is_regularized = predictor == NETWORK
-    scale = config.small_init if predictor == "net_small_init" else 1.0
-    params = _trained(config, draw.train, key, scale, is_regularized)
-    return _judged_net(config, draw, params, config.lams[-1] if is_regularized else 0.0)
+    """Errors, margin and residual of each predictor, and its mean function over (x₁, x₂)."""
+    results = _networks if kind == "networks" else _kernels
+    found = results(config, dim, num_samples, num_rows, seed)
+    return {name: found[name] for name in RESULTS}
 
 
-@functools.partial(jit_quickly, static_argnames=("num_test", "dim", "num_rows"))
 def _draw(
     seed: Array, num_samples: Array, num_test: int, dim: int, num_rows: int
 ) -> tuple[Draw, PRNGKey]:
@@ -204,6 +224,8 @@ def _draw(
     # One draw for both sets: each more is half a second more to compile.
     drawn = data.noisy_xor(data_key, num_test + num_rows, dim)
     rows = jnp.arange(num_rows) % num_samples
+    times = num_rows // num_samples + (rows < num_rows % num_samples)
+    weights = num_rows / (num_samples * times)
     train = jax.tree.map(lambda a: a[num_test:][rows], drawn)
     test = jax.tree.map(lambda a: a[:num_test], drawn)
     side = jnp.linspace(-PLANE_EXTENT, PLANE_EXTENT, PLANE_SIDE)
@@ -211,14 +233,14 @@ def _draw(
     signal = jnp.repeat(signal, PLANE_DRAWS, axis=0)
     noise = jnp.tile(test.x[:PLANE_DRAWS, 2:], (PLANE_SIDE**2, 1))
     plane = jnp.concatenate([signal, noise], axis=1)
-    return Draw(train, test, data.unseen(test.x, train.x), plane), start_key
+    return Draw(train, weights, test, data.unseen(test.x, train.x), plane), start_key
 
 
 def _measured(draw: Draw, fit: Fit) -> dict[str, Array]:
     plane = fit.plane.reshape(PLANE_SIDE, PLANE_SIDE, PLANE_DRAWS).mean(-1)
     return {
         "test_error": _error(fit.test, draw.test.y, draw.is_fresh),
-        "train_error": _error(fit.train, draw.train.y, jnp.ones(draw.train.y.shape, bool)),
+        "train_error": _error(fit.train, draw.train.y, draw.weights),
         "normalized_margin": fit.normalized_margin,
         "signal_share": signal_share(fit.test, draw.test.x, draw.is_fresh),
         "num_test": jnp.sum(draw.is_fresh),
@@ -229,16 +251,42 @@ def _measured(draw: Draw, fit: Fit) -> dict[str, Array]:
     }
 
 
-@functools.partial(jax.jit, static_argnames=("config", "is_regularized"))
-def _trained(
-    config: Config, train: Dataset, key: PRNGKey, init_scale: Array, is_regularized: bool
-) -> Params:
-    network = networks.fully_connected(2, config.width)
-    options, samples = _training_of(config, is_regularized), optax.tree.cast(train, NET_DTYPE)
-    return trainers.train(network, samples, key=key, init_scale=init_scale, **options).params
+def _weighted(draw: Draw) -> Dataset:
+    return Dataset(draw.train.x, draw.weights * draw.train.y)
 
 
-@functools.partial(jit_quickly, static_argnames="config")
+# The logistic loss of samples whose labels are weights times ±1.
+WEIGHTED = objectives.Loss(
+    lambda f, y: jnp.abs(y) * jax.nn.softplus(-jnp.sign(y) * f),
+    lambda f, y: jnp.log(jnp.abs(y)) + objectives.log_softplus_neg(jnp.sign(y) * f),
+    "real",
+)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dim", "num_rows"))
+def _networks(
+    config: Config, dim: int, num_samples: Array, num_rows: int, seed: Array
+) -> dict[str, Array]:
+    """The results of each network; those without λ one after the other, in one loop."""
+    draw, key = _draw(seed, num_samples, config.num_test, dim, num_rows)
+    network, names = networks.fully_connected(2, config.width), _of(config, "networks")
+    samples = optax.tree.cast(_weighted(draw), NET_DTYPE)
+    scales = [config.small_init if name == "net_small_init" else 1.0 for name in names]
+    start = network.init(key, dim)
+    starts = [optax.tree.scale(scale, start) for scale in scales]
+
+    def trained(starts: list[Params], is_regularized: bool) -> Params:
+        options = _training_of(config, is_regularized) | dict(key=key, loss=WEIGHTED)
+        train = lambda start: trainers.train(network, samples, params=start, **options).params
+        return jax.lax.map(train, jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts))
+
+    first = int(NETWORK in names)
+    parts = [trained(s, r) for s, r in ((starts[:first], True), (starts[first:], False)) if s]
+    params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    lams = jnp.asarray([config.lams[-1] if name == NETWORK else 0.0 for name in names])
+    return jax.lax.map(lambda found: _judged_net(config, draw, *found), (params, lams))
+
+
 def _judged_net(config: Config, draw: Draw, trained: Params, lam: Array) -> dict[str, Array]:
     network = networks.fully_connected(2, config.width)
     inputs = jnp.concatenate([draw.train.x, draw.test.x, draw.plane]).astype(NET_DTYPE)
@@ -248,7 +296,7 @@ def _judged_net(config: Config, draw: Draw, trained: Params, lam: Array) -> dict
     # Reported margins are float64 wherever it is switched on.
     params = optax.tree.cast(trained, draw.train.x.dtype)
     fits = jnp.all(draw.train.y * train > 0) & jnp.all(jnp.isfinite(plane))
-    above = _above_planted(network, params, draw.train, config.lams[-1])
+    above = _above_planted(network, params, _weighted(draw), config.lams[-1])
     residual = jnp.where(lam > 0, above, 0.0)
     margin = margins.normalized_margin(network, params, draw.train)
     solved = fits & (residual <= NET_SOLVED)
@@ -275,8 +323,7 @@ def _above_planted(
     network: networks.Network, params: Params, train: Dataset, lam: float
 ) -> Float[Array, ""]:
     """F_λ(Θ)/F_λ(planted) − 1, where the planted network has its best scale."""
-    logistic = objectives.get_loss("logistic")
-    reached = objectives.log_objective(logistic, network, params, train, math.log(lam))
+    reached = objectives.log_objective(WEIGHTED, network, params, train, math.log(lam))
     return jnp.expm1(reached - math.log(planted_objective(lam)))
 
 
@@ -290,38 +337,73 @@ def planted_objective(lam: float) -> float:
     return -math.log1p(-share) + share * math.log(1 / share - 1)
 
 
-@functools.partial(jax.jit, static_argnames="config")  # where many points wait for it
-def _kernel(config: Config, draw: Draw) -> tuple[Array, Array, Array]:
-    """The Gram matrix of the samples, the labels, and the kernel to test points and plane."""
-    train = optax.tree.cast(draw.train, jnp.dtype(config.kernel_dtype))
-    kernel = functools.partial(kernels.ntk, networks.fully_connected(2, config.width))
-    inputs = jnp.concatenate([draw.test.x, draw.plane]).astype(train.x.dtype)
-    return kernel(train.x), train.y, kernel(train.x, inputs)
+@functools.partial(jit_quickly, static_argnames=("config", "dim", "num_rows"))
+def _kernels(
+    config: Config, dim: int, num_samples: Array, num_rows: int, seed: Array
+) -> dict[str, Array]:
+    """The results of each kernel predictor; of TUNED any where they have no such size.
+
+    On D the kernel is a function of ⟨x, x′⟩, one of 2d − 1 integers: it is looked up.
+    """
+    draw, _ = _draw(seed, num_samples, config.num_test, dim, num_rows)
+    x, y = optax.tree.cast(draw.train, jnp.dtype(config.kernel_dtype))
+    inputs = jnp.concatenate([draw.plane, _at_every_angle(draw.train.x[0])]).astype(x.dtype)
+    found = kernels.ntk(networks.fully_connected(2, config.width), x, inputs)
+    values, num_plane = found[0, len(draw.plane) :], len(draw.plane)
+    looked_up = lambda z: values[(dim - 1 - jnp.round(x @ z.astype(x.dtype).T)).astype(int)]
+    gram, cross = looked_up(x), jnp.concatenate([looked_up(draw.test.x), found[:, :num_plane]], 1)
+    solutions = {NTK: _svm(gram, y)} if NTK in config.predictors else {}
+    sizes = _sizes(config, TUNED[0], dim)
+    served = sizes | set(range(kernel_machines.SMALL + 1) if sizes else ())  # so many rows
+    is_tuned = jnp.isin(num_samples, jnp.asarray(sorted(sizes), int))
+    for name in _of(config, "kernels"):
+        if name in TUNED and num_rows in served:
+            solve = functools.partial(_tuned, config, name, gram, y, num_samples)
+            other = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), jax.eval_shape(solve))
+            solutions[name] = jax.lax.cond(is_tuned, solve, lambda other=other: other)
+    rows = [_judged_kernel(draw, gram, cross, *solution) for solution in solutions.values()]
+    return jax.tree.map(lambda *values: jnp.stack(values), *rows)
 
 
-@functools.partial(jit_quickly, static_argnames=("config", "predictor"))
-def _solutions(config: Config, predictor: str, gram: Array, y: Array) -> tuple[Array, Array, Array]:
-    """(λ, coefficients, residuals) of a kernel predictor at every λ; the SVM has λ = 0."""
-    lams = jnp.asarray(config.tuned_lams, gram.dtype)
-    if predictor == NTK:
-        tolerance = 1e-8 if gram.dtype == jnp.float64 else 1e-6
-        svm = kernel_machines.hard_margin_svm(gram, y, tolerance=tolerance)
-        coefficients = svm.coefficients[None].astype(gram.dtype)
-        return jnp.zeros(1, gram.dtype), coefficients, svm.relative_gap[None]
+def _at_every_angle(x: Float[Array, " d"]) -> Float[Array, "2*d-1 d"]:
+    """Points xₖ of D with ⟨x, xₖ⟩ = d − 1 − k, for a point x of D and k = 0 … 2(d − 1)."""
+    k = np.arange(2 * x.size - 1)[:, None]
+    signal = np.where(k == k[-1], -1, 1) * jnp.where(k % 2, x[1::-1], x[:2])
+    noise = np.where(np.arange(x.size - 2) < k // 2, -1, 1) * x[2:]
+    return jnp.concatenate([signal, noise], axis=1)
+
+
+def _svm(gram: Array, y: Array) -> tuple[Array, Array, Array]:
+    """(λ = 0, coefficients, residual) of the SVM, each of one entry."""
+    tolerance = 1e-8 if gram.dtype == jnp.float64 else 1e-6
+    svm = kernel_machines.hard_margin_svm(gram, y, tolerance=tolerance)
+    coefficients = svm.coefficients[None].astype(gram.dtype)
+    return jnp.zeros(1, gram.dtype), coefficients, svm.relative_gap[None]
+
+
+def _tuned(
+    config: Config, predictor: str, gram: Array, y: Array, num_samples: Array
+) -> tuple[Array, Array, Array]:
+    """(λ, coefficients, residuals) of a kernel predictor at every λ.
+
+    Rows that repeat a sample are made zero: they add a constant to the sum of losses, whose mean
+    over all rows is minimised where λ is smaller by as much as they are more.
+    """
+    lams, is_first = jnp.asarray(config.tuned_lams, gram.dtype), jnp.arange(y.size) < num_samples
+    gram, y = jnp.where(is_first[:, None] & is_first, gram, 0.0), jnp.where(is_first, y, 0.0)
+    per_row = lams * (num_samples / y.size)
     if predictor == "ntk_logistic":
-        path = kernel_machines.logistic_path(gram, y, lams)
+        path = kernel_machines.logistic_path(gram, y, per_row)
         return lams, path.coefficients, path.gradient_norm
-    coefficients = kernel_machines.ridge(gram, y, lams)
-    left = coefficients @ gram + y.size * lams[:, None] * coefficients
+    coefficients = kernel_machines.ridge(gram, y, per_row)
+    left = coefficients @ gram + y.size * per_row[:, None] * coefficients
     return lams, coefficients, jnp.linalg.norm(left - y, axis=1) / jnp.linalg.norm(y)
 
 
-@functools.partial(jit_quickly, static_argnames="config")
 def _judged_kernel(
-    config: Config, draw: Draw, matrices: tuple[Array, Array, Array], solutions
+    draw: Draw, gram: Array, cross: Array, lams: Array, coefficients: Array, residuals: Array
 ) -> dict[str, Array]:
     """The kernel predictor, its λ chosen on the test set itself: the kernels' best case."""
-    (gram, y, cross), (lams, coefficients, residuals) = matrices, solutions
     outputs, num_test = coefficients @ cross, draw.test.y.size
     errors = jax.vmap(lambda f: _error(f, draw.test.y, draw.is_fresh))(outputs[:, :num_test])
     best = jnp.argmin(errors)
@@ -330,7 +412,7 @@ def _judged_kernel(
         fitted,
         outputs[best, :num_test],
         outputs[best, num_test:],
-        normalized_margin=jnp.min(y * fitted) / jnp.sqrt(beta @ fitted),
+        normalized_margin=jnp.min(draw.train.y * fitted) / jnp.sqrt(beta @ fitted),
         lam=lams[best],
         residual=residuals[best],
         solved=residuals[best] <= (SOLVED if gram.dtype == jnp.float64 else 1e-3),
@@ -340,7 +422,7 @@ def _judged_kernel(
 
 def _error(outputs: Array, labels: Array, counted: Array) -> Array:
     """The share of the counted points without y f(x) > 0, so that NaN is an error too."""
-    return jnp.sum(~(labels * outputs > 0) & counted) / jnp.sum(counted)
+    return jnp.sum(~(labels * outputs > 0) * counted) / jnp.sum(counted)
 
 
 def signal_share(
@@ -357,13 +439,30 @@ def signal_share(
     return (weights @ (means - mean) ** 2) / total
 
 
-def table(rows: pandas.DataFrame, config: Config) -> pandas.DataFrame:
-    """The sweep's table, with residuals where there is a λ, and the planes that are drawn."""
+def table(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """A row for each predictor, of what is shown alone."""
+    return drawn_alone(by_predictor(found, config), config)
+
+
+def drawn_alone(rows: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """The rows, with residuals where there is a λ, and the planes that are drawn."""
     drawn = [i for predictor in POWERS for i in _plane_rows(rows, config, predictor).index]
     return rows.assign(
         residual=rows.residual.mask(rows.predictor.isin(BASELINES)),
         plane=rows.plane.where(rows.index.isin(drawn), None),
     )
+
+
+def by_predictor(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """The rows of a sweep's table, whose arrays have a first axis of predictors, one for each."""
+    rows = []
+    for predictor, point in itertools.product(config.predictors, found.to_dict("records")):
+        names = _of(config, point["kind"])
+        if predictor in names and point["num_samples"] in _sizes(config, predictor, point["dim"]):
+            i, is_array = names.index(predictor), lambda v: isinstance(v, np.ndarray)
+            own = {name: v[i] if is_array(v) else v for name, v in point.items()}
+            rows.append({"predictor": predictor, **own})
+    return pandas.DataFrame(rows).drop(columns="kind")
 
 
 def curve(

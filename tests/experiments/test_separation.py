@@ -119,7 +119,8 @@ def test_test_points_are_fresh_and_many():
 
 def synthetic(net_power=1.0, ntk_power=2.0, net_constant=3.0, solved=True):
     """A table whose errors fall from ½ like a power of n over its threshold."""
-    rows = pandas.DataFrame(separation.points(Config()))
+    points = pandas.DataFrame(separation.points(Config()))
+    rows = separation.by_predictor(points, Config())
     is_net = ~rows.predictor.isin(separation.KERNELS)
     of_net = net_constant * 10 * (rows.dim / 10) ** net_power
     threshold = np.where(is_net, of_net, 0.6 * 100 * (rows.dim / 10) ** ntk_power)
@@ -189,7 +190,7 @@ def test_without_the_learned_functions_the_figure_says_so():
 
 
 def test_the_table_keeps_the_functions_that_are_drawn_and_residuals_where_there_is_a_lam():
-    rows = separation.table(synthetic(), Config())
+    rows = separation.drawn_alone(synthetic(), Config())
     drawn = rows[rows.plane.notna()]
     assert set(drawn.predictor) == {"net_regularized", "ntk_svm"}
     assert set(zip(drawn.dim, drawn.num_samples, strict=True)) == {(40, 240)}
@@ -198,20 +199,52 @@ def test_the_table_keeps_the_functions_that_are_drawn_and_residuals_where_there_
 
 
 def test_points_leave_out_what_is_too_large():
-    points = separation.points(Config(max_ntk_samples=320, max_tuned_samples=100))
-    sizes = {(p["predictor"], p["dim"], p["num_samples"]) for p in points}
+    config = Config(max_ntk_samples=320, max_tuned_samples=100)
+    rows = separation.by_predictor(pandas.DataFrame(separation.points(config)), config)
+    sizes = set(zip(rows.predictor, rows.dim, rows.num_samples, strict=True))
     assert ("ntk_svm", 20, 320) in sizes and ("ntk_svm", 40, 1280) not in sizes
     assert max(n for predictor, _, n in sizes if predictor in separation.TUNED) <= 100
     assert {predictor for predictor, _, _ in sizes} == set(separation.PREDICTORS)
 
 
-def test_rows_are_whole_repetitions_of_the_samples():
-    """Only then are means over rows means over samples; and few shapes are left to compile."""
-    points = pandas.DataFrame(separation.points(Config()))
-    assert (points.num_rows % points.num_samples == 0).all()
-    assert (points.num_rows <= points.num_samples.clip(lower=separation.MOST_ROWS)).all()
-    nets = points[points.predictor.str.startswith("net")]
-    assert len(nets.groupby(["dim", "num_rows"])) <= 5 * len(Config().dims)
+def test_few_programs_serve_all_sizes():
+    points = pandas.DataFrame(separation.points(EXPERIMENT.preset("laptop")))
+    assert (points.num_rows >= points.num_samples).all()
+    assert len(points.groupby(["kind", "dim", "num_rows"])) <= 10
+
+
+@pytest.mark.parametrize(("num_samples", "num_rows"), [(3, 12), (5, 12), (12, 12)])
+def test_all_samples_count_equally(num_samples, num_rows):
+    draw, _ = separation._draw(0, num_samples, 100, dim=20, num_rows=num_rows)
+    _, number = np.unique(np.asarray(draw.train.x), axis=0, return_inverse=True)
+    weights = np.bincount(number, draw.weights)
+    np.testing.assert_allclose(weights, np.full(num_samples, num_rows / num_samples))
+
+
+def test_samples_repeated_unequally_make_the_same_network():
+    config = Config(lams=(1e-4,), num_steps=50, width=16)
+    trained = []
+    for num_rows in (12, 20):
+        draw, key = separation._draw(0, 12, 100, dim=6, num_rows=num_rows)
+        network = networks.fully_connected(2, 16)
+        options = separation._training_of(config, True) | dict(loss=separation.WEIGHTED)
+        found = trainers.train(network, separation._weighted(draw), key=key, **options)
+        trained.append(found.params)
+    chex.assert_trees_all_close(*trained, rtol=1e-6)
+
+
+def test_kernel_predictors_do_not_depend_on_the_number_of_rows():
+    """With as many rows as samples they are the plain machines of the plain Gram matrix."""
+    config = Config(dims=(6,), sizes_over_d2=(0.5,), num_test=200 + separation.MIN_TEST)
+    few, many = (separation._kernels(config, 6, 18, rows, 0) for rows in (18, 40))
+    for name in ("test_error", "train_error", "lam"):
+        np.testing.assert_array_equal(few[name], many[name])
+    for name in ("normalized_margin", "signal_share", "plane"):
+        np.testing.assert_allclose(few[name], many[name], rtol=1e-4, atol=1e-6)
+    draw, _ = separation._draw(0, 18, config.num_test, dim=6, num_rows=18)
+    gram = kernels.ntk(networks.fully_connected(2, config.width), draw.train.x)
+    svm = kernel_machines.hard_margin_svm(gram, draw.train.y)
+    assert float(few["normalized_margin"][0]) == pytest.approx(float(svm.margin), rel=1e-7)
 
 
 def test_repeating_all_samples_changes_no_predictor():
