@@ -132,6 +132,7 @@ def test_other_arrays_under_the_same_name_are_refused(swept):
     pathlib.Path(config.data).write_bytes(before)
 
 
+@pytest.mark.slow
 def test_a_changed_module_is_another_run(modules, tmp_path):
     tiny = TINY | dict(num_seeds=1, lams=(1e-2,), num_steps=2)
     config = Config(data=saved(tmp_path, x=X, y=SIGNS), module=f"{modules}:Net", **tiny)

@@ -73,7 +73,7 @@ QUICK = (
 marked = lambda name: pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", map(marked, FOLLOWING))
+@pytest.mark.parametrize("name", [*map(marked, FOLLOWING)])
 def test_the_rate_reaches_the_optimizer(name):
     """A rate that is 0 from half on leaves all as it was there; the trial lets it through."""
     make, until = FOLLOWING[name], lambda half: lambda progress: jnp.where(progress < half, 1.0, 0)
@@ -90,7 +90,7 @@ def test_the_rate_reaches_the_optimizer(name):
     assert min(moved) > 0 and np.isfinite(moved).all()
 
 
-@pytest.mark.parametrize("name", map(marked, REFUSED))
+@pytest.mark.parametrize("name", [*map(marked, REFUSED)])
 def test_an_optimizer_that_does_not_follow_its_rate_is_named_in_one_line(name):
     make, said = REFUSED[name]
     with pytest.raises(
