@@ -15,13 +15,15 @@ CLASSES = Dataset(SIGNS.x, jnp.arange(12) % 3)
 FLAGS = {"debug_nans": True, "numpy_rank_promotion": "raise", "check_tracer_leaks": True}
 
 
-@pytest.fixture(params=FLAGS)
-def flag(request):
-    name = f"jax_{request.param}"
-    before = getattr(jax.config, name)
-    jax.config.update(name, FLAGS[request.param])
-    yield request.param
-    jax.config.update(name, before)
+@pytest.fixture(autouse=True)
+def all_flags():
+    """At once: what runs under all of them runs under each."""
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in FLAGS}
+    for name, value in FLAGS.items():
+        jax.config.update(f"jax_{name}", value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 def of(loss):
@@ -30,6 +32,7 @@ def of(loss):
     return fully_connected(2, 6, 3 if is_class else 1), CLASSES if is_class else SIGNS
 
 
+@pytest.mark.parametrize("flag", FLAGS)
 def test_the_flags_find_what_they_are_for(flag):
     kept = []
 
@@ -50,14 +53,14 @@ def test_the_flags_find_what_they_are_for(flag):
     ("loss", "descend", "lam"),
     [("logistic", "log", [0.1, 1e-200]), ("squared", "plain", 0.0)],
 )
-def test_training_runs(flag, loss, descend, lam):
+def test_training_runs(loss, descend, lam):
     network, data = of(loss)
     options = dict(loss=loss, descend=descend, num_steps=3)
     result = trainers.train(network, data, lam=lam, key=KEY, **options)
     assert jnp.isfinite(result.info.log_objective)
 
 
-def test_a_path_runs(flag):
+def test_a_path_runs():
     network, data = of("cross_entropy")
     options = dict(lams=[1e-1, 1e-2], key=KEY, loss="cross_entropy", num_steps=2, finish_steps=2)
     assert jnp.isfinite(paths.train_path(network, data, **options).info.log_objective).all()
@@ -67,12 +70,12 @@ def test_a_path_runs(flag):
     ("model", "noise"),
     [(flows.Model(), "resample"), (flows.Model("soft_relu", "squared"), "langevin")],
 )
-def test_a_flow_runs(flag, model, noise):
+def test_a_flow_runs(model, noise):
     options = dict(lam=1e-2, sigma=1e-2, num_particles=8, num_steps=9, model=model, noise=noise)
     assert flows.noisy_flow(SIGNS, key=KEY, **options).info.finite
 
 
-def test_margins_are_found(flag):
+def test_margins_are_found():
     network, data = of("cross_entropy")
     params = network.init(KEY, 4)
     assert jnp.isfinite(margins.normalized_margin(network, params, data))
@@ -80,6 +83,6 @@ def test_margins_are_found(flag):
     assert jnp.isfinite(margins.dual_weighted_margin(named, network, params, data))
 
 
-def test_an_optimizer_is_tried(flag):
+def test_an_optimizer_is_tried():
     make = optax.inject_hyperparams(optax.rmsprop)
     assert trainers.TrainOptions(optimizer=make).optimizer is make
