@@ -34,10 +34,7 @@ BASELINES = ("net_small_init", "net_standard_init")
 TUNED = ("ntk_logistic", "ntk_ridge")
 KERNELS = (NTK, *TUNED)
 PREDICTORS = (NETWORK, *BASELINES, *KERNELS)
-RESULTS = (
-    "test_error", "train_error", "normalized_margin", "signal_share", "num_test", "lam", "residual",
-    "solved", "plane",
-)  # fmt: skip
+RESULTS = "test_error train_error normalized_margin signal_share num_test lam residual solved plane"
 KINDS = {"networks": PREDICTORS[:3], "kernels": KERNELS}  # a point of the sweep has all of a kind
 
 # The learned function is drawn over (x₁, x₂) ∈ [−1.5, 1.5]², averaged over draws of the noise.
@@ -160,9 +157,9 @@ def _num_rows(kind: str, num_samples: int, sizes: list[int]) -> int:
     repetitions (`_training.num_rows`), or else the fewest rows that other sizes are repeated to.
     """
     if kind == "kernels":
-        ends = (0, kernel_machines.SMALL, MOST_KERNEL_ROWS)
-        alike = [[n for n in sizes if low < n <= high] for low, high in itertools.pairwise(ends)]
-        return next((same[-1] for same in alike if num_samples in same), num_samples)
+        ends = (kernel_machines.SMALL, MOST_KERNEL_ROWS, num_samples)
+        end = next(end for end in ends if num_samples <= end)
+        return max(n for n in sizes if n <= end)
     repeated = {n: _training.num_rows(n, sizes, MOST_ROWS) for n in sizes}
     shared = [rows for n, rows in repeated.items() if rows > n]
     if repeated[num_samples] > num_samples:
@@ -184,32 +181,13 @@ class Draw(NamedTuple):
     plane: Float[Array, "p d"]
 
 
-class Fit(NamedTuple):
-    """Outputs of a predictor on samples, test points and plane; and how well it was solved.
-
-    `residual` is the relative duality gap of the SVM, the relative gradient of the logistic
-    predictor, the relative residual of ridge's equations. The regularised network's problem is not
-    convex, but the planted network is a candidate on any samples: `residual` is F/F(planted) − 1,
-    below 0 where the samples allow a smaller F, and above 0 a proof that the optimum was missed.
-    Without λ it is 0, and a network counts as solved where it fits all its samples.
-    """
-
-    train: Float[Array, " n"]
-    test: Float[Array, " m"]
-    plane: Float[Array, " p"]
-    normalized_margin: Float[Array, ""]
-    lam: Float[Array, ""]
-    residual: Float[Array, ""]
-    solved: Bool[Array, ""]
-
-
 def run(
     config: Config, kind: str, dim: int, num_samples: Array, num_rows: int, seed: Array
 ) -> dict[str, Array]:
     """Errors, margin and residual of each predictor, and its mean function over (x₁, x₂)."""
     results = _networks if kind == "networks" else _kernels
     found = results(config, dim, num_samples, num_rows, seed)
-    return {name: found[name] for name in RESULTS}
+    return {name: found[name] for name in RESULTS.split()}
 
 
 def _draw(
@@ -236,18 +214,24 @@ def _draw(
     return Draw(train, weights, test, data.unseen(test.x, train.x), plane), start_key
 
 
-def _measured(draw: Draw, fit: Fit) -> dict[str, Array]:
-    plane = fit.plane.reshape(PLANE_SIDE, PLANE_SIDE, PLANE_DRAWS).mean(-1)
-    return {
-        "test_error": _error(fit.test, draw.test.y, draw.is_fresh),
-        "train_error": _error(fit.train, draw.train.y, draw.weights),
-        "normalized_margin": fit.normalized_margin,
-        "signal_share": signal_share(fit.test, draw.test.x, draw.is_fresh),
+def _measured(
+    draw: Draw, train: Array, test: Array, plane: Array, **solution: Array
+) -> dict[str, Array]:
+    """RESULTS of a predictor's outputs on samples, test points and plane, and of its solution.
+
+    `residual` is the relative duality gap of the SVM, the relative gradient of the logistic
+    predictor, the relative residual of ridge's equations. The regularised network's problem is not
+    convex, but the planted network is a candidate on any samples: `residual` is F/F(planted) − 1,
+    below 0 where the samples allow a smaller F, and above 0 a proof that the optimum was missed.
+    Without λ it is 0, and a network counts as solved where it fits all its samples.
+    """
+    mean = plane.reshape(PLANE_SIDE, PLANE_SIDE, PLANE_DRAWS).mean(-1)
+    return solution | {
+        "test_error": _error(test, draw.test.y, draw.is_fresh),
+        "train_error": _error(train, draw.train.y, draw.weights),
+        "signal_share": signal_share(test, draw.test.x, draw.is_fresh),
         "num_test": jnp.sum(draw.is_fresh),
-        "lam": fit.lam,
-        "residual": fit.residual,
-        "solved": fit.solved,
-        "plane": (plane / jnp.std(fit.test)).astype(NET_DTYPE),
+        "plane": (mean / jnp.std(test)).astype(NET_DTYPE),
     }
 
 
@@ -300,7 +284,8 @@ def _judged_net(config: Config, draw: Draw, trained: Params, lam: Array) -> dict
     residual = jnp.where(lam > 0, above, 0.0)
     margin = margins.normalized_margin(network, params, draw.train)
     solved = fits & (residual <= NET_SOLVED)
-    return _measured(draw, Fit(train, test, plane, margin, jnp.asarray(lam), residual, solved))
+    solution = dict(normalized_margin=margin, lam=lam, residual=residual, solved=solved)
+    return _measured(draw, train, test, plane, **solution)
 
 
 def _training_of(config: Config, is_regularized: bool) -> dict[str, Any]:
@@ -309,14 +294,10 @@ def _training_of(config: Config, is_regularized: bool) -> dict[str, Any]:
         rate = config.learning_rate
         return dict(lam=config.lams, learning_rate=rate, num_steps=config.num_steps)
     return dict(
-        lam=0.0,
-        learning_rate=config.baseline_learning_rate,
-        num_steps=config.baseline_steps,
-        descend="plain",
-        optimizer=optax.sgd,
-        schedule=trainers.constant,
+        lam=0.0, learning_rate=config.baseline_learning_rate, num_steps=config.baseline_steps,
+        descend="plain", optimizer=optax.sgd, schedule=trainers.constant,
         stop_log_loss=math.log(BASELINE_LOSS),
-    )
+    )  # fmt: skip
 
 
 def _above_planted(
@@ -341,7 +322,7 @@ def planted_objective(lam: float) -> float:
 def _kernels(
     config: Config, dim: int, num_samples: Array, num_rows: int, seed: Array
 ) -> dict[str, Array]:
-    """The results of each kernel predictor; of TUNED any where they have no such size.
+    """The results of each kernel predictor; of those that have no such size, any.
 
     On D the kernel is a function of ⟨x, x′⟩, one of 2d − 1 integers: it is looked up.
     """
@@ -349,19 +330,16 @@ def _kernels(
     x, y = optax.tree.cast(draw.train, jnp.dtype(config.kernel_dtype))
     inputs = jnp.concatenate([draw.plane, _at_every_angle(draw.train.x[0])]).astype(x.dtype)
     found = kernels.ntk(networks.fully_connected(2, config.width), x, inputs)
-    values, num_plane = found[0, len(draw.plane) :], len(draw.plane)
-    looked_up = lambda z: values[(dim - 1 - jnp.round(x @ z.astype(x.dtype).T)).astype(int)]
-    gram, cross = looked_up(x), jnp.concatenate([looked_up(draw.test.x), found[:, :num_plane]], 1)
-    solutions = {NTK: _svm(gram, y)} if NTK in config.predictors else {}
-    sizes = _sizes(config, TUNED[0], dim)
-    served = sizes | set(range(kernel_machines.SMALL + 1) if sizes else ())  # so many rows
-    is_tuned = jnp.isin(num_samples, jnp.asarray(sorted(sizes), int))
+    to_plane, values = found[:, : len(draw.plane)], found[0, len(draw.plane) :]
+    looked_up = lambda z: values[jnp.round(dim - 1 - x @ z.astype(x.dtype).T).astype(jnp.int32)]
+    gram, cross = looked_up(x), jnp.concatenate([looked_up(draw.test.x), to_plane], axis=1)
+    rows = []
     for name in _of(config, "kernels"):
-        if name in TUNED and num_rows in served:
-            solve = functools.partial(_tuned, config, name, gram, y, num_samples)
-            other = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), jax.eval_shape(solve))
-            solutions[name] = jax.lax.cond(is_tuned, solve, lambda other=other: other)
-    rows = [_judged_kernel(draw, gram, cross, *solution) for solution in solutions.values()]
+        solve = functools.partial(_solutions, config, name, gram, y, num_samples)
+        other = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), jax.eval_shape(solve))
+        has_size = jnp.isin(num_samples, jnp.asarray(sorted(_sizes(config, name, dim)), int))
+        solution = jax.lax.cond(has_size, solve, lambda other=other: other)
+        rows.append(_judged_kernel(draw, gram, cross, *solution))
     return jax.tree.map(lambda *values: jnp.stack(values), *rows)
 
 
@@ -373,22 +351,19 @@ def _at_every_angle(x: Float[Array, " d"]) -> Float[Array, "2*d-1 d"]:
     return jnp.concatenate([signal, noise], axis=1)
 
 
-def _svm(gram: Array, y: Array) -> tuple[Array, Array, Array]:
-    """(λ = 0, coefficients, residual) of the SVM, each of one entry."""
-    tolerance = 1e-8 if gram.dtype == jnp.float64 else 1e-6
-    svm = kernel_machines.hard_margin_svm(gram, y, tolerance=tolerance)
-    coefficients = svm.coefficients[None].astype(gram.dtype)
-    return jnp.zeros(1, gram.dtype), coefficients, svm.relative_gap[None]
-
-
-def _tuned(
+def _solutions(
     config: Config, predictor: str, gram: Array, y: Array, num_samples: Array
 ) -> tuple[Array, Array, Array]:
-    """(λ, coefficients, residuals) of a kernel predictor at every λ.
+    """(λ, coefficients, residuals) of a kernel predictor at every λ; the SVM has λ = 0.
 
-    Rows that repeat a sample are made zero: they add a constant to the sum of losses, whose mean
-    over all rows is minimised where λ is smaller by as much as they are more.
+    For the others rows that repeat a sample are made zero: these add a constant to the sum of
+    losses, whose mean over all rows is minimised where λ is smaller by as much as they are more.
     """
+    if predictor == NTK:
+        tolerance = 1e-8 if gram.dtype == jnp.float64 else 1e-6
+        svm = kernel_machines.hard_margin_svm(gram, y, tolerance=tolerance)
+        coefficients = svm.coefficients[None].astype(gram.dtype)
+        return jnp.zeros(1, gram.dtype), coefficients, svm.relative_gap[None]
     lams, is_first = jnp.asarray(config.tuned_lams, gram.dtype), jnp.arange(y.size) < num_samples
     gram, y = jnp.where(is_first[:, None] & is_first, gram, 0.0), jnp.where(is_first, y, 0.0)
     per_row = lams * (num_samples / y.size)
@@ -408,16 +383,11 @@ def _judged_kernel(
     errors = jax.vmap(lambda f: _error(f, draw.test.y, draw.is_fresh))(outputs[:, :num_test])
     best = jnp.argmin(errors)
     beta, fitted = coefficients[best], gram @ coefficients[best]
-    fit = Fit(
-        fitted,
-        outputs[best, :num_test],
-        outputs[best, num_test:],
-        normalized_margin=jnp.min(draw.train.y * fitted) / jnp.sqrt(beta @ fitted),
-        lam=lams[best],
-        residual=residuals[best],
-        solved=residuals[best] <= (SOLVED if gram.dtype == jnp.float64 else 1e-3),
-    )
-    return _measured(draw, fit)
+    margin = jnp.min(draw.train.y * fitted) / jnp.sqrt(beta @ fitted)
+    solved = residuals[best] <= (SOLVED if gram.dtype == jnp.float64 else 1e-3)
+    solution = dict(lam=lams[best], residual=residuals[best], solved=solved)
+    test, plane = jnp.split(outputs[best], [num_test])
+    return _measured(draw, fitted, test, plane, normalized_margin=margin, **solution)
 
 
 def _error(outputs: Array, labels: Array, counted: Array) -> Array:
@@ -440,12 +410,8 @@ def signal_share(
 
 
 def table(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
-    """A row for each predictor, of what is shown alone."""
-    return drawn_alone(by_predictor(found, config), config)
-
-
-def drawn_alone(rows: pandas.DataFrame, config: Config) -> pandas.DataFrame:
-    """The rows, with residuals where there is a λ, and the planes that are drawn."""
+    """A row for each predictor, with residuals where there is a λ, and planes where drawn."""
+    rows = by_predictor(found, config)
     drawn = [i for predictor in POWERS for i in _plane_rows(rows, config, predictor).index]
     return rows.assign(
         residual=rows.residual.mask(rows.predictor.isin(BASELINES)),
@@ -459,9 +425,9 @@ def by_predictor(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     for predictor, point in itertools.product(config.predictors, found.to_dict("records")):
         names = _of(config, point["kind"])
         if predictor in names and point["num_samples"] in _sizes(config, predictor, point["dim"]):
-            i, is_array = names.index(predictor), lambda v: isinstance(v, np.ndarray)
+            is_array, i = lambda v: isinstance(v, np.ndarray), names.index(predictor)
             own = {name: v[i] if is_array(v) else v for name, v in point.items()}
-            rows.append({"predictor": predictor, **own})
+            rows.append(dict(predictor=predictor) | own)
     return pandas.DataFrame(rows).drop(columns="kind")
 
 
@@ -671,16 +637,6 @@ def summary(rows: pandas.DataFrame, config: Config) -> str:
 
 
 EXPERIMENT = Experiment(
-    "separation",
-    Config,
-    PRESETS,
-    points,
-    run,
-    claims,
-    figure,
-    summary,
-    (CLAIM,),
-    table=table,
-    static=("dim", "num_rows"),
-    host="cpu",
-)
+    "separation", Config, PRESETS, points, run, claims, figure, summary, (CLAIM,), table=table,
+    static=("dim", "num_rows"), host="cpu",
+)  # fmt: skip

@@ -15,6 +15,8 @@ from ntkreg.experiments.separation import EXPERIMENT, Config
 from ntkreg.kernels import kernel_machines
 from ntkreg.training import trainers
 
+drawn = jax.jit(separation._draw, static_argnames=("num_test", "dim", "num_rows"))
+
 
 def test_crossing_interpolates_in_log_size():
     sizes = np.array([10, 40, 160])
@@ -109,7 +111,7 @@ def test_a_network_above_the_planted_objective_is_not_solved():
 
 def test_test_points_are_fresh_and_many():
     """At d = 10 there are 1,024 inputs: many drawn points are among the samples."""
-    draw, _ = separation._draw(0, 160, Config().num_test, dim=10, num_rows=160)
+    draw, _ = drawn(0, 160, Config().num_test, dim=10, num_rows=160)
     seen = {row.tobytes() for row in np.asarray(draw.train.x)}
     is_fresh = np.array([row.tobytes() not in seen for row in np.asarray(draw.test.x)])
     np.testing.assert_array_equal(draw.is_fresh, is_fresh)
@@ -190,7 +192,9 @@ def test_without_the_learned_functions_the_figure_says_so():
 
 
 def test_the_table_keeps_the_functions_that_are_drawn_and_residuals_where_there_is_a_lam():
-    rows = separation.drawn_alone(synthetic(), Config())
+    points = pandas.DataFrame(separation.points(Config()))
+    each = dict(residual=[np.zeros(3)] * len(points), plane=[np.zeros((3, 5, 5))] * len(points))
+    rows = separation.table(points.assign(**each), Config())
     drawn = rows[rows.plane.notna()]
     assert set(drawn.predictor) == {"net_regularized", "ntk_svm"}
     assert set(zip(drawn.dim, drawn.num_samples, strict=True)) == {(40, 240)}
@@ -215,7 +219,7 @@ def test_few_programs_serve_all_sizes():
 
 @pytest.mark.parametrize(("num_samples", "num_rows"), [(3, 12), (5, 12), (12, 12)])
 def test_all_samples_count_equally(num_samples, num_rows):
-    draw, _ = separation._draw(0, num_samples, 100, dim=20, num_rows=num_rows)
+    draw, _ = drawn(0, num_samples, 100, dim=20, num_rows=num_rows)
     _, number = np.unique(np.asarray(draw.train.x), axis=0, return_inverse=True)
     weights = np.bincount(number, draw.weights)
     np.testing.assert_allclose(weights, np.full(num_samples, num_rows / num_samples))
@@ -225,7 +229,7 @@ def test_samples_repeated_unequally_make_the_same_network():
     config = Config(lams=(1e-4,), num_steps=50, width=16)
     trained = []
     for num_rows in (12, 20):
-        draw, key = separation._draw(0, 12, 100, dim=6, num_rows=num_rows)
+        draw, key = drawn(0, 12, 100, dim=6, num_rows=num_rows)
         network = networks.fully_connected(2, 16)
         options = separation._training_of(config, True) | dict(loss=separation.WEIGHTED)
         found = trainers.train(network, separation._weighted(draw), key=key, **options)
@@ -241,7 +245,7 @@ def test_kernel_predictors_do_not_depend_on_the_number_of_rows():
         np.testing.assert_array_equal(few[name], many[name])
     for name in ("normalized_margin", "signal_share", "plane"):
         np.testing.assert_allclose(few[name], many[name], rtol=1e-4, atol=1e-6)
-    draw, _ = separation._draw(0, 18, config.num_test, dim=6, num_rows=18)
+    draw, _ = drawn(0, 18, config.num_test, dim=6, num_rows=18)
     gram = kernels.ntk(networks.fully_connected(2, config.width), draw.train.x)
     svm = kernel_machines.hard_margin_svm(gram, draw.train.y)
     assert float(few["normalized_margin"][0]) == pytest.approx(float(svm.margin), rel=1e-7)
