@@ -89,6 +89,12 @@ def test_every_combination_of_static_values_is_compiled_once(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["programs"] == 2
 
 
+def test_programs_that_host_runs_compile_are_counted(tmp_path):
+    jitted = jax.jit(lambda x: jnp.sin(x).sum())
+    sweep(lambda num: {"sum": jitted(np.zeros(num))}, grid(num=[3, 5, 3, 5]), tmp_path, host=True)
+    assert json.loads((tmp_path / "run.json").read_text())["programs"] == 2
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_batches_give_what_single_points_give(batch_size):
     table, single = swept(batch_size=batch_size), swept()
