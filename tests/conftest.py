@@ -15,7 +15,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_default_matmul_precision", "highest")
 
 hypothesis.settings.register_profile(
-    "ntkreg", deadline=None, max_examples=10, derandomize=True, database=None
+    "ntkreg", deadline=None, max_examples=6, derandomize=True, database=None
 )
 hypothesis.settings.load_profile("ntkreg")
 

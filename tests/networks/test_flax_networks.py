@@ -178,7 +178,6 @@ FIRST = "Dense_0/bias, Dense_0/kernel"
     [
         (Dense((True, False), norm=linen.LayerNorm), FIRST),
         (Dense((True, False), norm=functools.partial(linen.LayerNorm, epsilon=0.0)), FIRST),
-        (Dense((True, False), norm=linen.RMSNorm), FIRST),
         (Dense((True, False), norm=functools.partial(linen.GroupNorm, num_groups=2)), FIRST),
         (
             Blocks(),

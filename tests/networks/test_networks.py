@@ -38,7 +38,7 @@ ANY_NETWORK = st.tuples(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.integers(0, 100), ANY_NETWORK, st.floats(0.5, 2.0))
 def test_every_network_is_homogeneous(seed, arguments, scale):
     network, params = drawn(seed, *arguments)
@@ -50,7 +50,7 @@ def test_every_network_is_homogeneous(seed, arguments, scale):
     check_homogeneous(network, params, X)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.integers(0, 100), ANY_NETWORK)
 def test_every_network_obeys_euler(seed, arguments):
     """⟨∇f(Θ; x), Θ⟩ = order · f(Θ; x) at each sample and output."""

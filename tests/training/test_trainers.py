@@ -310,6 +310,7 @@ def test_several_classes_are_learned():
     assert result.info.normalized_margin > 0
 
 
+@pytest.mark.slow
 def test_a_trained_network_reaches_the_margin_of_D():
     """1/8 is reached by four planted neurons, whatever the dimension."""
     data, network = float32(noisy_xor(jax.random.key(3), 160, 10)), fully_connected(2, 64)
