@@ -32,7 +32,7 @@ from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.sweeps import grid
+from ntkreg.sweeps import grid, sweep
 from ntkreg.sweeps.programs import Point
 from ntkreg.training import trainers
 
@@ -83,10 +83,6 @@ def _trained(given: Work, lam: Array) -> dict[str, Array]:
 
 def by_sweep(given: Work) -> Ends:
     """`ntkreg.sweep`, in memory."""
-    from ntkreg.sweeps import (
-        sweep,
-    )  # here: the programs that it holds are nothing a folder stands for
-
     run, points = functools.partial(_trained, given), grid(lam=given.lams)
 
     def ends() -> np.ndarray:

@@ -65,6 +65,8 @@ def hashed(content: bytes | str) -> str:
 
 def _parts(value: Any, name: str, found: dict[str, str]) -> Parts:
     """What is inside a value; what has no inside is entered into `found`."""
+    if getattr(_module(value), "__package__", None) == __package__:
+        return []  # a sweep within a sweep decides no number
     if _is_named(value) and _is_installed(value):
         found[name] = _version(value)
     elif isinstance(value, functools.partial):

@@ -87,7 +87,7 @@ def all_rows():
 def test_ends_of_a_range_of_lam_count_however_they_were_rounded():
     lams = pandas.Series([1e-6, 1e-16 * (1 + 1e-12), 1e-100 * (1 - 1e-12), 1e-200])
     assert within(lams, 1e-16).tolist() == [False, True, True, True]
-    assert within(lams, 1e-16, least=1e-100).tolist() == [False, True, True, False]
+    assert within(lams, 1e-16, smallest=1e-100).tolist() == [False, True, True, False]
 
 
 def test_the_claims_hold_on_rows_that_follow_the_law():
@@ -218,7 +218,7 @@ def swept(**certified):
 
 def test_samples_that_no_network_separates_are_told_from_a_failure(monkeypatch):
     flat = Dataset(np.ones((4, 1)), np.array([1.0, -1.0, 1.0, -1.0]))
-    monkeypatch.setattr(problems, "draw", lambda problem, number: (None, flat))
+    monkeypatch.setattr(runs, "samples_of", lambda problem, number: (None, flat))
     found = run(CONFIG, True, False, 0, 0, **parsed("random:1:4/2/3/relu/2")._asdict())
     assert found == {"max_margin": 0.0}
     rows = table(swept(**found), CONFIG)
