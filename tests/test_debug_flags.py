@@ -15,12 +15,16 @@ CLASSES = Dataset(SIGNS.x, jnp.arange(12) % 3)
 FLAGS = {"debug_nans": True, "numpy_rank_promotion": "raise", "check_tracer_leaks": True}
 
 
-@pytest.fixture(autouse=True)
-def all_flags():
-    """At once: what runs under all of them runs under each."""
-    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in FLAGS}
-    for name, value in FLAGS.items():
-        jax.config.update(f"jax_{name}", value)
+LEAKS = "check_tracer_leaks"  # which looks at all that a process holds: slow where it is much
+RUN = [("debug_nans", "numpy_rank_promotion"), pytest.param((LEAKS,), marks=pytest.mark.slow)]
+
+
+@pytest.fixture(params=RUN, ids=" ".join)
+def flags(request):
+    """Several at once: what runs under all of them runs under each."""
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in request.param}
+    for name in request.param:
+        jax.config.update(f"jax_{name}", FLAGS[name])
     yield
     for name, value in before.items():
         jax.config.update(name, value)
@@ -32,8 +36,8 @@ def of(loss):
     return fully_connected(2, 6, 3 if is_class else 1), CLASSES if is_class else SIGNS
 
 
-@pytest.mark.parametrize("flag", FLAGS)
-def test_the_flags_find_what_they_are_for(flag):
+@pytest.mark.parametrize(("flags", "flag"), [((name,), name) for name in FLAGS], indirect=["flags"])
+def test_the_flags_find_what_they_are_for(flags, flag):
     kept = []
 
     def leak(x):
@@ -53,14 +57,14 @@ def test_the_flags_find_what_they_are_for(flag):
     ("loss", "descend", "lam"),
     [("logistic", "log", [0.1, 1e-200]), ("squared", "plain", 0.0)],
 )
-def test_training_runs(loss, descend, lam):
+def test_training_runs(flags, loss, descend, lam):
     network, data = of(loss)
     options = dict(loss=loss, descend=descend, num_steps=3)
     result = trainers.train(network, data, lam=lam, key=KEY, **options)
     assert jnp.isfinite(result.info.log_objective)
 
 
-def test_a_path_runs():
+def test_a_path_runs(flags):
     network, data = of("cross_entropy")
     options = dict(lams=[1e-1, 1e-2], key=KEY, loss="cross_entropy", num_steps=2, finish_steps=2)
     assert jnp.isfinite(paths.train_path(network, data, **options).info.log_objective).all()
@@ -70,12 +74,12 @@ def test_a_path_runs():
     ("model", "noise"),
     [(flows.Model(), "resample"), (flows.Model("soft_relu", "squared"), "langevin")],
 )
-def test_a_flow_runs(model, noise):
+def test_a_flow_runs(flags, model, noise):
     options = dict(lam=1e-2, sigma=1e-2, num_particles=8, num_steps=9, model=model, noise=noise)
     assert flows.noisy_flow(SIGNS, key=KEY, **options).info.finite
 
 
-def test_margins_are_found():
+def test_margins_are_found(flags):
     network, data = of("cross_entropy")
     params = network.init(KEY, 4)
     assert jnp.isfinite(margins.normalized_margin(network, params, data))
@@ -83,6 +87,6 @@ def test_margins_are_found():
     assert jnp.isfinite(margins.dual_weighted_margin(named, network, params, data))
 
 
-def test_an_optimizer_is_tried():
+def test_an_optimizer_is_tried(flags):
     make = optax.inject_hyperparams(optax.rmsprop)
     assert trainers.TrainOptions(optimizer=make).optimizer is make

@@ -80,10 +80,10 @@ def test_the_maximum_is_that_of_a_dense_net_of_directions(oracle, rank):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_three_oracles_agree_on_a_hundred_problems(problem):
+def test_three_oracles_agree_on_many_problems(problem):
     """Local search is proved nothing; it still misses no more than a few of these."""
     missed = 0
-    for seed in range(100 if problem == "gaussian" else 30):
+    for seed in range(40 if problem == "gaussian" else 15):
         x, c = PROBLEMS[problem](seed)
         exact, bounded, local = (make_oracle(name, x)(c, None) for name in KINDS)
         for found in (exact, bounded, local):
@@ -94,7 +94,7 @@ def test_three_oracles_agree_on_a_hundred_problems(problem):
         assert local.lower <= exact.upper
         missed += local.lower < exact.lower * (1 - 1e-4)
         assert largest_of_random(x, c, 2000) <= min(exact.upper, bounded.upper)
-    assert missed <= 2
+    assert missed <= 1
 
 
 @pytest.mark.parametrize("max_nodes", [1, 3, 10, 50])

@@ -29,7 +29,10 @@ from ntkreg.training.margins import margin_pairs, margins, normalized_margin
 from ntkreg.training.trainers import train
 
 DEPTHS = range(2, 7)
-TRAINED = [depth if depth < 4 else pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS]
+PROVED, TRAINED = (
+    [depth if depth <= least else pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS]
+    for least in (2, 3)
+)
 
 
 def orthonormal_classes(counts):
@@ -155,14 +158,14 @@ def test_training_reaches_the_population_margin_and_no_more(depth):
     assert 0.997 <= found.max() <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("depth", TRAINED)
+@pytest.mark.parametrize("depth", PROVED)
 def test_training_reaches_the_orthonormal_margin_and_no_more(depth):
     """Proved for depth 2, as above."""
     found = np.array(trained_margins(orthonormal(3, 2), depth)) / orthonormal_margin(depth, 3, 2)
     assert 0.997 <= found.max() <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("depth", TRAINED)
+@pytest.mark.parametrize("depth", PROVED)
 def test_training_reaches_the_linear_margin_and_no_more(depth):
     data = linearly_separable()
     best = linear_margin(depth, svm_margin(data))
