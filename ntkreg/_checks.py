@@ -37,3 +37,15 @@ def check_lams(
     if falling and rises.size:
         before, after = values[rises[0]], values[rises[0] + 1]
         raise ValueError(f"{name} must fall from each to the next, got {after} after {before}")
+
+
+def check_noisy_xor(x: np.ndarray, y: np.ndarray) -> None:
+    """Raises ValueError for points and labels that the distribution D cannot give."""
+    if x.shape[1] < 3 or not (
+        np.array_equal(np.abs(x[:, :2]), np.stack([y > 0, y < 0], axis=1))
+        and (x[:, 2:] ** 2 == 1).all()
+    ):
+        raise ValueError(
+            "samples must be of D: (±1, 0) or (0, ±1) by the label, then signs; got x[0] = "
+            f"{x[0]}, y[0] = {y[0]:+.0f}"
+        )

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
+from ntkreg._checks import check_noisy_xor
 from ntkreg.certificates.convex import conic_solution
 from ntkreg.certificates.oracles import make_oracle, of_signs
 from ntkreg.data.dataset import Dataset, check_dataset
@@ -99,14 +100,7 @@ def planted_optimality(
 def _checked(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     check_dataset(data, "sign")
     x, y = np.asarray(data.x, np.float64), np.asarray(data.y, np.float64)
-    if x.shape[1] < 3 or not (
-        np.array_equal(np.abs(x[:, :2]), np.stack([y > 0, y < 0], axis=1))
-        and (x[:, 2:] ** 2 == 1).all()
-    ):
-        raise ValueError(
-            "data must be samples of D: (±1, 0) or (0, ±1) by the label, then signs; got x[0] = "
-            f"{x[0]}, y[0] = {y[0]:+.0f}"
-        )
+    check_noisy_xor(x, y)
     return x, y
 
 

@@ -89,5 +89,5 @@ def test_a_stop_before_the_end_leaves_it_undecided():
     ],
 )
 def test_samples_that_are_not_of_D_are_named(x, y):
-    with pytest.raises(ValueError, match="data must be samples of D"):
+    with pytest.raises(ValueError, match="samples must be of D"):
         planted_optimality(Dataset(np.array(x), np.array(y)))
