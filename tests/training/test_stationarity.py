@@ -97,7 +97,7 @@ def clarabels(vectors):
 
 
 def test_shortest_gradient_of_the_largest_of_linear_functions_is_clarabels():
-    """Never below, and on 95 % of a hundred draws to 1e-6: its steps are of first order, and so few."""
+    """Never below, and to 1e-6 on 95 of a hundred draws: its steps are few, and of first order."""
     draws = [np.random.default_rng(seed).normal(size=(6, 4)) + 0.4 for seed in range(100)]
     found = np.asarray(shortest_of_cone(jnp.asarray(draws)))
     above = found - [clarabels(vectors) for vectors in draws]
