@@ -1,7 +1,7 @@
 """Datasets: distribution D and other synthetic ones, and scikit-learn's digits.
 
 Random arrays are drawn as one row and reshaped: XLA unrolls loops over a short last axis on a CPU,
-and twelve thousand points in ten dimensions take seconds to compile else. The numbers are those of
+and twelve thousand points in ten dimensions would take seconds to compile. The numbers are those of
 `jax.random`.
 """
 

@@ -221,10 +221,10 @@ def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
     good = {"exact", "certified"} <= set(worst)
     good &= all(gap <= GAPS[kind] for kind, gap in worst.items())
     counts = judged.kind.value_counts()
-    told = "; ".join(f"{kind}: {counts[kind]} samples, gap ≤ {g:.1e}" for kind, g in worst.items())
+    shown = "; ".join(f"{kind}: {counts[kind]} samples, gap ≤ {g:.1e}" for kind, g in worst.items())
     found = dataclasses.replace(
         CLAIM,
-        measured=f"{told}; {len(left)} proofs ended at {config.max_nodes:,} nodes, with a gap ≤ "
+        measured=f"{shown}; {len(left)} proofs ended at {config.max_nodes:,} nodes, with a gap ≤ "
         f"{left.gap.max() if len(left) else 0:.1e}; {int(crossed.sum())} bounds crossed"
         + (f"; {raised} runs raised an error" if raised else ""),
         interval="each gap is an interval; none is statistical",

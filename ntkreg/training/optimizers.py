@@ -79,8 +79,8 @@ def _try(make: Make, is_log: bool) -> None:
             options = quick_compilation(jax.default_backend())
             first, *then = np.asarray(trial.compile(compiler_options=options)())
     except Exception as error:  # it may be anyone's function
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"{rule} fails with {told:.160}") from None
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{rule} fails with {message:.160}") from None
     stopped, same, doubled = then
     if not np.isfinite([first, *then]).all():
         raise ValueError(f"{rule} leads to values that are not finite")
