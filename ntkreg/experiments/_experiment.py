@@ -18,10 +18,14 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import pandas
+import rich.box
+import rich.console
+import rich.table
+import rich.text
 from absl import app, flags, logging
 
 from ntkreg.experiments import _style
-from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._claims import Claim, Status
 from ntkreg.sweeps import Executor, Refused, load, programs, store, sweep
 
 Config = Any  # a frozen dataclass of numbers, words and tuples of these
@@ -94,7 +98,7 @@ MEASURE_SECONDS = 20.0  # of a dry run
 
 
 class Experiment(NamedTuple):
-    """What makes an experiment. Claims, figure and summary read the table on disk alone.
+    """What makes an experiment. Claims and figure read the table on disk alone.
 
     Attributes:
       name: of its launcher, and of its folder in results/.
@@ -102,9 +106,8 @@ class Experiment(NamedTuple):
       presets: name -> the fields in which it differs from the defaults.
       points: config -> the points of the sweep.
       run: (config, **point) -> results, as `sweep` takes them; what `prepare` gives for config.
-      claims: (table, config) -> the claims that it tests.
+      claims: (table, config) -> the claims, judged; without those that it has no runs of.
       figure: (table, config) -> its picture.
-      summary: (table, config) -> the lines that a person wants to see at the end.
       statements: the claims, as they stand before a run.
       table: (the sweep's table, config) -> the table that is kept, where it is another.
       static: the axes that are Python values.
@@ -114,6 +117,7 @@ class Experiment(NamedTuple):
       prepare: config -> what `run` takes in its place, as arrays of the user's files and functions
         of theirs: a folder of results belongs to these too. Its ValueErrors end in one line.
       folder: (config, the preset's name) -> where results go.
+      summary: (table, config) -> lines to be printed at the end, where claims do not say it all.
     """
 
     name: str
@@ -123,7 +127,6 @@ class Experiment(NamedTuple):
     run: Callable[..., dict[str, Any]]
     claims: Callable[[pandas.DataFrame, Any], list[Claim]]
     figure: Callable[[pandas.DataFrame, Any], _style.Figure]
-    summary: Callable[[pandas.DataFrame, Any], str]
     statements: tuple[Claim, ...]
     table: Callable[[pandas.DataFrame, Any], pandas.DataFrame] | None = None
     static: tuple[str, ...] = ()
@@ -131,6 +134,7 @@ class Experiment(NamedTuple):
     more: Callable[[pandas.DataFrame, Any, pathlib.Path], None] | None = None
     prepare: Callable[[Any], Any] = lambda config: config
     folder: Callable[[Any, str], str] | None = None
+    summary: Callable[[pandas.DataFrame, Any], str] | None = None
 
     @property
     def is_host(self) -> bool:
@@ -228,18 +232,56 @@ def _run(experiment: Experiment, executor, argv: list[str]) -> None:
 
 
 def show(experiment: Experiment, config: Any, folder: pathlib.Path) -> None:
-    """Judges and draws the table in `folder`, and prints what a person wants to see."""
-    table = load(folder)
-    claims = experiment.claims(table, config)
-    _add(folder, claims=[dataclasses.asdict(claim) for claim in claims])
-    figure = experiment.figure(table, config)
+    """Judges and draws the table in `folder`, and prints what a person wants to see.
+
+    Raises:
+      Refused: where the table lacks rows, or columns that the experiment reads.
+    """
+    table = _complete(folder)
+    try:
+        claims, figure = experiment.claims(table, config), experiment.figure(table, config)
+    except (KeyError, AttributeError) as error:
+        column = error.args[0] if isinstance(error, KeyError) else error.name
+        if not isinstance(column, str) or column in table:
+            raise
+        raise Refused(f"{folder / store.SUMMARY} must have the column {column}") from None
+    _add(folder, claims=[claim.as_dict() for claim in claims])
     for kind in _style.FORMATS:
         with store.written_atomically(folder / f"figure.{kind}") as file:
             _style.save(figure, file, kind)
-    print(experiment.summary(table, config))
+    if experiment.summary:
+        print(experiment.summary(table, config))
     for claim in claims:
-        print(f"{claim.statement}:\n  predicted {claim.predicted}")
-        print(f"  measured  {claim.measured}\n  {claim.interval}\n  {claim.status.upper()}")
+        _print(claim)
+
+
+def _complete(folder: pathlib.Path) -> pandas.DataFrame:
+    """The table in `folder`, with all the rows and columns that it had when it was written."""
+    table, known = load(folder), json.loads((folder / store.RUN).read_text())
+    for column in known.get("columns", ()):
+        if column not in table:
+            raise Refused(f"{folder / store.SUMMARY} must have the column {column}")
+    if len(table) != known.get("rows", len(table)):
+        raise Refused(f"{folder / store.SUMMARY} must have {known['rows']} rows, got {len(table)}")
+    return table
+
+
+COLORS: dict[Status, str] = {"holds": "green", "fails": "red", "undecided": "yellow"}
+
+
+def _print(claim: Claim) -> None:
+    """The claim and a table of its checks, in colour where the terminal has it."""
+    title = rich.text.Text(f"{claim.statement} ({claim.source})")
+    checks = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("check", "measured", "must be", "status", "over"):
+        checks.add_column(name)
+    for check in claim.checks:
+        status = rich.text.Text(check.status, COLORS.get(check.status, ""))
+        checks.add_row(check.what, check.found, check.required, status, check.runs)
+    apart = [f"apart: {words}" for words in claim.apart]
+    # Intervals in brackets are no markup.
+    console = rich.console.Console(markup=False, highlight=False)
+    console.print(title, checks, *apart, sep="\n")
 
 
 def _add(folder: pathlib.Path, **entries: Any) -> None:

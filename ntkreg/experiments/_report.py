@@ -1,13 +1,14 @@
-"""The table of claims: all experiments, and the page that is made of what they left."""
+"""The pages that are made of what the experiments left: a table of claims, a page an experiment."""
 
-import dataclasses
 import importlib
+import inspect
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from ntkreg.experiments import _claims
-from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._claims import Claim, Status
 from ntkreg.experiments._experiment import Experiment
 
 EXPERIMENTS = (
@@ -15,7 +16,25 @@ EXPERIMENTS = (
     "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram", "regression",
     "teacher", "practice",
 )  # fmt: skip
-PRESETS = ("laptop", "thorough", "full")  # those whose results are kept
+PRESETS = ("laptop", "thorough", "full")  # those whose results are kept, the largest last
+WORDS: dict[Status, str] = {
+    "holds": "hold", "undecided": "are undecided", "fails": "fail", "finding": "are findings",
+    "not run": "were not run",
+}  # fmt: skip
+
+
+class Run(NamedTuple):
+    """What one preset of an experiment left.
+
+    Attributes:
+      preset: its name.
+      known: what run.json holds.
+      claims: as they were judged.
+    """
+
+    preset: str
+    known: dict[str, Any]
+    claims: tuple[Claim, ...]
 
 
 def experiment(name: str) -> Experiment:
@@ -28,56 +47,127 @@ def experiments_with(preset: str) -> list[str]:
     return [name for name in EXPERIMENTS if preset in experiment(name).presets]
 
 
+def runs_of(folder: pathlib.Path, presets: Iterable[str] = PRESETS) -> list[Run]:
+    """The runs in an experiment's folder, the largest preset last."""
+    found = []
+    for preset in presets:
+        path = folder / preset / "run.json"
+        if path.exists():
+            known = json.loads(path.read_text())
+            found.append(Run(preset, known, tuple(map(_claims.restored, known["claims"]))))
+    return found
+
+
+def measured(runs: Sequence[Run], claim: Claim) -> tuple[Claim, str]:
+    """The claim as the largest preset measured it, and the preset; as it stands where none did."""
+    found = [(one, run.preset) for run in runs for one in run.claims if _is(one, claim)]
+    return found[-1] if found else (claim, "")
+
+
+def _is(one: Claim, claim: Claim) -> bool:
+    return one.statement == claim.statement
+
+
 def page(results: pathlib.Path, presets: Sequence[str] = PRESETS) -> str:
-    """The page: one row per claim and preset, "not run" where there is no record."""
-    rows, figures = [], []
-    for name in EXPERIMENTS:
-        for preset in presets:
-            if preset == "thorough" and not (results / name / preset).exists():
-                continue  # some experiments have none
-            rows += claims_of(results / name / preset, name)
-            if (results / name / preset / "figure.png").exists():
-                figures.append(f"![{name}, {preset}]({name}/{preset}/figure.png)\n")
-    rows += accelerator_claims(results / "benchmark")
-    return "\n".join(
-        [
-            "# Claims",
-            "",
-            f"Written by `uv run launch/reproduce.py --preset={presets[0]}`, which runs every "
-            "experiment, from the `run.json` of each. Certified: whether the number rests on "
-            "proofs, closed forms or certificates, whatever training reached. A command stands "
-            "with the commit whose code it ran.",
-            "",
-            _claims.table(rows),
-            *figures,
-        ]
+    """The table: how many claims hold, and a row for each."""
+    rows, statuses = [], []
+    for name in (*EXPERIMENTS, "benchmark"):
+        runs = _runs_of(results, name, presets)
+        for claim in experiment(name).statements:
+            found, preset = measured(runs, claim)
+            statuses.append(found.status)
+            rows.append(_row(found, preset, name))
+    counts = {status: statuses.count(status) for status in WORDS}
+    counted = ", ".join(f"{n} {WORDS[status]}" for status, n in counts.items() if n)
+    return f"""# Claims
+
+Of {len(rows)} claims {counted}. A claim is judged by all its checks, on the largest preset that was
+run; the row has the check that decides, with its 95 % interval or both sides of its certificate. A
+*finding* is measured with nothing to hold it against; *undecided* means that the interval contains
+the bound. The last column leads to all checks. Written by `uv run launch/reproduce.py`.
+
+{_table(["claim", "source", "measured", "must be", "status", "run"], rows)}"""
+
+
+def _row(claim: Claim, preset: str, name: str) -> list[str]:
+    page = f"[{name}]({name}/README.md)"
+    if not claim.checks:
+        return [claim.statement, claim.source, "—", "—", claim.status, name]
+    check = claim.deciding
+    shown = f"{check.what}: {check.found}"
+    return [claim.statement, claim.source, shown, check.required, claim.status, f"{page}, {preset}"]
+
+
+def _runs_of(results: pathlib.Path, name: str, presets: Sequence[str]) -> list[Run]:
+    """The runs of an experiment; of the benchmark a preset is the machine that it ran on."""
+    folder = results / name
+    machines = sorted(path.parent.name for path in folder.glob("*/run.json"))
+    return runs_of(folder, machines if name == "benchmark" else presets)
+
+
+def experiment_page(results: pathlib.Path, name: str, presets: Sequence[str] = PRESETS) -> str:
+    """What an experiment asks, its picture, every check at every preset, and what was run."""
+    runs = _runs_of(results, name, presets)
+    text = inspect.getdoc(importlib.import_module(f"ntkreg.experiments.{name}")) or ""
+    title, *rest = text.split("\n", 1)
+    drawn = [run.preset for run in runs if (results / name / run.preset / "figure.png").exists()]
+    picture = f"![{name}]({drawn[-1]}/figure.png)\n\n" if drawn else ""
+    statements = experiment(name).statements
+    parts = [_checks(claim, runs) for claim in statements if measured(runs, claim)[1]]
+    return f"""# {title.rstrip(".")}
+
+{picture}{"".join(rest).strip()}
+
+## What was checked
+
+{"".join(parts)}## What was run
+
+{_table(["preset", "command", "commit", "time", "machine"], map(_ran, runs))}
+{_settings(runs)}"""
+
+
+def _checks(claim: Claim, runs: Sequence[Run]) -> str:
+    """A claim's checks, one a row, with the presets side by side, and what is counted apart."""
+    ran = {run.preset: one for run in runs for one in run.claims if _is(one, claim)}
+    last = list(ran.values())[-1]
+    whats = dict.fromkeys(check.what for one in ran.values() for check in one.checks)
+    rows = []
+    for what in whats:
+        found = [next((c for c in one.checks if c.what == what), None) for one in ran.values()]
+        required = next(check.required for check in reversed(found) if check)
+        cells = [f"{c.found}, {c.runs}: **{c.status}**" if c else "—" for c in found]
+        rows.append([what, required, *cells])
+    apart = [f"- {preset}: {words}\n" for preset, one in ran.items() for words in one.apart]
+    note = f"\nCounted apart:\n\n{''.join(apart)}" if apart else ""
+    certified = "; rests on proofs or closed forms" if claim.certified else ""
+    return (
+        f"**{claim.statement}** ({claim.source}{certified}): **{last.status}**\n\n"
+        f"{_table(['check', 'must be', *ran], rows)}{note}\n"
     )
 
 
-def accelerator_claims(folder: pathlib.Path) -> list[Claim]:
-    """The benchmark's claim on every accelerator that it ran on, else not run."""
-    ran = [path.parent for path in sorted(folder.glob("*/run.json")) if not _is_cpu(path)]
-    return [c for path in ran or [folder / "full"] for c in claims_of(path, "benchmark")]
+def _ran(run: Run) -> list[str]:
+    known = run.known
+    command = f"`uv run launch/{known['command']}`"
+    return [run.preset, command, known["git"][:8], f"{known['seconds']:.0f} s", known["hardware"]]
 
 
-def _is_cpu(run: pathlib.Path) -> bool:
-    return "(cpu)" in json.loads(run.read_text())["hardware"]
+def _settings(runs: Sequence[Run]) -> str:
+    """The configuration of every preset, out of sight until it is wanted."""
+    names = dict.fromkeys(name for run in runs for name in run.known.get("config", {}))
+    rows = [[name, *(_words(run.known["config"].get(name)) for run in runs)] for name in names]
+    table = _table(["setting", *(run.preset for run in runs)], rows)
+    return f"<details><summary>Settings</summary>\n\n{table}\n</details>\n" if rows else ""
 
 
-def claims_of(folder: pathlib.Path, name: str) -> list[Claim]:
-    """The claims of a finished run in `folder`, with command, hardware and time; else not run."""
-    path, unrun = folder / "run.json", experiment(name).statements
-    if not path.exists():
-        line = f"`uv run launch/{name}.py --preset={folder.name}`"
-        return [dataclasses.replace(claim, command=line) for claim in unrun]
-    run = json.loads(path.read_text())
-    where = {
-        "command": f"`uv run launch/{run['command']}` at {run['git'][:8]}",
-        "hardware": run["hardware"],
-        "time": f"{run['seconds']:.0f} s",
-    }
-    certified = {claim.statement: claim.certified for claim in unrun}
-    return [
-        Claim(**{**found, **where, "certified": certified.get(found["statement"], False)})
-        for found in run["claims"]
-    ]
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return "—" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = lambda line: " | ".join(cell.replace("|", "\\|") for cell in line)
+    return "".join(f"| {cells(line)} |\n" for line in lines)

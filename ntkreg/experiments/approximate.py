@@ -358,23 +358,6 @@ def _over_beta(ax, rows) -> None:
     _style.legend(ax, loc="center left", bbox_to_anchor=(0.0, 0.4))
 
 
-def summary(table: pandas.DataFrame, config: Config) -> str:
-    """Smallest over the data sets at every λ and β: found, proved, and the theorem's."""
-    left_out = int((table[table.lam == table.lam.min()].max_margin <= 0).sum())
-    rows = table[table.max_margin > 0]
-    lines = ["smallest margin over the max margin: worst network found (proved for all; theorem's)"]
-    for beta, part in rows.groupby("beta"):
-        lines.append(f"  β = {beta:g}  (theorem {part.theorem.iloc[0]:.3f})")
-        lows = part.groupby("lam", sort=False)[["worst_found", "least_proved"]].min()
-        shown = (
-            f"{lam:.0e}: {r.worst_found:.3f} ({r.least_proved:.3f})" for lam, r in lows.iterrows()
-        )
-        lines.append("    " + "  ".join(shown))
-    if left_out:
-        lines.append(f"  {left_out} rows of data sets that no network separates left out")
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "approximate", Config, PRESETS, points, run, claims, figure, summary, (CLAIM,), table, host=True
+    "approximate", Config, PRESETS, points, run, claims, figure, (CLAIM,), table, host=True
 )

@@ -344,22 +344,6 @@ def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     return fig
 
 
-def summary(rows: pandas.DataFrame, config: Config) -> str:
-    """Medians of times and memory, and the ratios that the claim judges."""
-    missing = ", ".join(set(config.ways) - set(rows.way))
-    medians = lambda column: rows.pivot_table(column, SIZE, "way", "median").to_string(
-        float_format="{:.3g}".format
-    )
-    lines = [f"not installed, left out: {missing} (extra bench)"] if missing else []
-    lines += ["medians, µs per network and step", medians("microseconds_per_step")]
-    if "peak_mib" in rows:
-        lines += ["peak memory beyond what was held before, MiB of the host", medians("peak_mib")]
-    if {"sweep", *PLAIN} <= set(rows.way):
-        lines += ["a sweep's time over that of the best plain way"]
-        lines += [ratios(rows).to_string(float_format="{:.3g}".format)]
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "benchmark", Config, PRESETS, points, run, claims, figure, summary, (ENGINE,), table, host=True
+    "benchmark", Config, PRESETS, points, run, claims, figure, (ENGINE,), table, host=True
 )

@@ -286,19 +286,6 @@ def _reach(ax, rows, column: str, label: str) -> None:
     _style.legend(ax, above=0.4)
 
 
-def summary(table: pandas.DataFrame, config: Config) -> str:
-    """Bounds by problem: of the first seed, and the largest gap over seeds."""
-    lines = ["problem: trained ≤ polished ≤ lower … upper of seed 0; largest gap of all seeds"]
-    for names, rows in table.groupby(list(AXIS), sort=False):
-        first = rows.iloc[0]
-        lines.append(
-            f"  {':'.join(map(str, names)):<32} {first.trained_margin:.6f} ≤ "
-            f"{first.polished_margin:.6f} ≤ {first.lower:.6f} … {first.upper:.6f}  "
-            f"{rows.gap.max():.1e} {'/'.join(sorted(set(rows.kind.dropna())))}"
-        )
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "certify", Config, PRESETS, points, run, claims, figure, summary, (CLAIM,), host=True
+    "certify", Config, PRESETS, points, run, claims, figure, (CLAIM,), host=True
 )

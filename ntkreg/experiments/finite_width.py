@@ -669,25 +669,7 @@ def _cure(ax, rows: pandas.DataFrame) -> None:
     _style.legend(ax, above=0.12, ncols=2)
 
 
-def summary(table: pandas.DataFrame, config: Config) -> str:
-    """The share of successes by width, of every optimizer, λ, noise and size."""
-    rows = table.assign(share=table.successes / table.starts)
-    by = ["optimizer", "rank", "lam", "noise", "init_scale", "num_samples"]
-    shares = rows[rows.optimizer != CURE].pivot_table(index=by, columns="width", values="share")
-    ends = rows[["starts", "successes", "stationary", "unfinished"]].sum()
-    lines = [
-        "share of runs within 1e-3 of the certified minimum, by width",
-        shares.to_string(float_format="{:.2f}".format, na_rep=""),
-        f"{ends.starts} runs: {ends.successes} global, {ends.stationary} stationary and not, "
-        f"{ends.unfinished} unfinished: there the optimizer says nothing of the landscape",
-    ]
-    unknown = rows[rows.proved.eq(False)].groupby(["rank", "num_samples", "draw"]).ngroups
-    if unknown:
-        lines += [f"{unknown} sets have a heuristic minimum only: no claim is made from them"]
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "finite_width", Config, PRESETS, points, run, claims, figure, summary,
+    "finite_width", Config, PRESETS, points, run, claims, figure,
     CLAIMS, table=table, host=True,
 )  # fmt: skip

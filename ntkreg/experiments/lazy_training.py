@@ -478,15 +478,7 @@ def _by_time(ax, rows: pandas.DataFrame) -> None:
     _style.legend(ax, loc="lower left")
 
 
-def summary(table: pandas.DataFrame, config: Config) -> str:
-    """Means over seeds at the end of training."""
-    rows = at_end(table)
-    by = rows.groupby(["loss", "depth", "width", "output_scale"], sort=False)
-    means = by[[*CURVES, "kernel_distance"]].mean()
-    return f"relative distances at time {rows.time.max():g}, means over seeds\n" + means.to_string()
-
-
 EXPERIMENT = Experiment(
-    "lazy_training", Config, PRESETS, points, run, claims, figure, summary, (WIDTH, SCALE, POWER),
+    "lazy_training", Config, PRESETS, points, run, claims, figure, (WIDTH, SCALE, POWER),
     table=by_time, static=("depth", "width"), host="cpu",
 )  # fmt: skip

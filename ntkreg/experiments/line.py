@@ -484,23 +484,6 @@ def _on_grid(ax, rows: pandas.DataFrame) -> None:
     _style.legend(ax, above=0.2, ncols=2)
 
 
-def summary(rows: pandas.DataFrame, config: Config) -> str:
-    """Medians over data sets at every λ: margins and functions beside the ℓ1-SVM's."""
-    best = best_of_seeds(rows)
-    lines = ["margin over half the ℓ1-SVM's, and distance of the functions: medians over data sets"]
-    for name, part in (("true minimizer", minimizers(rows)), ("trained, best", best)):
-        medians = part.groupby("lam", sort=False)[["svm_ratio", "function_gap"]].median()
-        medians = medians[medians.svm_ratio > 0]  # at large λ minimizers err
-        rows_of = medians.itertuples()
-        shown = [f"{r.Index:.0e}: {r.svm_ratio:.4f} ({r.function_gap:.1%})" for r in rows_of]
-        lines.append(f"  {name:<16}{'  '.join(shown)}")
-    missed = best[~(best.optimality_gap < MISSED)].groupby("lam", sort=False).size()
-    where = ", ".join(f"{number} at {lam:.0e}" for lam, number in missed.items()) or "none"
-    sets = best.groupby([*SET]).ngroups
-    lines.append(f"  sets of {sets} whose best is {MISSED:.0%} or more above the minimum: {where}")
-    return "\n".join([*lines, "  there the optimizer fell short, not the theorem"])
-
-
 EXPERIMENT = Experiment(
-    "line", Config, PRESETS, points, run, claims, figure, summary, CLAIMS, table=table, host=True
+    "line", Config, PRESETS, points, run, claims, figure, CLAIMS, table=table, host=True
 )

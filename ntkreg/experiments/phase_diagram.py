@@ -293,16 +293,7 @@ def _baseline(ax, rows: pandas.DataFrame) -> None:
     _style.legend(ax, above=0.45)
 
 
-def summary(table: pandas.DataFrame, config: Config) -> str:
-    """Mean test errors of every width."""
-    lines = []
-    for width, part in diagram(table, config).groupby("width"):
-        errors = mean_errors(part).to_string(float_format="{:.3f}".format)
-        lines += [f"mean test error, width {width}", errors]
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "phase_diagram", Config, PRESETS, points, run, claims, figure, summary, (REGIMES, BASELINE),
+    "phase_diagram", Config, PRESETS, points, run, claims, figure, (REGIMES, BASELINE),
     static=("width", "dim", "num_samples"), host="cpu",
 )  # fmt: skip

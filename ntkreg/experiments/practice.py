@@ -514,13 +514,4 @@ def _draw_annealing(ax, rows: pandas.DataFrame) -> None:
     _style.legend(ax, above=0.2)
 
 
-def summary(table: pandas.DataFrame, config: Config) -> str:
-    """Mean test errors by n."""
-    names = ["dataset", "model", "predictor", "schedule", "num_samples"]
-    by = table.fillna({"schedule": ""}).groupby(names, sort=False)
-    return f"test error, mean over seeds\n{by.test_error.mean().unstack().round(4).to_string()}"
-
-
-EXPERIMENT = Experiment(
-    "practice", Config, PRESETS, points, run, claims, figure, summary, CLAIMS, host=True
-)
+EXPERIMENT = Experiment("practice", Config, PRESETS, points, run, claims, figure, CLAIMS, host=True)

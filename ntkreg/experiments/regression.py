@@ -414,22 +414,7 @@ def _exponents(ax, rows: pandas.DataFrame, law: str, labels: dict[str, str]) -> 
     _style.legend(ax, above=0.35)
 
 
-def summary(table: pandas.DataFrame, config: Config) -> str:
-    """Mean test error over seeds by law, predictor, dimension and n, and the fitted slopes."""
-    lines = ["mean test error on fresh points"]
-    for (law, predictor), rows in table.groupby(["law", "predictor"], sort=False):
-        found = scaling(table, law, predictor)
-        low, high = found.slope_interval
-        slope = f"n ∝ d^{found.slope:.2f} [{low:.2f}, {high:.2f}]" if len(found.dims) > 1 else ""
-        unsolved = int((~rows.solved).sum())
-        lines.append(f"{law}, {predictor}  {slope}  {unsolved} of {len(rows)} runs not solved")
-        for dim, group in rows.groupby("dim"):
-            means = group.groupby("num_samples").test_error.mean()
-            lines.append(f"  d={dim:<4} " + "  ".join(f"n={n}: {e:.3f}" for n, e in means.items()))
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "regression", Config, PRESETS, points, run, claims, figure, summary, CLAIMS,
+    "regression", Config, PRESETS, points, run, claims, figure, CLAIMS,
     static=("dim", "num_rows"), host="cpu",
 )  # fmt: skip

@@ -329,16 +329,7 @@ def _from_zero(ax, column: str) -> None:
         ax.set_ylim(bottom=0)
 
 
-def summary(table: pandas.DataFrame, config: Config) -> str:
-    """Means over seeds where the training error is first 0, and at the end."""
-    by = table[table["look"] != ON_THE_WAY].groupby(
-        ["look", "dataset", "num_samples", "width", "lam"], sort=False
-    )
-    means = by[[*COMPARED, "kernel_distance", "prediction_distance", "step"]].mean().sort_index()
-    return "means over seeds\n" + means.to_string(float_format="{:.4g}".format)
-
-
 EXPERIMENT = Experiment(
-    "regularization", Config, PRESETS, points, run, claims, figure, summary,
+    "regularization", Config, PRESETS, points, run, claims, figure,
     (*BETTER.values(), LEAVES), table=by_look, static=("num_samples", "width"), host="cpu",
 )  # fmt: skip

@@ -617,26 +617,7 @@ def _plane(ax, rows: pandas.DataFrame, predictor: str):
     return mesh
 
 
-def summary(rows: pandas.DataFrame, config: Config) -> str:
-    """Mean test error over seeds by predictor, dimension and n, and the fitted slopes."""
-    lines = ["mean test error on fresh points"]
-    for predictor in config.predictors:
-        found = scaling(rows, config, predictor)
-        low, high = found.slope_interval
-        slope = f"n ∝ d^{found.slope:.2f} [{low:.2f}, {high:.2f}]" if len(found.dims) > 1 else ""
-        lines.append(f"{predictor}  {slope}")
-        mine = rows[rows.predictor == predictor]
-        for dim, group in mine.groupby("dim"):
-            means = group.groupby("num_samples").test_error.mean()
-            shown = "  ".join(f"n={n}: {error:.3f}" for n, error in means.items())
-            lines.append(f"  d={dim:<4} {shown}")
-        unsolved = len(mine) - int(mine.solved.sum())
-        if unsolved:
-            lines.append(f"  {unsolved} of {len(mine)} not solved: no evidence on the theorem")
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "separation", Config, PRESETS, points, run, claims, figure, summary, (CLAIM,), table=table,
+    "separation", Config, PRESETS, points, run, claims, figure, (CLAIM,), table=table,
     static=("dim", "num_rows"), host="cpu",
 )  # fmt: skip

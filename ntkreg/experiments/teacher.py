@@ -463,18 +463,7 @@ def _bounds(ax, rows: pandas.DataFrame, looks: dict[str, _style.Look]) -> None:
     ax.set_title("bounds (filled), errors (white)")
 
 
-def summary(table: pandas.DataFrame, config: Config) -> str:
-    """Mean errors, bounds and margins over trials, by task, predictor and n."""
-    lines = []
-    for task in tasks_of(table):
-        lines.append(f"{task}, d = {config.dim}, means over {config.num_trials} trials")
-        columns = ["test_error", "bound", "normalized_margin", "solved"]
-        by = table[table.task == task].groupby(["predictor", "num_samples"])
-        lines.append(by[columns].mean().dropna(axis="columns").to_string(float_format="%.4f"))
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "teacher", Config, PRESETS, points, run, claims, figure, summary, CLAIMS, table,
+    "teacher", Config, PRESETS, points, run, claims, figure, CLAIMS, table,
     static=("num_samples",), host="cpu",
 )  # fmt: skip

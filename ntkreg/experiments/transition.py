@@ -248,21 +248,7 @@ def _crossings(ax, rows: pandas.DataFrame, config: Config) -> None:
     _style.legend(ax, above=0.45)
 
 
-def summary(rows: pandas.DataFrame, config: Config) -> str:
-    """The shares of samples by dimension and n."""
-    lines = ["share of samples on which the planted network is optimal (its local condition holds)"]
-    for dim in config.dims:
-        n, optimal = curve(rows, dim, "optimal")
-        shares = zip(n, optimal.mean(-1), curve(rows, dim, "local")[1].mean(-1), strict=True)
-        shown = "  ".join(f"n={m}: {share:.2f} ({near:.2f})" for m, share, near in shares)
-        lines.append(f"  d={dim:<4} {shown}")
-    undecided = int((~is_decided(rows)).sum())
-    if undecided:
-        lines.append(f"  {undecided} samples undecided: no evidence for either side")
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "transition", Config, PRESETS, points, run, claims, figure, summary, (CLAIM,), table=table,
+    "transition", Config, PRESETS, points, run, claims, figure, (CLAIM,), table=table,
     host=True,
 )  # fmt: skip

@@ -426,20 +426,6 @@ def _by_width(ax, rows: pandas.DataFrame, column: str, ylabel: str) -> None:
     _style.legend(ax, above=0.2)
 
 
-def summary(rows: pandas.DataFrame, config: Config) -> str:
-    """Margins and errors by width, at the smallest λ of each data set."""
-    lines = ["margin over the certified max margin, best of the seeds"]
-    for (dataset, draw), row in best_margins(rows).iterrows():
-        shown = "  ".join(f"{width}: {ratio:.4f}" for width, ratio in row.items())
-        lines.append(f"  {dataset}, draw {draw}   {shown}")
-    for dataset in rows.dataset[~rows.dataset.str.startswith("random")].unique():
-        part = at_last_lam(rows, dataset)
-        columns = ["normalized_margin", "test_error", "bound"]
-        means = part.groupby(["depth", "width"])[columns].mean()
-        lines += [f"{dataset}, λ = {part.lam.min():.0e}, means", means.to_string()]
-    return "\n".join(lines)
-
-
 EXPERIMENT = Experiment(
-    "width", Config, PRESETS, points, run, claims, figure, summary, CLAIMS, table=table, host=True
+    "width", Config, PRESETS, points, run, claims, figure, CLAIMS, table=table, host=True
 )

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import pandas
+import rich.console
+import rich.progress
 import threadpoolctl
-import tqdm
 
 from ntkreg.sweeps import programs, provenance, store
 from ntkreg.sweeps.programs import FAILED, Point, Row, Work, run_batch, shape_of
 
 PIECES = 4  # into which a shape's points are cut for every core, so that all cores end together
 POLL_SECONDS = 0.005
+MINUTE = 60.0  # between the lines of a log
 FLUSH_SECONDS = 5.0  # of work that a kill can cost; a batch that goes elsewhere comes back whole
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision")
 
@@ -160,7 +162,7 @@ def _run(work: Work, points, rows: dict[int, Row], path, batch_size, executor) -
     """Runs what is missing in `rows`, and puts it there; seconds that programs took to compile."""
     waiting, compile_seconds = _batches(work, points, rows, batch_size), []
     seconds = FLUSH_SECONDS if executor is None else math.inf
-    with _pool(executor) as pool, _progress(len(points), len(rows)) as progress:
+    with _pool(executor) as pool, _progress(len(points), len(rows)) as advance:
         submit = lambda batch: pool.submit(
             run_batch, work, [points[number] for number in batch.numbers], batch.size, seconds
         )
@@ -176,7 +178,7 @@ def _run(work: Work, points, rows: dict[int, Row], path, batch_size, executor) -
                         store.write_batch(path, finished, done.rows)
                     rows.update(zip(finished, done.rows, strict=True))
                     compile_seconds += done.compile_seconds
-                    progress.update(count)
+                    advance(count)
                     if left:
                         rest = batch._replace(numbers=left)
                         pending[submit(rest)] = rest
@@ -189,13 +191,33 @@ def _run(work: Work, points, rows: dict[int, Row], path, batch_size, executor) -
     return compile_seconds
 
 
-def _progress(total: int, done: int) -> tqdm.tqdm:
-    """A bar with the time left; where no person looks on, a line a minute."""
-    delay = 0.0 if sys.stderr.isatty() else 60.0
-    return tqdm.tqdm(
-        total=total, initial=done, unit="point", delay=delay, mininterval=delay or 0.1,
-        disable=done == total, dynamic_ncols=True,
+@contextlib.contextmanager
+def _progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
+    """Gives what is told how many points more are done, and draws a bar with the time left.
+
+    Where no person looks on it prints a line a minute.
+    """
+    console = rich.console.Console(stderr=True)
+    bar = rich.progress.Progress(
+        rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), "points,",
+        rich.progress.TimeElapsedColumn(), "since the start,",
+        rich.progress.TimeRemainingColumn(), "left",
+        console=console, disable=done == total or not console.is_terminal, transient=True,
     )  # fmt: skip
+    task = bar.add_task("", total=total, completed=done)
+    begun, said, finished = time.time(), time.time(), done
+
+    def advance(count: int) -> None:
+        nonlocal said, finished
+        bar.advance(task, count)
+        finished += count
+        if not console.is_terminal and time.time() - said > MINUTE:
+            said = time.time()
+            left = (said - begun) / max(finished - done, 1) * (total - finished)
+            print(f"{finished} of {total} points, {left:.0f} s left", file=sys.stderr)
+
+    with bar:
+        yield advance
 
 
 @contextlib.contextmanager

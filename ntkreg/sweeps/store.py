@@ -97,7 +97,10 @@ def write_batch(folder: pathlib.Path, numbers: Sequence[int], rows: Sequence[Row
 
 
 def write_table(folder: pathlib.Path, table: pandas.DataFrame, known: Mapping[str, Any]) -> None:
-    """Writes summary.csv and arrays.npz, the same bytes for the same table, and run.json."""
+    """Writes summary.csv and arrays.npz, the same bytes for the same table, and run.json.
+
+    run.json has `known` and the table's size, so that a table that was cut off is seen.
+    """
     is_array = {name: table[name].map(lambda v: isinstance(v, np.ndarray)).any() for name in table}
     plain = table[[name for name in table if not is_array[name]]]
     write_text(folder / SUMMARY, plain.to_csv(index=False, float_format=DIGITS))
@@ -113,7 +116,8 @@ def write_table(folder: pathlib.Path, table: pandas.DataFrame, known: Mapping[st
             np.savez_compressed(file, **arrays)
     else:
         (folder / ARRAYS).unlink(missing_ok=True)  # of another table of the same points
-    write_text(folder / RUN, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+    size = {"rows": len(plain), "columns": list(plain)}
+    write_text(folder / RUN, json.dumps({**known, **size}, indent=1, ensure_ascii=False) + "\n")
 
 
 def load(folder: str | os.PathLike) -> pandas.DataFrame:

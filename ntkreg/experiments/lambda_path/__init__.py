@@ -133,6 +133,6 @@ def points(config: Config) -> list[dict[str, Any]]:
 
 
 EXPERIMENT = Experiment(
-    "lambda_path", Config, PRESETS, points, runs.run, claims.claims, figure.figure, figure.summary,
+    "lambda_path", Config, PRESETS, points, runs.run, claims.claims, figure.figure,
     CLAIMS, table=runs.table, host=True,
 )  # fmt: skip

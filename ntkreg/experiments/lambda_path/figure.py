@@ -115,24 +115,3 @@ def _classes(ax, rows: pandas.DataFrame) -> None:
         _spread(ax, part, part.shortfall.clip(lower=1e-5), label=label, **look)
     legend = dict(title="data, depth, reference", alignment="left", handlelength=1.8)
     _axes(ax, "several classes", "1 − γ$_λ$/reference", above=0.4, **legend)
-
-
-def summary(rows: pandas.DataFrame, config: Any) -> str:
-    """The ratio at each λ of the best seed, median over draws, by problem."""
-    best = best_of_seeds(rows)
-    lines = ["margin over the reference, best of the seeds (median over draws), and the law's"]
-    for names, part in best.groupby(list(PROBLEM[:-1]), sort=False):
-        lines.append(f"  {'/'.join(map(str, names))}  ({part.reference_kind.iloc[0]})")
-        for title, column in (("trained", "ratio"), ("law", "predicted_ratio")):
-            medians = part.groupby("lam", sort=False)[column].median()
-            shown = "  ".join(f"{lam:.0e}: {value:.4f}" for lam, value in medians.items())
-            lines.append(f"    {title:<8}{shown}")
-    inseparable = rows[(rows.start == "certified") & (rows.reference_margin <= 0)]
-    if len(inseparable):
-        number = inseparable.groupby(list(PROBLEM)).ngroups
-        lines.append(f"  {number} data sets that no network of this kind separates: margins ≤ 0")
-    trained = rows[rows.start != "certified"]
-    done = f"{trained.converged.mean():.0%} of {len(trained)} networks converged"
-    return "\n".join(
-        [*lines, f"  {done}; where one has not, the optimizer, not the theorem, failed"]
-    )
