@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import judged
 import numpy as np
 import pandas
 import pytest
@@ -13,15 +14,15 @@ from ntkreg.experiments.finite_width import (
     ADAM,
     ARRAYS,
     CURE,
+    CURING,
     EXPERIMENT,
     GD,
+    NOISE,
+    SUCCESS,
     Config,
-    cure_claim,
     exponent,
-    noise_claim,
     points,
     samples_of,
-    success_claim,
     transitions,
 )
 
@@ -34,91 +35,80 @@ def smoke(smoke_table):
     return smoke_table("finite_width")
 
 
-def rows_of(optimizer, law, noise=0.0, lam=1e-2, draws=4):
+def rows_of(law, draws=4):
     """Rows on which the share of successes passes one half at the width law(n)."""
-    rows = []
-    for size in SIZES:
-        for width in WIDTHS if optimizer != CURE else (4,):
-            share = np.clip(0.5 + np.log2(width / law(size)) / 4, 0.0, 1.0)
-            rows += [
-                dict(num_samples=size, draw=draw, width=width, successes=round(100 * share))
-                for draw in range(draws)
-            ]
-    failures = 3 * (optimizer == CURE)
+    share = lambda width, size: np.clip(0.5 + np.log2(width / law(size)) / 4, 0.0, 1.0)
+    rows = [
+        dict(num_samples=size, draw=draw, width=width, successes=round(100 * share(width, size)))
+        for size in SIZES
+        for width in WIDTHS
+        for draw in range(draws)
+    ]
     return pandas.DataFrame(rows).assign(
-        rank=3, optimizer=optimizer, lam=lam, noise=noise, init_scale=1.0, starts=100,
-        stationary=lambda rows: 100 - rows.successes, unfinished=0, minimum_gap=1e-9, proved=True,
-        optimal_neurons=5, failures=failures, cured=failures, insertions=7.0,
+        rank=3, optimizer=ADAM, lam=1e-2, noise=0.0, init_scale=1.0, starts=100, minimum_gap=1e-9,
+        proved=True,
     )  # fmt: skip
 
 
-def all_rows(noisy=lambda n: 0.3 * n):
-    return pandas.concat(
-        [
-            rows_of(ADAM, lambda n: n**0.5),
-            rows_of(GD, lambda n: n),
-            rows_of(GD, noisy, noise=0.01),
-            rows_of(CURE, lambda n: 1000.0),
-        ],
-        ignore_index=True,
-    )
-
-
-def test_transitions_are_where_half_succeed_and_their_exponents_are_found():
-    found = transitions(all_rows())
-    adam = found[found.optimizer == ADAM]
-    reached = adam[adam.num_samples > 8]  # whose share reaches one within the widths
+def test_transitions_are_where_half_succeed_and_their_exponent_is_found():
+    found = transitions(rows_of(lambda n: n**0.5))
+    reached = found[found.num_samples > 8]  # whose share reaches one within the widths
     np.testing.assert_allclose(reached.width, reached.num_samples**0.5, rtol=0.02)
-    assert exponent(adam)[0] == pytest.approx(0.5, abs=0.02)
-    claim = success_claim(all_rows())
-    assert claim.status == "holds" and "∝ n^0.50" in claim.measured
+    assert exponent(found).measured == pytest.approx(0.5, abs=0.02)
+    assert np.isnan(exponent(transitions(rows_of(lambda n: 1e4 * n))).measured)
 
 
 def test_a_transition_over_one_data_set_has_no_interval():
     """All its resamples are itself; a width of zero would claim certainty."""
     for draws, is_known in ((1, False), (2, True)):
-        found = transitions(rows_of(ADAM, lambda n: n**0.5, draws=draws))
+        found = transitions(rows_of(lambda n: n**0.5, draws))
         assert len(found) == len(SIZES) and np.isfinite(found.width).all()
         assert (np.isfinite(found[["low", "high"]]) == is_known).all(axis=None)
 
 
-def test_each_claim_fails_where_its_rows_break_it():
-    rows = all_rows()
-    assert noise_claim(rows).status == cure_claim(rows).status == "holds"
-    assert noise_claim(all_rows(noisy=lambda n: n)).status == "fails"
-    assert noise_claim(all_rows(noisy=lambda n: 2 * n)).status == "fails"
-    stuck = rows.assign(successes=rows.successes.where(rows.optimizer != ADAM, 30))
-    stuck["stationary"] = stuck.starts - stuck.successes
-    assert success_claim(stuck).status == "fails"
-    one = rows.index[rows.optimizer == CURE][0]
-    left = rows.copy()
-    left.loc[one, "cured"] = 2  # of 60 failures
-    assert cure_claim(left).status == "fails"
+def changed(optimizer, noisy=False, **columns):
+    """An edit that sets these columns, or computes them, in the rows of an optimizer."""
+
+    def edit(rows):
+        which = (rows.optimizer == optimizer) & ((rows.noise > 0) | (not noisy))
+        part = rows[which].assign(**columns)
+        return pandas.concat([rows[~which], part])
+
+    return edit
 
 
-def test_unfinished_runs_are_shown_and_not_judged():
-    rows = all_rows()
-    slow = rows.optimizer == GD
-    rows.loc[slow, "unfinished"], rows.loc[slow, "stationary"] = rows.stationary[slow], 0
-    rows.loc[slow, "successes"] = 0
-    claim = success_claim(rows)
-    assert claim.status == "holds" and "(5 of 10 groups)" in claim.measured
+NONE = dict(successes=0, stationary=lambda rows: rows.starts, unfinished=0)
+ALL = dict(successes=lambda rows: rows.starts, stationary=0, unfinished=0)
+RAISED = dict(proved=None, minimum_gap=np.nan, successes=np.nan, failures=np.nan)
 
 
-def test_no_claim_is_made_from_a_heuristic_or_a_wide_minimum():
-    rows = all_rows()
-    for blind in (rows.assign(proved=False), rows.assign(minimum_gap=1e-2)):
-        for claim in (success_claim, noise_claim, cure_claim):
-            assert claim(blind).status == "not run"
+@pytest.mark.parametrize(
+    ("claim", "edit", "status"),
+    [
+        (SUCCESS, lambda rows: rows, "finding"),
+        (SUCCESS, lambda rows: rows[rows.optimizer == CURE], "not run"),
+        (NOISE, changed(GD, noisy=True, **NONE), "fails"),
+        (NOISE, changed(GD, noisy=True, **ALL), "holds"),
+        (NOISE, lambda rows: rows, "undecided"),
+        (NOISE, changed(GD, noisy=True, **RAISED), "undecided"),
+        (NOISE, changed(GD, proved=False), "undecided"),
+        (NOISE, lambda rows: rows[rows.noise == 0], "not run"),
+        (CURING, lambda rows: rows, "holds"),
+        (CURING, changed(CURE, cured=1), "fails"),
+        (CURING, changed(CURE, failures=0, cured=0), "undecided"),
+        (CURING, changed(CURE, **RAISED), "undecided"),
+        (CURING, changed(CURE, minimum_gap=1e-2), "undecided"),
+        (CURING, lambda rows: rows[rows.optimizer != CURE], "not run"),
+    ],
+)
+def test_a_claim_is_judged_by_the_runs_whose_minimum_is_proved(claim, edit, status):
+    assert judged.status("finite_width", claim, edit) == status
 
 
-def test_no_claim_holds_by_leaving_out_a_run_that_raised_an_error():
-    for claim, optimizer in ((success_claim, ADAM), (noise_claim, GD), (cure_claim, CURE)):
-        rows = all_rows().astype({"proved": object})
-        assert claim(rows).status == "holds"
-        one = rows.index[rows.optimizer == optimizer][0]
-        rows.loc[one, ["successes", "stationary", "unfinished", "proved", "minimum_gap"]] = np.nan
-        assert claim(rows).status == "fails"
+def test_unfinished_runs_are_no_evidence_against_noise():
+    late = dict(successes=0, stationary=0, unfinished=lambda rows: rows.starts)
+    found = judged.judged("finite_width", changed(GD, noisy=True, **late))[NOISE.statement]
+    assert found.status == "undecided" and "180 of 180 runs with noise" in found.apart[1]
 
 
 @pytest.mark.slow
