@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import judged
 import numpy as np
 import pandas
 import pytest
@@ -13,13 +14,12 @@ from ntkreg.experiments import teacher
 from ntkreg.experiments.teacher import (
     BOUNDS,
     COLUMNS,
+    ERRORS,
     EXPERIMENT,
     PREDICTORS,
     TASKS,
     Config,
-    bound_claim,
-    compared_size,
-    error_claim,
+    compared,
 )
 from ntkreg.sweeps.store import read_batches
 from ntkreg.theory.bounds import kernel_bound, two_layer_bound
@@ -112,72 +112,64 @@ def test_a_small_run_has_claims_and_two_panels_for_each_task(smoke):
     assert len(teacher.claims(smoke, CONFIG)) == 2
     axes = teacher.figure(smoke, CONFIG).axes
     assert len(axes) == 4 and all(ax.lines or ax.texts for ax in axes)
-    assert "regression, d = 5, means over 2 trials" in teacher.summary(smoke, CONFIG)
 
 
-def rows_of(network=0.05, kernel=0.1, bound=0.5, kernels_solved=True):
-    rng = np.random.default_rng(0)
-    rows = []
-    for task in TASKS:
-        for n in (20, 640):
-            for seed in range(8):
-                noise = 0.01 * rng.normal()  # of the samples, the same for all
-                for name in PREDICTORS:
-                    error = (network if name == "network" else kernel) + noise
-                    limit = np.nan if task == "regression" else bound * (640 / n) ** 0.5
-                    solved = name == "network" or kernels_solved
-                    values = (1e-8, 0.1, 0.0, error, limit, 0.0, solved, "")
-                    rows.append((task, 20, n, name, seed, *values))
-    return pandas.DataFrame(rows, columns=list(COLUMNS))
+def with_errors(of, predictor="network", task=TASKS):
+    """An edit of a predictor's test errors: `of` gets its rows with the NTK's error beside."""
+
+    def edit(rows):
+        ntk = rows[rows.predictor == "ntk"].set_index(["task", "num_samples", "seed"]).test_error
+        keys = pandas.MultiIndex.from_frame(rows[ntk.index.names])
+        which = (rows.predictor == predictor) & rows.task.isin(np.atleast_1d(task))
+        found = of(rows.assign(ntk=ntk.loc[keys].to_numpy()))
+        return rows.assign(test_error=rows.test_error.mask(which, found))
+
+    return edit
 
 
-def test_the_claims_hold_on_rows_that_follow_theory():
-    assert error_claim(rows_of()).status == "holds"
-    found = bound_claim(rows_of())
+def unsolved(predictor):
+    return lambda rows: rows.assign(solved=rows.solved & (rows.predictor != predictor))
+
+
+tie = with_errors(lambda rows: rows.ntk + 0.01 * (-1) ** rows.seed, task="parity")
+
+
+@pytest.mark.parametrize(
+    ("claim", "edit", "status"),
+    [
+        (ERRORS, lambda rows: rows, "holds"),
+        (ERRORS, with_errors(lambda rows: rows.ntk + 0.1, task="regression"), "fails"),
+        (ERRORS, tie, "undecided"),
+        (ERRORS, with_errors(lambda rows: np.nan, task="parity"), "undecided"),
+        (ERRORS, unsolved("network"), "undecided"),
+        (ERRORS, unsolved("nngp"), "undecided"),
+        (BOUNDS, lambda rows: rows, "undecided"),
+        (BOUNDS, lambda rows: rows.assign(bound=rows.test_error + 1), "holds"),
+        (BOUNDS, lambda rows: rows.assign(bound=2 - rows.test_error), "fails"),
+        (BOUNDS, lambda rows: rows.assign(bound=rows.test_error - 1e-6), "fails"),
+        (BOUNDS, lambda rows: rows.assign(bound=np.nan), "undecided"),
+        (BOUNDS, lambda rows: rows[rows.task == "regression"], "not run"),
+    ],
+)
+def test_a_claim_is_judged_by_its_intervals(claim, edit, status):
+    assert judged.status("teacher", claim, edit) == status
+
+
+def test_networks_above_the_teachers_objective_are_left_out_and_counted():
+    late = with_errors(lambda rows: rows.test_error + rows.seed.eq(0))
+    assert judged.status("teacher", ERRORS, late) != "holds"
+    left = lambda rows: late(rows).assign(
+        solved=(rows.seed > 0) | (rows.predictor != "network"),
+    )
+    found = judged.judged("teacher", left)[ERRORS.statement]
     assert found.status == "holds"
-    assert "0 errors above one of the 48 bounds up to 1" in found.measured
-    assert "16 of 32 (network)" in found.measured  # those at n = 20
+    assert found.apart == ("3 of 30 runs of the network miss their minimum",)
 
 
-@pytest.mark.parametrize("broken", [dict(network=0.11), dict(kernels_solved=False)])
-def test_the_claim_on_errors_fails_on_rows_that_break_it(broken):
-    assert error_claim(rows_of(**broken)).status == "fails"
-
-
-def test_networks_that_diverged_break_the_claim():
-    rows = rows_of()
-    one = (rows.task == "regression") & (rows.predictor == "network") & (rows.seed == 0)
-    assert error_claim(rows.assign(failed=np.where(one, "not finite", ""))).status == "fails"
-    assert error_claim(rows.assign(test_error=rows.test_error.mask(one))).status == "fails"
-
-
-def test_one_task_on_which_a_kernel_is_as_good_breaks_the_claim():
-    rows = rows_of()
-    tied = (rows.task == "parity") & (rows.predictor == "ntk")
-    rows.loc[tied, "test_error"] = rows.test_error[
-        (rows.task == "parity") & (rows.predictor == "network")
-    ].to_numpy()
-    assert error_claim(rows).status == "fails"
-
-
-def test_parity_is_compared_where_kernels_cannot_have_learned_it():
-    rows = rows_of()
-    assert [compared_size(rows, task) for task in TASKS] == [640, 640, 20]  # d² = 400
-    late = (rows.task == "parity") & (rows.num_samples == 640)
-    assert error_claim(rows.assign(test_error=rows.test_error.mask(late, 0.0))).status == "holds"
-    assert error_claim(rows.assign(test_error=rows.test_error.mask(~late, 0.0))).status == "fails"
-
-
-def test_an_error_above_its_bound_breaks_the_claim_and_without_bounds_it_is_not_run():
-    rows = rows_of()
-    late = rows.index[(rows.num_samples == 640) & (rows.task == "parity")][0]
-    rows.loc[late, "test_error"] = 0.5 + 1e-6
-    assert bound_claim(rows).status == "fails"
-    assert bound_claim(rows[rows.task == "regression"]) == BOUNDS
-
-
-def test_bounds_that_are_all_vacuous_say_nothing():
-    assert bound_claim(rows_of(bound=2.0)).status == "not run"
+def test_errors_are_compared_where_kernels_cannot_have_learned_a_parity():
+    sizes = pandas.DataFrame(dict(task="parity", dim=20, num_samples=[20, 320, 640]))
+    assert compared(sizes, "parity").num_samples.tolist() == [320]
+    assert compared(sizes[2:], "parity").num_samples.tolist() == [640]
 
 
 @pytest.mark.parametrize(
