@@ -1,10 +1,14 @@
-"""In practice: networks against their exact kernels on real images, and annealed against fixed λ.
+"""Networks against their kernels, and annealed against fixed λ, on small real images
+
+In practice networks are said to beat their kernels, and weight decay that comes down during
+training to beat one that is fixed; the paper shows the latter for a WideResNet on CIFAR. Is either
+seen for small networks on scikit-learn's digits?
 
 Fully connected and convolutional ReLU networks with ℓ2 regularisation, and the infinite-width NTK
 of each, learn from the same images and are tested on the same others. λ is fixed beforehand, and
 nothing is tuned: the kernel of a pair of classes is the hard-margin SVM, of ten classes ridge
-regression with next to no ridge. The network's λ comes down during training, as in the paper's
-appendix, or stays where it begins or ends.
+regression with next to no ridge. The network's λ comes down during training, or stays where it
+begins or ends.
 
 Source: Wei, Lee, Liu, Ma (NeurIPS 2019), the introduction, and the experiment on annealing.
 """
@@ -24,8 +28,8 @@ from ntkreg import data, kernels, networks
 from ntkreg._types import Array, Float, Params, Shaped
 from ntkreg.data import image_data
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _experiment, _statistics, _style
-from ntkreg.experiments._claims import Claim
+from ntkreg.experiments import _claims, _experiment, _statistics, _style
+from ntkreg.experiments._claims import Check, Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments._training import NET_DTYPE
 from ntkreg.networks import Network
@@ -352,21 +356,21 @@ def _error(values: Float[Array, " n"]) -> Float[Array, ""]:
 GROUP = ["dataset", "model", "num_samples"]
 SOLVED = 1e-6  # the residual below which a kernel's problem counts as solved
 NETWORKS = Claim(
-    statement="On real images regularised networks have smaller test errors than their kernels",
-    source="Wei et al. 2019, introduction; slides, Can NTK explain deep learning?",
-    predicted="test error of network − NTK below 0, mean of all data sets, models and n",
+    statement="On scikit-learn's digits small networks with λ err less than their own NTKs",
+    source="Wei et al., introduction",
 )
 ANNEALING = Claim(
-    statement="Weight decay that is annealed gives smaller test errors than a fixed one",
-    source="Wei et al., appendix, WideResNet-16 on CIFAR (there 5.86 % against 6.01 %)",
-    predicted="differences below 0, to λ fixed as it ends and as it begins",
+    statement="On scikit-learn's digits networks whose λ comes down err less than with a fixed λ",
+    source="revised submission, table 1",
 )
 CLAIMS = (NETWORKS, ANNEALING)
 
 
 def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
-    """The two claims."""
-    return [networks_claim(table), annealing_claim(table)]
+    """The claims on the digits that the table has rows for."""
+    rows = table[table.dataset.str.startswith("digits")]
+    found = [networks_claim(rows), annealing_claim(rows)] if len(rows) else []
+    return [claim for claim in found if claim.checks]
 
 
 def annealed_and_kernels(rows: pandas.DataFrame) -> pandas.DataFrame:
@@ -376,70 +380,46 @@ def annealed_and_kernels(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 def against_kernels(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Test error of the annealed network less its kernel's: a row for each group, seeds across."""
-    errors = _errors_by(annealed_and_kernels(rows), "predictor")
-    return (errors["network"] - errors["kernel"]).unstack("seed")
+    return _annealed_less(rows, rows.predictor == "kernel")
 
 
 def against_fixed(rows: pandas.DataFrame, schedule: str) -> pandas.DataFrame:
     """Test error with annealed λ less that with a fixed one: a row for each group, seeds across."""
-    errors = _errors_by(rows[rows.predictor == "network"], "schedule")
-    if schedule not in errors:
-        return pandas.DataFrame()
-    return (errors[ANNEALED] - errors[schedule]).dropna().unstack("seed")
+    return _annealed_less(rows, rows.schedule == schedule)
 
 
-def _errors_by(rows: pandas.DataFrame, column: str) -> pandas.DataFrame:
-    return rows.pivot(index=[*GROUP, "seed"], columns=column, values="test_error")
+def _annealed_less(rows: pandas.DataFrame, which: pandas.Series) -> pandas.DataFrame:
+    errors = rows.set_index([*GROUP, "seed"]).test_error
+    other = errors[which.to_numpy()]
+    annealed = errors[(rows.schedule == ANNEALED).to_numpy()].reindex(other.index)
+    return (annealed - other).unstack("seed")
+
+
+def _mean(what: str, differences: pandas.DataFrame, *bound) -> Check:
+    """The mean over data sets, models and n, with its interval over seeds; NaN stays."""
+    return _claims.mean(what, differences.mean(skipna=False), *bound)
 
 
 def networks_claim(rows: pandas.DataFrame) -> Claim:
-    """Holds where the mean difference is below 0, with all kernels solved and no run failed.
-
-    For each seed the differences are averaged over data sets, models and n, then bootstrapped.
-    """
-    differences = against_kernels(rows)
-    if differences.shape[1] < 2:
-        return NETWORKS
-    ends = np.stack(_statistics.mean_interval(differences.to_numpy()), axis=-1)
-    low, high = _statistics.mean_interval(differences.mean().to_numpy())
-    unsolved = int((rows.residual > SOLVED).sum())
-    unfit = int((rows[rows.predictor == "network"].train_error > 0).sum())
-    at_largest = differences.groupby(GROUP[:2], sort=False).tail(1).mean(axis=1)
-    shown = ", ".join(
-        f"{dataset}, {model.replace('_', ' ')}, n = {n} {value:+.2%}"
-        for (dataset, model, n), value in at_largest.items()
-    )
-    good = high < 0 and not unsolved and (rows.failed == "").all()
-    return dataclasses.replace(
-        NETWORKS,
-        measured=f"mean difference {differences.mean(axis=None):+.2%}; of {len(ends)} data sets, "
-        f"models and n the network wins in {(ends[:, 1] < 0).sum()}, the NTK in "
-        f"{(ends[:, 0] > 0).sum()}; at the largest n: {shown}; {unfit} networks do not fit their "
-        f"samples, {unsolved} kernels are not solved; networks end at ‖∇ log F‖ = "
-        f"{rows.gradient_norm.median():.2g} (median), {rows.gradient_norm.max():.2g} (largest)",
-        interval=f"[{low:+.2%}, {high:+.2%}]: 95 %, bootstrap over {differences.shape[1]} seeds, "
-        "paired",
-        status="holds" if good else "fails",
+    """The mean difference where all kernels are solved and all networks fit their samples."""
+    found = against_kernels(rows)
+    missed = rows[(rows.residual > SOLVED) | (rows.train_error > 0)]
+    solved = found.drop(index=found.index.intersection(pandas.MultiIndex.from_frame(missed[GROUP])))
+    of = lambda model: solved[solved.index.get_level_values("model") == model]
+    by_model = [_mean(f"{model.replace('_', ' ')}: network − NTK", of(model)) for model in MODELS]
+    return NETWORKS.on(
+        _mean("network − NTK", solved, 0, "≤"),
+        *by_model,
+        _claims.exact("largest ‖∇ log F‖ at the end", rows.gradient_norm.max(), runs="networks"),
+        apart=[f"{len(missed)} runs do not fit or are not solved" if len(missed) else ""],
     )
 
 
 def annealing_claim(rows: pandas.DataFrame) -> Claim:
-    """Holds where the mean difference to each fixed λ is below 0, averaged as above."""
-    shown, good = [], (rows.failed == "").all()
-    for schedule in (FINAL, INITIAL):
-        differences = against_fixed(rows, schedule)
-        if differences.shape[1] < 2:
-            return ANNEALING
-        low, high = _statistics.mean_interval(differences.mean().to_numpy())
-        mean = differences.mean(axis=None)
-        shown.append(f"λ {schedule}: {mean:+.2%} [{low:+.2%}, {high:+.2%}]")
-        good &= high < 0
-    return dataclasses.replace(
-        ANNEALING,
-        measured=f"{'; '.join(shown)}, mean of {len(differences)} data sets, models and n",
-        interval=f"in brackets: 95 %, bootstrap over {differences.shape[1]} seeds, paired",
-        status="holds" if good else "fails",
-    )
+    """The mean difference to each fixed λ, averaged as above."""
+    found = {f"annealed − {name}": against_fixed(rows, name) for name in SCHEDULES[1:]}
+    checks = [_mean(what, differences, 0, "≤") for what, differences in found.items()]
+    return ANNEALING.on(*checks) if all(map(len, found.values())) else ANNEALING
 
 
 # Figure --------------------------------------------------------------------------------------
