@@ -175,3 +175,13 @@ def slope(
 ) -> Check:
     """The exponent of d at which a level is crossed, with its bootstrap interval."""
     return Check(what, found.slope, *found.slope_interval, bound, relation, runs)
+
+
+def worst(checks: Iterable[Check]) -> Check:
+    """Of checks of one bound, as one for each dimension, that whose interval is furthest from it.
+
+    One that decides nothing, its interval unknown, comes first.
+    """
+    unknown = lambda check: math.isnan(check.low) or math.isnan(check.high)
+    far = lambda check: check.high if check.relation == "≤" else -check.low
+    return max(checks, key=lambda check: math.inf if unknown(check) else far(check))

@@ -58,11 +58,13 @@ def one_of(values: Collection) -> tuple[Callable[[Any], bool], str]:
 def restored(kind: type, fields: Mapping[str, Any]) -> Config:
     """The Config whose fields JSON kept, which has lists for tuples.
 
+    A field that is newer than the results has its default.
+
     Raises:
-      ValueError: for fields of another version.
+      ValueError: for a field that there is no more.
     """
-    for name in fields.keys() ^ {field.name for field in dataclasses.fields(kind)}:
-        raise ValueError(f"the results' fields must be those of Config, {name} is only in one")
+    for name in fields.keys() - {field.name for field in dataclasses.fields(kind)}:
+        raise ValueError(f"the results' fields must be those of Config, got {name}")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 

@@ -57,6 +57,20 @@ def log_slope(x: Sequence[float] | np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.log(y) @ centred / (centred @ centred)
 
 
+def log_slope_of_means(
+    x: Sequence[float] | np.ndarray, values: Sequence[np.ndarray]
+) -> tuple[float, tuple[float, float]]:
+    """The slope of the log of means over log x, and its 95 % bootstrap interval; NaN for one x.
+
+    `values` has an array of seeds for every x.
+    """
+    if len(x) < 2:
+        return float("nan"), (float("nan"), float("nan"))
+    rng = np.random.default_rng(0)
+    drawn = np.stack([resampled(seeds, 2000, rng) for seeds in values], -1)
+    return float(log_slope(x, np.array([v.mean() for v in values]))), interval(log_slope(x, drawn))
+
+
 def resampled(
     values: np.ndarray,
     num_resamples: int,

@@ -18,18 +18,19 @@ Source: derived here; Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1, has the bou
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy
 
 from ntkreg._checks import check_noisy_xor
 from ntkreg._compat import jit_quickly
-from ntkreg._types import Float
+from ntkreg._types import Array, Bool, Float, Scalar
 
 REFINEMENTS = 3  # of the solution: M has a condition of 1e10 and more
 TRIED = 32  # samples on which the kernel must be the function of products that is computed
 AGREEMENT = 1e-9  # relative to K(x, x)
-SAME, OPPOSITE, ORTHOGONAL = range(3)  # signals of two samples
+OPPOSITE, ORTHOGONAL, SAME = range(3)  # signals of two samples, whose product is −1, 0, 1
 
 
 class BestRatio(NamedTuple):
@@ -43,10 +44,10 @@ class BestRatio(NamedTuple):
       residual: rᵀM⁻¹r of r = m − Mβ, by which r_squared may be too small.
     """
 
-    r_squared: float
-    ratio: float
-    coefficients: Float[np.ndarray, " n"]
-    residual: float
+    r_squared: Float[Array, ""]
+    ratio: Float[Array, ""]
+    coefficients: Float[Array, " n"]
+    residual: Float[Array, ""]
 
 
 def best_signal_to_noise(network, samples) -> BestRatio:
@@ -66,24 +67,22 @@ def best_signal_to_noise(network, samples) -> BestRatio:
     x, y = (np.asarray(a, np.float64) for a in samples)
     check_noisy_xor(x, y)
     kappa = kernel_of_products(network, x.shape[1])
-    _check_kernel(network, kappa, x[:TRIED])
-    _, first = np.unique(x, axis=0, return_index=True)
-    found = _best(*moments(kappa, x[first], y[first]))
-    coefficients = np.zeros(len(y))
-    coefficients[first] = found.coefficients
-    return found._replace(coefficients=coefficients)
+    _check_kernel(network, kappa, jnp.asarray(x[:TRIED]))
+    is_first = np.zeros(len(y), bool)
+    is_first[np.unique(x, axis=0, return_index=True)[1]] = True
+    return jit_quickly(best)(kappa, x, y, is_first)
 
 
 def predictions(
-    network, samples, coefficients: Float[np.ndarray, " n"], x: Float[np.ndarray, "m d"]
-) -> Float[np.ndarray, " m"]:
+    network, samples, coefficients: Float[Array, " n"], x: Float[Array, "m d"]
+) -> Float[Array, " m"]:
     """Σᵢ βᵢ K(xᵢ, x) at points of D, the kernel looked up."""
-    points = np.asarray(samples.x, np.float64)
+    points = jnp.asarray(samples.x, float)
     kappa = kernel_of_products(network, points.shape[1])
-    return _at(kappa, np.asarray(x, np.float64) @ points.T) @ coefficients
+    return _at(kappa, jnp.asarray(x, float) @ points.T) @ coefficients
 
 
-def kernel_of_products(network, dim: int) -> Float[np.ndarray, " t"]:
+def kernel_of_products(network, dim: int) -> Float[Array, " t"]:
     """κ(t) for t = −(d − 1), …, d − 1: the exact NTK between points of D whose product is t.
 
     Raises:
@@ -96,85 +95,103 @@ def kernel_of_products(network, dim: int) -> Float[np.ndarray, " t"]:
     signals = np.array([[1, 0], [0, 1], [-1, 0]])  # products 1, 0 and −1 with the first
     noise = np.sign(np.arange(dim - 2)[None] - np.arange(dim - 1)[:, None] + 0.5)
     points = np.concatenate([np.c_[np.tile(signal, (dim - 1, 1)), noise] for signal in signals])
-    products = (points @ points[0]).round().astype(int)
-    kappa = np.zeros(2 * dim - 1)
+    places = (points @ points[0]).round().astype(int) + dim - 1
     kernel = jit_quickly(network.kernel)(*(jnp.asarray(a, float) for a in (points[:1], points)))
-    kappa[products + dim - 1] = np.asarray(kernel.ntk)[0]
-    return kappa
+    return jnp.zeros(2 * dim - 1).at[places].set(kernel.ntk[0])
 
 
-def _check_kernel(network, kappa: np.ndarray, x: np.ndarray) -> None:
-    exact = np.asarray(jit_quickly(network.kernel)(jnp.asarray(x)).ntk)
-    error = np.abs(exact - _at(kappa, x @ x.T)).max() / kappa[-1]
+def _check_kernel(network, kappa: Array, x: Array) -> None:
+    exact = jit_quickly(network.kernel)(x).ntk
+    error = float(jnp.abs(exact - _at(kappa, x @ x.T)).max() / kappa[-1])
     if not error <= AGREEMENT:
         raise ValueError(
             f"network must have a kernel of ⟨x, x′⟩ alone on D, got one that is {error:.1e} off"
         )
 
 
-def _at(kappa: np.ndarray, products: np.ndarray) -> np.ndarray:
-    return kappa[products.round().astype(int) + len(kappa) // 2]
+def _at(kappa: Array, products: Array) -> Array:
+    return kappa[jnp.round(products).astype(int) + len(kappa) // 2]
+
+
+def best(
+    kappa: Float[Array, " t"],
+    x: Float[Array, "n d"],
+    y: Float[Array, " n"],
+    counted: Bool[Array, " n"],
+) -> BestRatio:
+    """mᵀM⁺m and β = M⁺m of the samples that are counted, which must differ; a pure function."""
+    first, second = moments(kappa, x, y)
+    size = jnp.sqrt(jnp.diag(second))
+    both = counted[:, None] & counted
+    matrix = jnp.where(both, second / jnp.outer(size, size), jnp.eye(len(size)))
+    m = jnp.where(counted, first / size, 0.0)
+
+    def found(solve: Callable[[Array], Array]) -> BestRatio:
+        refined = lambda _, beta: beta + solve(m - matrix @ beta)
+        beta = jax.lax.fori_loop(0, REFINEMENTS, refined, solve(m))
+        left = m - matrix @ beta
+        energy = beta @ matrix @ beta
+        r_squared = jnp.where(energy > 0, (m @ beta) ** 2 / energy, 0.0)
+        return BestRatio(r_squared, r_squared / (1 - r_squared), beta / size, left @ solve(left))
+
+    factor = jnp.linalg.cholesky(matrix)
+    return jax.lax.cond(
+        jnp.isfinite(factor).all(),
+        lambda: found(lambda right: jax.scipy.linalg.cho_solve((factor, True), right)),
+        lambda: found(_pseudo_inverse(matrix)),
+    )
+
+
+def _pseudo_inverse(matrix: Float[Array, "n n"]) -> Callable[[Array], Array]:
+    """M⁺ without what is below rounding, for M that has no Cholesky factor."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    kept = values > len(matrix) * jnp.finfo(values.dtype).eps * values[-1]
+    inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1.0), 0.0)
+    return lambda right: vectors @ (inverse * (vectors.T @ right))
 
 
 def moments(
-    kappa: Float[np.ndarray, " t"], x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
+    kappa: Float[Array, " t"], x: Float[Array, "n d"], y: Float[Array, " n"]
+) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
     """(E[y Kᵢ], E[Kᵢ Kⱼ]) over the population of D."""
     noise, signal = x[:, 2:], x[:, :2]
-    agree = ((noise @ noise.T + noise.shape[1]) / 2).round().astype(int)
-    kind = np.array([OPPOSITE, ORTHOGONAL, SAME])[(signal @ signal.T).round().astype(int) + 1]
+    agree = jnp.round((noise @ noise.T + noise.shape[1]) / 2).astype(int)
+    kind = jnp.round(signal @ signal.T).astype(int) + 1
     return y * _mean_of_signal(kappa), _mean_products(kappa)[kind, agree]
 
 
-def _mean_of_signal(kappa: np.ndarray) -> float:
-    sums, weights = _sum_of_signs(len(kappa) // 2 - 1)
+def _mean_of_signal(kappa: Float[Array, " t"]) -> Scalar:
+    num = len(kappa) // 2 - 1
+    sums, weights = _sums_of_signs(num)[0][num], _sums_of_signs(num)[1][num]
     at = lambda shift: weights @ _at(kappa, sums + shift)
     return at(1) / 4 + at(-1) / 4 - at(0) / 2
 
 
-def _mean_products(kappa: np.ndarray) -> Float[np.ndarray, "3 a"]:
+def _mean_products(kappa: Float[Array, " t"]) -> Float[Array, "3 a"]:
     """E[Kᵢ Kⱼ] by the kind of the two signals and the number of coordinates that agree."""
     num = len(kappa) // 2 - 1  # coordinates of noise
-    found = np.zeros((3, num + 1))
-    for agree in range(num + 1):
-        (a, of_a), (b, of_b) = _sum_of_signs(agree), _sum_of_signs(num - agree)
-        weights = of_a[:, None] * of_b
-        first = [_at(kappa, a[:, None] + b + shift) for shift in (-1, 0, 1)]
-        second = [_at(kappa, a[:, None] - b + shift) for shift in (-1, 0, 1)]
-        mean = lambda i, j: np.sum(weights * first[i + 1] * second[j + 1])  # noqa: B023
+    sums, weights = _sums_of_signs(num)
+
+    def of_agreeing(agree: Array) -> Float[Array, " 3"]:
+        a, b = sums[agree][:, None], sums[num - agree]
+        joint = weights[agree][:, None] * weights[num - agree]
+        shifts = (-1, 0, 1)
+        first, second = ([_at(kappa, s + shift) for shift in shifts] for s in (a + b, a - b))
+        mean = lambda i, j: jnp.sum(joint * first[i + 1] * second[j + 1])
         still = mean(0, 0) / 2
-        found[SAME, agree] = (mean(1, 1) + mean(-1, -1)) / 4 + still
-        found[OPPOSITE, agree] = (mean(1, -1) + mean(-1, 1)) / 4 + still
-        found[ORTHOGONAL, agree] = (mean(1, 0) + mean(-1, 0) + mean(0, 1) + mean(0, -1)) / 4
-    return found
+        opposite = (mean(1, -1) + mean(-1, 1)) / 4 + still
+        orthogonal = (mean(1, 0) + mean(-1, 0) + mean(0, 1) + mean(0, -1)) / 4
+        return jnp.stack([opposite, orthogonal, (mean(1, 1) + mean(-1, -1)) / 4 + still])
+
+    return jax.lax.map(of_agreeing, jnp.arange(num + 1)).T
 
 
-def _sum_of_signs(num: int) -> tuple[np.ndarray, np.ndarray]:
-    """(values, probabilities) of a sum of so many independent uniform signs."""
-    minus = np.arange(num + 1)
-    return num - 2 * minus, scipy.stats.binom.pmf(minus, num, 0.5)
+def _sums_of_signs(largest: int) -> tuple[Float[Array, "s s"], Float[Array, "s s"]]:
+    """(values, probabilities) of a sum of 0, 1, …, largest independent uniform signs, row by row.
 
-
-def _best(first: np.ndarray, second: np.ndarray) -> BestRatio:
-    """mᵀM⁺m and β = M⁺m, the rows and columns of M scaled to a diagonal of one."""
-    size = np.sqrt(np.diag(second))
-    m, matrix = first / size, second / np.outer(size, size)
-    solve = _solver(matrix)
-    beta = solve(m)
-    for _ in range(REFINEMENTS):
-        beta = beta + solve(m - matrix @ beta)
-    left = m - matrix @ beta
-    r_squared = float((m @ beta) ** 2 / (beta @ matrix @ beta))
-    return BestRatio(r_squared, r_squared / (1 - r_squared), beta / size, float(left @ solve(left)))
-
-
-def _solver(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """M⁻¹; where rounding leaves no Cholesky factor M⁺ without what is below rounding."""
-    try:
-        factor = scipy.linalg.cho_factor(matrix, lower=True)
-    except np.linalg.LinAlgError:
-        values, vectors = scipy.linalg.eigh(matrix)
-        kept = values > len(matrix) * np.finfo(float).eps * values[-1]
-        values, vectors = values[kept], vectors[:, kept]
-        return lambda right: vectors @ ((vectors.T @ right) / values)
-    return lambda right: scipy.linalg.cho_solve(factor, right)
+    Rows are filled with values of probability zero.
+    """
+    num, minus = np.arange(largest + 1)[:, None], np.arange(largest + 1)
+    return jnp.asarray(num - 2.0 * np.minimum(minus, num)), jnp.asarray(
+        scipy.stats.binom.pmf(minus, num, 0.5)
+    )

@@ -43,12 +43,13 @@ def test_no_coefficients_do_better_than_the_best():
         np.asarray(everything.y),
     )
     fitted = features @ np.linalg.lstsq(features, y, rcond=None)[0]
-    assert best.r_squared == pytest.approx(1 - np.mean((y - fitted) ** 2), rel=1e-8)
+    assert float(best.r_squared) == pytest.approx(1 - np.mean((y - fitted) ** 2), rel=1e-8)
     outputs = kernel_span.predictions(NETWORK, samples, best.coefficients, everything.x)
     np.testing.assert_allclose(outputs, fitted, atol=1e-6)
+    outputs = np.asarray(outputs)
     signal = np.mean(y * outputs)
     assert signal == pytest.approx(np.mean(outputs**2), rel=1e-8)
-    assert best.ratio == pytest.approx(signal**2 / np.var(y * outputs), rel=1e-7)
+    assert float(best.ratio) == pytest.approx(signal**2 / np.var(y * outputs), rel=1e-7)
     rng = np.random.default_rng(0)
     for _ in range(20):
         f = features @ (best.coefficients * (1 + 0.3 * rng.standard_normal(len(best.coefficients))))
@@ -67,7 +68,7 @@ def test_equal_samples_count_once():
     samples = distinct(3, 20, 6)
     twice = Dataset(*(jnp.concatenate([a, a]) for a in samples))
     once, found = (kernel_span.best_signal_to_noise(NETWORK, s) for s in (samples, twice))
-    assert found.r_squared == pytest.approx(once.r_squared, rel=1e-12)
+    assert float(found.r_squared) == pytest.approx(float(once.r_squared), rel=1e-12)
     assert (found.coefficients != 0).sum() == len(samples.y)
 
 
@@ -75,7 +76,7 @@ def test_a_linear_kernel_explains_nothing():
     """It has rank d: M has no inverse. On D E[y xᵢ] = 0."""
     linear = fully_connected(2, 1, activation="identity")
     found = kernel_span.best_signal_to_noise(linear, distinct(4, 30, 6))
-    assert found.r_squared == pytest.approx(0, abs=1e-20)
+    assert float(found.r_squared) == pytest.approx(0, abs=1e-20)
 
 
 SHIFTED = Network(
