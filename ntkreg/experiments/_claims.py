@@ -135,9 +135,10 @@ def every(what: str, values: Any, bound: float, relation: Relation, runs: str) -
 
     `runs` is what the values are of; their number stands before it.
     """
+    values = np.asarray(values, float)  # a Series would pass over NaN
     worst: Callable[..., Any] = np.max if relation == "≤" else np.min
-    value = float(worst(values)) if np.size(values) else math.nan
-    return exact(what, value, bound, relation, f"{np.size(values)} {runs}")
+    value = float(worst(values)) if values.size else math.nan
+    return exact(what, value, bound, relation, f"{values.size} {runs}")
 
 
 def mean(
