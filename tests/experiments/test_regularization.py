@@ -1,26 +1,22 @@
 """What λ breaks: a small run, and claims that can fail."""
 
-import functools
-import itertools
-
+import judged
 import numpy as np
-import pandas
 import pytest
 
 from ntkreg.experiments import regularization
 from ntkreg.experiments.regularization import (
+    BETTER,
     COLUMNS,
     END,
     EXPERIMENT,
     FIRST_FIT,
+    LEAVES,
     Config,
-    better_claim,
     ends,
-    leaves_claim,
 )
 
 CONFIG = EXPERIMENT.preset("smoke")
-WIDTH = 256
 
 
 @pytest.fixture(scope="module")
@@ -28,55 +24,60 @@ def smoke(smoke_table):
     return smoke_table("regularization")
 
 
-def all_rows():
-    """Rows as the claims predict them, with some scatter over seeds."""
-    rows = []
-    cells = [(WIDTH, lam, look) for lam in (0.0, 1e-2) for look in (FIRST_FIT, END)]
-    cells += [(4096, 0.0, look) for look in (FIRST_FIT, END)]
-    for dataset, (width, lam, look), seed in itertools.product(("D", "teacher"), cells, range(4)):
-        wave, ends_with_lam = 0.01 * (-1) ** seed, look == END and lam > 0
-        row = dict.fromkeys(COLUMNS, 0.0) | dict(
-            dataset=dataset, num_samples=160, width=width, lam=lam, look=look, seed=seed,
-            normalized_margin=(0.1 if ends_with_lam else 0.03) + wave,
-            test_error=(0.05 if ends_with_lam else 0.2) + wave,
-            activation_change=(0.3 if ends_with_lam else 0.02) + wave,
-            kernel_distance=(0.8 if ends_with_lam else 0.1) + wave, failed="",
-        )  # fmt: skip
-        rows.append(row)
-    return pandas.DataFrame(rows)[list(COLUMNS)]
+def moved(column, by, **where):
+    """An edit that moves a column `by` a number in these rows."""
+
+    def edit(rows):
+        chosen = np.logical_and.reduce([rows[name] == wanted for name, wanted in where.items()])
+        return rows.assign(**{column: rows[column] + np.where(chosen, by, 0)})
+
+    return edit
 
 
-def better_on(dataset):
-    return functools.partial(better_claim, dataset=dataset)
+def scattered(column, value):
+    """An edit after which a column is about `value` wherever there is λ, and 0 elsewhere."""
+    return lambda rows: rows.assign(**{column: (rows.lam > 0) * (value + 0.1 * (-1) ** rows.seed)})
 
 
-def test_the_claims_hold_on_rows_that_follow_theory():
-    for claim in (better_on("D"), better_on("teacher"), leaves_claim):
-        assert claim(all_rows(), WIDTH).status == "holds", claim(all_rows(), WIDTH)
+ON_D, ON_TEACHER = BETTER["D"], BETTER["teacher"]
+with_lam = dict(look=END, lam=1e-2, dataset="D")
+wide = dict(look=FIRST_FIT, width=4096)
 
 
 @pytest.mark.parametrize(
-    ("claim", "where", "column", "value"),
+    ("claim", "edit", "status"),
     [
-        (better_on("teacher"), dict(dataset="teacher", lam=1e-2), "normalized_margin", 0.03),
-        (better_on("D"), dict(dataset="D", lam=1e-2), "test_error", 0.2),
-        (better_on("D"), dict(dataset="D", lam=0.0), "activation_change", 0.4),
-        (better_on("D"), dict(width=WIDTH, lam=0.0, seed=1), "failed", "not finite"),
-        (leaves_claim, dict(lam=1e-2), "activation_change", 0.19),
-        (leaves_claim, dict(lam=1e-2), "kernel_distance", 0.49),
-        (leaves_claim, dict(width=4096), "activation_change", 0.06),
-        (leaves_claim, dict(width=4096, seed=0), "train_error", 0.1),
-        (leaves_claim, dict(width=WIDTH, lam=1e-2, seed=0), "train_error", 0.1),
-        (leaves_claim, dict(width=WIDTH, lam=1e-2, seed=0), "failed", "not finite"),
-        (leaves_claim, dict(width=WIDTH, lam=1e-2, seed=0), "kernel_distance", np.nan),
-        (better_on("D"), dict(width=WIDTH, lam=0.0, seed=0), "train_error", 0.1),
+        (ON_D, lambda rows: rows, "holds"),
+        (ON_D, moved("test_error", 0.3, **with_lam), "fails"),
+        (ON_D, moved("activation_change", -0.3, **with_lam), "fails"),
+        (ON_D, scattered("normalized_margin", 0.0), "undecided"),
+        (ON_D, moved("train_error", 0.1, **with_lam), "undecided"),
+        (ON_D, moved("test_error", np.nan, **with_lam, seed=0), "undecided"),
+        (ON_D, lambda rows: rows[rows.lam == 0], "not run"),
+        (ON_TEACHER, lambda rows: rows, "undecided"),
+        (ON_TEACHER, moved("test_error", 0.1, dataset="teacher", lam=3e-3), "fails"),
+        (ON_TEACHER, lambda rows: rows[rows.dataset == "D"], "not run"),
+        (LEAVES, lambda rows: rows, "holds"),
+        (LEAVES, moved("activation_change", -0.2, **with_lam), "fails"),
+        (LEAVES, moved("kernel_distance", -0.5, **with_lam), "fails"),
+        (LEAVES, moved("activation_change", 0.1, **wide), "fails"),
+        (LEAVES, scattered("kernel_distance", 0.5), "undecided"),
+        (LEAVES, moved("train_error", 0.1, **wide), "undecided"),
+        (LEAVES, moved("kernel_distance", np.nan, **with_lam, seed=0), "undecided"),
+        (LEAVES, lambda rows: rows[rows.lam == 0], "not run"),
     ],
 )
-def test_each_claim_fails_where_its_rows_break_it(claim, where, column, value):
-    rows = all_rows()
-    chosen = np.logical_and.reduce([rows[name] == wanted for name, wanted in where.items()])
-    rows.loc[chosen, column] = value
-    assert claim(rows, WIDTH).status == "fails"
+def test_a_claim_is_judged_by_networks_that_fit(claim, edit, status):
+    assert judged.status("regularization", claim, edit) == status
+
+
+def test_pairs_that_do_not_fit_are_left_out_and_counted():
+    edits = (
+        moved("train_error", 0.1, **with_lam, seed=0),
+        moved("test_error", 9, **with_lam, seed=0),
+    )
+    found = judged.judged("regularization", lambda rows: edits[1](edits[0](rows)))[ON_D.statement]
+    assert found.status == "holds" and found.apart == ("1 of 12 pairs do not both fit",)
 
 
 @pytest.mark.slow
@@ -89,9 +90,8 @@ def test_a_small_run_is_taken_out_of_the_kernel_regime_by_lam(smoke):
     assert (fit.train_error == 0).all()
     by_width = fit[fit.lam == 0].groupby("width").activation_change.mean()
     assert by_width[256] < by_width[CONFIG.width]
-    found = regularization.claims(smoke, CONFIG)
-    assert [c.statement for c in found] == [c.statement for c in EXPERIMENT.statements]
-    assert [c.status == "not run" for c in found] == [False, True, False]
+    found = [claim.statement for claim in regularization.claims(smoke, CONFIG)]
+    assert found == [BETTER["D"].statement, LEAVES.statement]
     assert all(ax.lines for ax in regularization.figure(smoke, CONFIG).axes)
 
 
