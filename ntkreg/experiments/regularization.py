@@ -163,7 +163,7 @@ SOURCE = "Wei et al., Sec. 5 (from memory)"
 MIN_CHANGE, MIN_DRIFT, MAX_LAZY = 0.2, 0.5, 0.05
 BETTER = {
     dataset: Claim(
-        statement=f"From one start λ gives more margin, less error, more changed patterns {where}",
+        statement=f"From one start λ gives more margin, accuracy and changed patterns {where}",
         source=SOURCE,
     )
     for dataset, where in {"D": "on D", "teacher": "on a teacher"}.items()

@@ -1,94 +1,82 @@
 """The phase diagram: a small run, and claims that can fail."""
 
-import itertools
+import dataclasses
 
+import judged
+import numpy as np
 import pandas
 import pytest
 
 from ntkreg.experiments import phase_diagram
 from ntkreg.experiments.phase_diagram import (
+    BASELINE,
     EXPERIMENT,
-    KEPT,
     PUBLISHED,
+    REGIMES,
     Config,
     baseline,
     baseline_claim,
-    crossing_of,
     diagram,
     mean_errors,
-    regimes_claim,
 )
 
 CONFIG = EXPERIMENT.preset("smoke")
-SCALES, LAMS = (1e-2, 1.0, 100.0), (0.0, 1e-4, 1e-2, 1e-1)
 
 
-def row(width, dim, n, scale, lam, seed, error):
-    return dict.fromkeys(KEPT, 0.0) | dict(
-        dataset="D", width=width, dim=dim, num_samples=n, init_scale=scale, lam=lam, seed=seed,
-        test_error=error, failed="",
-    )  # fmt: skip
+def moved(column, value, **where):
+    """An edit that sets a column in these rows."""
+
+    def edit(rows):
+        chosen = np.logical_and.reduce([rows[name] == wanted for name, wanted in where.items()])
+        new = value(rows) if callable(value) else value
+        return rows.assign(**{column: rows[column].mask(chosen, new)})
+
+    return edit
 
 
-def map_rows():
-    """A small start learns without λ, a large one with 1e-2 alone, nothing with 1e-1."""
-    error = lambda scale, lam: 0.5 if lam == 1e-1 else 0.0 if scale == 1e-2 or lam == 1e-2 else 0.4
-    grid = itertools.product(SCALES, LAMS, range(3))
-    rows = pandas.DataFrame([row(100, 20, 160, r, lam, s, error(r, lam)) for r, lam, s in grid])
-    return rows.assign(normalized_margin=0.1 - rows.test_error / 10)
-
-
-def baseline_rows(factor=1.0):
-    """Errors that fall through 40 % at `factor` times the published n."""
-    errors = {0.5: 0.5, 0.75: 0.45, 1.0: 0.4, 1.5: 0.2}
-    return pandas.DataFrame(
-        [
-            row(10, dim, round(factor * PUBLISHED[dim] * size), 0.1, 0.0, s, e + 0.02 * (-1) ** s)
-            for dim in (20, 40)
-            for size, e in errors.items()
-            for s in range(4)
-        ]
-    )
-
-
-def test_the_claims_hold_on_rows_that_follow_theory():
-    assert regimes_claim(map_rows()).status == "holds", regimes_claim(map_rows())
-    assert baseline_claim(baseline_rows()).status == "holds", baseline_claim(baseline_rows())
+plain, cured = dict(lam=0.0, width=100), dict(lam=1e-2, width=100, init_scale=100.0)
+published = dict(lam=0.0, width=10, init_scale=0.1)
+scattered = lambda rows: 0.05 + 0.04 * (-1) ** rows.seed
+noisy = lambda rows: rows.test_error + 0.3 * (-1) ** rows.seed
 
 
 @pytest.mark.parametrize(
-    ("where", "value"),
+    ("claim", "edit", "status"),
     [
-        ({"lam": 0.0}, 0.4),  # nobody learns without λ
-        ({"lam": 0.0}, 0.0),  # everybody does
-        ({"lam": 1e-2}, 0.3),  # λ does not help
-        ({"lam": 1e-1}, 0.1),  # a large λ does no harm
+        (REGIMES, lambda rows: rows, "holds"),
+        (REGIMES, moved("test_error", 0.4, **plain), "fails"),  # nobody learns without λ
+        (REGIMES, moved("test_error", 0.0, **plain), "fails"),  # everybody does
+        (REGIMES, moved("test_error", 0.3, **cured), "fails"),  # λ does not help
+        (REGIMES, moved("test_error", 0.1, lam=1e-1), "fails"),  # a large λ does no harm
+        (REGIMES, moved("test_error", scattered, **cured), "undecided"),
+        (REGIMES, moved("train_error", 0.1, **cured), "undecided"),
+        (REGIMES, moved("failed", "not finite", lam=1e-1), "undecided"),
+        (REGIMES, lambda rows: rows.assign(init_scale=1 / rows.init_scale), "fails"),
+        (REGIMES, lambda rows: rows[rows.lam > 0], "not run"),
+        (BASELINE, lambda rows: rows, "holds"),
+        (BASELINE, moved("test_error", 0.5, **published), "undecided"),
+        (BASELINE, moved("test_error", noisy, **published), "undecided"),
+        (BASELINE, moved("test_error", np.nan, **published, seed=0), "undecided"),
+        (BASELINE, lambda rows: rows[rows.width > 10], "not run"),
     ],
 )
-def test_without_one_of_its_regimes_the_first_claim_fails(where, value):
-    rows = map_rows()
-    ((name, wanted),) = where.items()
-    rows.loc[rows[name] == wanted, "test_error"] = value
-    assert regimes_claim(rows).status == "fails"
+def test_a_claim_is_judged_by_intervals_over_seeds(claim, edit, status):
+    assert judged.status("phase_diagram", claim, edit) == status
 
 
-@pytest.mark.parametrize(("column", "value"), [("failed", "not finite"), ("train_error", 0.1)])
-def test_errors_of_networks_that_failed_to_train_are_no_regime(column, value):
-    rows = map_rows()
-    rows.loc[(rows.init_scale == 100.0) & (rows.lam == 0) & (rows.seed == 0), column] = value
-    assert regimes_claim(rows).status == "fails"
+@pytest.mark.parametrize("sizes", [{20: 40, 40: 100}, {20: 160, 40: 400}])
+def test_the_baseline_fails_far_from_the_published_size(sizes, monkeypatch):
+    """What is measured is at 72 and 201."""
+    config = dataclasses.replace(EXPERIMENT.preset("laptop"), baseline_dims=(20, 40))
+    rows = baseline(judged.load(judged.RESULTS / "phase_diagram" / "laptop"), config)
+    monkeypatch.setattr(phase_diagram, "PUBLISHED", sizes)
+    assert baseline_claim(rows).status == "fails"
 
 
-def test_regimes_the_other_way_round_fail():
-    rows = map_rows()
-    assert regimes_claim(rows.assign(init_scale=1 / rows.init_scale)).status == "fails"
-
-
-def test_the_baseline_fails_far_from_the_published_size():
-    for factor in (0.5, 2.0):
-        assert baseline_claim(baseline_rows(factor)).status == "fails"
-    at, (low, high) = crossing_of(baseline_rows(), 20)
-    assert low <= at <= high and at == pytest.approx(PUBLISHED[20], rel=0.01)
+def test_errors_of_networks_that_failed_to_train_are_no_regime():
+    found = judged.judged("phase_diagram", moved("train_error", 0.1, **cured, seed=0))
+    claim = found[REGIMES.statement]
+    assert claim.apart == ("1 runs do not fit, or diverged",)
 
 
 def test_a_small_run_needs_lam_only_from_a_large_start(smoke_table):
