@@ -1,4 +1,4 @@
-"""Networks against their kernels, and annealed against fixed λ, on small real images
+"""Networks against their kernels, annealed against fixed λ, on small real images
 
 In practice networks are said to beat their kernels, and weight decay that comes down during
 training to beat one that is fixed; the paper shows the latter for a WideResNet on CIFAR. Is either
