@@ -3,6 +3,7 @@
 import io
 import warnings
 
+import judged
 import numpy as np
 import pandas
 import pytest
@@ -11,44 +12,56 @@ from ntkreg.experiments import _statistics, _style, transition
 from ntkreg.experiments.transition import Config, crossing
 
 
-def synthetic(power=1.0, sharpening=0.5, undecided=0, seeds=40):
+def synthetic(seeds=40):
     """A table whose share of optimal samples is a logistic curve in n/d."""
     rows = pandas.DataFrame(transition.points(Config(num_seeds=seeds)))
-    middle, width = 3.6 * (rows.dim / 20) ** (power - 1), 0.3 * (rows.dim / 5) ** -sharpening
-    share = 1 / (1 + np.exp(-(rows.num_samples / rows.dim - middle) / width))
+    share = 1 / (1 + np.exp(-(rows.num_samples / rows.dim - 3.6) / 0.3 * (rows.dim / 5) ** 0.5))
     optimal = np.random.default_rng(0).uniform(size=len(rows)) < share
-    is_left = rows.index < undecided
     return rows.assign(
-        optimal=optimal & ~is_left,
-        refuted=~optimal & ~is_left,
+        optimal=optimal,
+        refuted=~optimal,
         local=optimal,
         test_error=np.where(optimal, 0.0, 0.4),
         failed="",
     )
 
 
-def claim(rows):
-    (found,) = transition.claims(rows, Config())
-    return found
-
-
-def test_the_claim_holds_on_a_table_that_shows_it():
-    assert claim(synthetic()).status == "holds"
+def reversed_dims(rows):
+    """The largest d has the samples of the smallest, at the same n/d."""
+    dim = 400 // rows.dim
+    return rows.assign(dim=dim, num_samples=rows.num_samples / rows.dim * dim)
 
 
 @pytest.mark.parametrize(
-    "broken", [dict(power=1.3), dict(sharpening=-0.5), dict(undecided=1)], ids=str
+    ("edit", "status"),
+    [
+        (lambda rows: rows, "holds"),
+        (lambda rows: rows.assign(optimal=False, refuted=True), "fails"),
+        (lambda rows: rows.assign(optimal=True, refuted=False), "fails"),
+        (reversed_dims, "fails"),
+        (lambda rows: rows[rows.seed < 5], "undecided"),
+        (lambda rows: rows[rows.dim == 20], "undecided"),
+        (lambda rows: rows[rows.num_samples < 5 * rows.dim], "undecided"),
+        (lambda rows: rows.assign(optimal=False, refuted=False), "undecided"),
+    ],
 )
-def test_the_claim_fails_on_a_table_that_breaks_it(broken):
-    assert claim(synthetic(**broken)).status == "fails"
+def test_the_claim_is_judged_in_every_dimension(edit, status):
+    assert judged.status("transition", transition.CLAIM, edit, preset="thorough") == status
 
 
-def test_a_sample_without_results_is_not_decided():
-    rows = synthetic().astype({"optimal": object, "refuted": object})
-    rows.loc[0, ["optimal", "refuted", "failed"]] = [np.nan, np.nan, "RuntimeError: no proof"]
-    assert not transition.is_decided(rows)[0]
-    found = claim(rows)
-    assert found.status == "fails" and "100.0%" not in found.measured
+def test_undecided_samples_are_counted_apart_with_their_seeds():
+    edit = lambda rows: rows.assign(
+        optimal=rows.optimal & (rows.index > 0), refuted=rows.refuted & (rows.index > 0)
+    )
+    (found,) = judged.judged("transition", edit).values()
+    assert found.apart[0] == "1 of 120 samples undecided, with their seeds"
+    assert found.checks[1].runs == "0 of 4 samples"
+
+
+def test_a_sample_without_results_is_undecided():
+    edit = lambda rows: rows.assign(failed=np.where(rows.index == 0, "RuntimeError: no proof", ""))
+    (found,) = judged.judged("transition", edit).values()
+    assert found.apart[0].startswith("1 of 120 samples undecided")
 
 
 def test_crossings_find_the_middle_and_the_power():
@@ -68,12 +81,12 @@ def test_a_share_has_its_exact_interval():
 
 
 def test_one_seed_is_judged_and_drawn_without_an_interval():
-    rows = synthetic(seeds=1)
+    rows = synthetic(seeds=1).assign(kind="certified", upper=0.125)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found, drawn = claim(rows), transition.figure(rows, Config())
+        (found,), drawn = transition.claims(rows, Config()), transition.figure(rows, Config())
         _style.save(drawn, io.BytesIO(), "png")
-    assert found.interval.startswith("[nan, nan]")
+    assert found.status == "undecided" and np.isnan(found.checks[2].high)
 
 
 def test_the_figure_has_three_panels_with_a_line_for_every_dimension():
