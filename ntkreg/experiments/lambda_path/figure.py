@@ -6,9 +6,10 @@ import numpy as np
 import pandas
 
 from ntkreg.experiments import _style
-from ntkreg.experiments.lambda_path.claims import NOISE, WEIGHTED_AT
 from ntkreg.experiments.lambda_path.runs import PROBLEM, best_of_seeds, is_multiclass, random_sets
 
+REMAINDER_FROM = 1e-6  # λ from which remainders are shown
+NOISE = 1e-8  # of a certified minimizer's margin: remainders below it are rounding
 LAW_FROM = 0.3  # above it λ is too large for the law
 FLOOR = 1e-6  # of what is shown of differences
 TRAINED = _style.METHODS["network"]
@@ -73,7 +74,7 @@ def _law(ax, rows: pandas.DataFrame) -> None:
 
 
 def _remainder(ax, exact: pandas.DataFrame) -> None:
-    kept = exact[(exact.lam <= WEIGHTED_AT) & (exact.law_error.abs() > NOISE)]
+    kept = exact[(exact.lam <= REMAINDER_FROM) & (exact.law_error.abs() > NOISE)]
     kept = kept.assign(x=kept.norm**2 * kept.reference_margin)
     look = dict(color=TRUE["color"], alpha=0.3, linewidth=0.6, markersize=2.5)
     for _, path in kept.groupby(list(PROBLEM)):
