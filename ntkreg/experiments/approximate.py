@@ -1,8 +1,12 @@
-"""Claim II, approximate minimizers: within β of the minimum the margin is within 10 β^(a/r).
+"""Approximate minimizers: within a factor β of the minimum the margin is still large
 
-On random data sets whose true minimum is known, networks with F ≤ βF* are sought that have as
+No algorithm ends at the minimum itself. The paper grants every network with F ≤ βF*, 1 ≤ β ≤ 2, the
+margin γ*/(10β) once λ is below a power of γ*/n, which it leaves open. Asked is where that begins,
+and which constant is right; derived here is γ*/β in the limit λ → 0, and no better.
+
+On random data sets whose true minimum is certified, networks with F ≤ βF* are sought that have as
 small a normalized margin as can be, by descent on the margin itself under that constraint. Beside
-them stand the theorem's bound and the one that follows from F* alone (`bounds.least_margin`).
+them stands the margin that is proved for all of them from F* alone.
 
 Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4, on β-approximate minimizers.
 """
@@ -21,7 +25,7 @@ from ntkreg import certificates, data, networks
 from ntkreg._types import Array, Float, Params
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _experiment, _style
-from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._claims import Check, Claim, every
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.kernels.kernel_machines import NotSeparable
 from ntkreg.sweeps import grid
@@ -30,12 +34,7 @@ from ntkreg.training.margins import margins, normalized_margin
 from ntkreg.training.objectives import get_loss, log_objective
 
 SET = ("dim", "num_samples", "seed")
-KNOWN = (
-    "max_margin",
-    "log_minimum",
-    "minimum_gap",
-    "worst_found",
-)  # finite; least_proved may be −∞
+KNOWN = ("max_margin", "log_minimum", "minimum_gap", "worst_found")
 PENALTY = 30.0  # on log F beyond its limit, against a margin in units of the max margin
 BISECTIONS = 50
 WIDENING = 3.0  # of the search for the unbalanced start: log c within [0, 3]
@@ -244,78 +243,38 @@ def _row(point, beta: float, worst: float, *, lam: float, log_minimum: float, ga
     }
 
 
-LIMIT_WITHIN = 0.02  # of 1: βγ/γ* of the worst networks at the smallest λ
-CROSSED = -1e-9  # a gap below it is not rounding: the bounds of the minimum have crossed
 CLAIM = Claim(
-    statement="A network within β of the minimum has a margin ≥ γ*/(10β) once λ is small",
-    source="Wei et al. 2019, Section 4, β-approximate minimizers (v4's form)",
-    predicted="γ ≥ γ*/(10β) for 1 ≤ β ≤ 2; derived here: ≥ γ*/β in the limit, and no better",
-    certified=True,
-)
+    "Within β of the minimum the margin is ≥ γ*/(10β) at small λ; in the limit ≥ γ*/β, no more",
+    source="Wei et al., v4 (from memory)", certified=True,
+)  # fmt: skip
 
 
 def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
-    """Proved on all sets below some λ, and βγ/γ* within 2 % of 1 at the smallest: 1/β is right.
+    """The one claim; sets that no network separates (max_margin 0) are left out.
 
-    A network below the proved bound makes it fail; so do values that are not there, and a minimum
-    that is not known well enough to say whether the constant is within its limit. Sets that no
-    network separates (max_margin 0) are left out.
+    The networks found have F ≤ βU, where U is the upper bound of F* and U(1 − gap) the lower one:
+    they are within β/(1 − gap) of the minimum. What is proved from U holds within β of F*.
     """
     rows = rows[~(rows.max_margin <= 0)]  # NaN stays: it is no set that nothing separates
     if not len(rows):
-        return [CLAIM]
-    num_sets = rows.groupby([*SET]).ngroups
-    begins = {name: _begins(rows, name) for name in ("least_proved", "worst_found")}
+        return []
+    small = rows[~(rows.lam > (rows.max_margin / rows.num_samples) ** 2)]
     last = rows[rows.lam == rows.lam.min()]
-    constants = (last.worst_found * last.beta).groupby(last.beta).agg(["min", "max"])
-    crossed = int((rows.worst_found < rows.least_proved * (1 - 1e-6) - 1e-12).sum())
-    shown = ", ".join(f"{low:.3f}–{high:.3f}" for low, high in constants.to_numpy())
-    betas = ", ".join(f"{beta:g}" for beta in constants.index)
-    tight, doubts = _is_tight(last).all(), _doubts(rows, last)
-    good = np.isfinite(begins["least_proved"]) and tight and not crossed and not doubts
-    found = dataclasses.replace(
-        CLAIM,
-        measured=f"{num_sets} data sets: γ ≥ γ*/(10β) is proved on all from λ = "
-        f"{begins['least_proved']:.0e} on, and no network found breaks it from "
-        f"{begins['worst_found']:.0e} on; worst found at λ = {rows.lam.min():.0e}: βγ/γ* = {shown} "
-        f"for β = {betas}; {crossed} networks below the proved margin{doubts}",
-        interval="ranges over all data sets",
-        status="holds" if good else "fails",
+    found, proved = last.beta * last.worst_found, last.beta * last.least_proved
+    within = found / (1 - last.minimum_gap.clip(upper=1))
+    at, above = found.min(skipna=False), found.max(skipna=False)
+    least = at, proved.min(skipna=False), at
+    most = above, above, within.max(skipna=False)
+    granted = small.least_proved.where(small.max_margin > 0) / small.theorem
+    cases, ends = "sets, λ and β", f"{len(last)} sets and β"
+    claim = CLAIM.on(
+        every("10βγ/γ* proved, λ ≤ (γ*/n)²", granted, 1.0, "≥", cases),
+        Check("least βγ/γ*, smallest λ", *least, 0.98, "≥", ends),
+        Check("βγ/γ* of the worst found, smallest λ", *most, 1.0, "≤", ends),
+        every("(worst found − proved)/γ*", rows.worst_found - rows.least_proved, -1e-6, "≥", cases),
+        every("smallest gap of a minimum", rows.minimum_gap, -1e-9, "≥", cases),
     )
-    return [found]
-
-
-def _begins(rows: pandas.DataFrame, column: str) -> float:
-    """The largest λ from which on the column is above the theorem's bound everywhere; else NaN."""
-    good = (rows[column] >= rows.theorem).groupby(rows.lam).all().sort_index()
-    held = good[good.cumprod().astype(bool)]
-    return float(held.index.max()) if len(held) else float("nan")
-
-
-def _is_tight(rows: pandas.DataFrame, slack: pandas.Series | float = 1.0) -> pandas.Series:
-    """Whether βγ/γ* is within 2 % of 1, row by row, with β larger by the factor `slack`."""
-    return (rows.worst_found * rows.beta * slack - 1).abs() <= LIMIT_WITHIN
-
-
-def _doubts(rows: pandas.DataFrame, last: pandas.DataFrame) -> str:
-    """What keeps the rows from deciding the claim, in words after the numbers; "" where nothing.
-
-    The networks have F ≤ βU, where U is the upper bound of F* and U(1 − gap) the lower one: they
-    are within β/(1 − gap) of the minimum, perhaps not within β. What is proved from U holds for
-    networks within β of F* all the same; that no better constant does (`last`, the smallest λ)
-    must be true with β/(1 − gap) in place of β too.
-    """
-    missing = ~np.isfinite(rows[[*KNOWN]]).all(axis=1) | rows.least_proved.isna()
-    gap = last.minimum_gap.clip(upper=1.0)  # at 1 nothing is known: β/(1 − gap) is infinite
-    undecided = int(((_is_tight(last) != _is_tight(last, 1 / (1 - gap))) & gap.notna()).sum())
-    crossed = int((rows.minimum_gap < CROSSED).sum())
-    doubts = {
-        f"{int(missing.sum())} of {len(rows)} rows have values that are not finite": missing.any(),
-        f"at the smallest λ the minimum is known to {last.minimum_gap.max():.1e}, which could "
-        f"decide {undecided} of {len(last)} rows": undecided,
-        f"{crossed} rows in which the bounds of the minimum cross": crossed,
-    }
-    return "".join(f"; {words}" for words, is_so in doubts.items() if is_so)
+    return [claim]
 
 
 @_style.styled
