@@ -1,16 +1,16 @@
 """Width: a small run, tables with bounds in them, and claims that can fail."""
 
+import judged
 import numpy as np
 import pandas
 import pytest
 
 from ntkreg.experiments import width
 from ntkreg.experiments._training import parsed, samples_of
-from ntkreg.experiments.width import Config, best_margins, bound_claim, error_claim, width_claim
+from ntkreg.experiments.width import BOUND, ERROR, WIDTH, Config, best_margins
 from ntkreg.theory.bounds import generalization_bound
 
 CONFIG = width.EXPERIMENT.preset("smoke")
-WIDTHS = (1, 4, 16, 64)
 
 
 @pytest.fixture(scope="module")
@@ -18,57 +18,64 @@ def smoke(smoke_table):
     return smoke_table("width")
 
 
-def rows_of(dataset, width, margin, depth=2, **columns):
-    row = dict(
-        dataset=dataset, draw=0, depth=depth, width=width, lam=1e-5, normalized_margin=margin
-    )
-    return [row | dict(seed=seed) | columns for seed in range(3)]
+def change(where, **changes):
+    """The table with its columns changed on the rows where a query is true."""
 
-
-def all_rows():
-    rows = []
-    for number, w in enumerate(WIDTHS):
-        margin = (0.05, 0.08, 0.0999, 0.0999)[number]
-        rows += rows_of("random:2:8", w, margin, reference_margin=0.1)
-        error = 0.2 - 0.01 * number
-        rows += rows_of("teacher:5:30", w, 0.01 + 0.001 * number, test_error=error)
-    for depth, growth in ((2, 1.0), (3, 1.6294)):  # of the closed forms
-        for n in (100, 400):
-            bound = growth * 50 / n**0.5
-            rows += rows_of(f"D:5:{n}", 16, 0.1, depth, test_error=0.0, bound=bound)
-    return pandas.DataFrame(rows)
-
-
-def test_the_claims_hold_on_rows_that_follow_theory():
-    rows = all_rows()
-    for claim in (width_claim, error_claim, bound_claim):
-        assert claim(rows).status == "holds", claim(rows)
-
-
-def changed(rows, where, **values):
-    rows = rows.copy()
-    for name, value in values.items():
-        rows.loc[where, name] = value
-    return rows
-
-
-def test_each_claim_fails_where_its_rows_break_it():
-    rows = all_rows()
-    random, widest = rows.dataset == "random:2:8", rows.width == 64
-    for margin in (0.098, 0.1001):  # a step down, above the certified margin
-        assert (
-            width_claim(changed(rows, random & widest, normalized_margin=margin)).status == "fails"
+    def edit(rows):
+        at = rows.eval(where)
+        return rows.assign(
+            **{name: rows[name].mask(at, new(rows)) for name, new in changes.items()}
         )
-    flat = changed(rows, random & (rows.width >= 16), normalized_margin=0.099)
-    assert width_claim(flat).status == "fails"  # a plateau below the certified margin
-    taught = rows.dataset == "teacher:5:30"
-    assert error_claim(changed(rows, taught & widest, test_error=0.3)).status == "fails"
-    assert error_claim(changed(rows, taught & widest, normalized_margin=0.005)).status == "fails"
-    on_d = rows.dataset.str.startswith("D:")
-    assert bound_claim(changed(rows, on_d & (rows.seed == 0), test_error=60.0)).status == "fails"
-    assert bound_claim(changed(rows, on_d, bound=5.0)).status == "fails"
-    deep = on_d & (rows.depth == 3)
-    assert bound_claim(changed(rows, deep, bound=1.3 * rows.bound)).status == "fails"
+
+    return edit
+
+
+RANDOM, ON_D = "reference_margin > 0", "bound > 0"
+WIDE = "reference_margin > 0 and width > 10"
+WIDEST = "dataset.str.startswith('teacher') and width == 256"
+
+
+@pytest.mark.parametrize(
+    ("claim", "edit", "status"),
+    [
+        (WIDTH, lambda rows: rows, "holds"),
+        (ERROR, lambda rows: rows, "holds"),
+        (WIDTH, change(WIDE, normalized_margin=lambda r: 1.001 * r.reference_margin), "fails"),
+        (WIDTH, change(WIDE, normalized_margin=lambda r: 0.98 * r.reference_margin), "undecided"),
+        (WIDTH, change(RANDOM, reference_margin=lambda r: np.nan), "undecided"),
+        (WIDTH, lambda rows: rows[~rows.eval(WIDE)], "undecided"),
+        (WIDTH, change(RANDOM, reference_margin=lambda r: 0.0), "not run"),
+        (ERROR, change(WIDEST, test_error=lambda r: 0.3), "fails"),
+        (ERROR, change(WIDEST, normalized_margin=lambda r: 0.01), "fails"),
+        (ERROR, change(WIDEST, test_error=lambda r: 0.13 + 0.01 * r.seed), "undecided"),
+        (ERROR, change(WIDEST, normalized_margin=lambda r: -1.0), "undecided"),
+        (ERROR, lambda rows: rows[rows.width == 256], "not run"),
+        (BOUND, lambda rows: rows, "undecided"),  # 3 of 48 networks err
+        (BOUND, change(ON_D, test_error=lambda r: r.bound / 100), "holds"),
+        (BOUND, change(ON_D, test_error=lambda r: 1 / r.bound), "fails"),
+        (
+            BOUND,
+            change(ON_D, bound=lambda r: r.bound / 10, test_error=lambda r: r.bound / 99),
+            "holds",
+        ),
+        (BOUND, lambda rows: rows[rows.bound.isna()], "not run"),
+    ],
+)
+def test_claims_are_judged(claim, edit, status):
+    assert judged.status("width", claim, edit) == status
+
+
+def test_an_error_above_a_bound_that_says_something_fails():
+    edit = change(ON_D, bound=lambda r: r.bound / 10, test_error=lambda r: r.bound / 9)
+    found = judged.judged("width", edit)[BOUND.statement]
+    assert found.status == "fails" and found.deciding.what == "test error over bounds below 1"
+
+
+def test_trials_that_do_not_fit_are_counted_apart():
+    edit = change(WIDEST + " and seed == 1", normalized_margin=lambda r: -1.0)
+    found = judged.judged("width", edit)[ERROR.statement]
+    assert found.apart == ("1 of 6 trials (teacher) do not fit at both widths",)
+    assert found.checks[0].runs == "5 of 6 trials"
 
 
 @pytest.mark.slow
@@ -97,7 +104,7 @@ def test_an_error_stands_in_every_row_of_its_run():
 def test_a_wide_network_comes_to_the_certified_margin_and_one_neuron_does_not(smoke):
     best = best_margins(smoke)
     assert best.shape == (1, 2) and best[16].iloc[0] > 0.98 > best[1].iloc[0]
-    assert len(width.claims(smoke, CONFIG)) == 3
+    assert len(width.claims(smoke, CONFIG)) == 2  # one width beside test errors
 
 
 @pytest.mark.slow
