@@ -1,4 +1,4 @@
-"""Approximate minimizers: within a factor β of the minimum the margin is still large
+"""Within a factor β of the minimum the margin is still large
 
 No algorithm ends at the minimum itself. The paper grants every network with F ≤ βF*, 1 ≤ β ≤ 2, the
 margin γ*/(10β) once λ is below a power of γ*/n, which it leaves open. Asked is where that begins,

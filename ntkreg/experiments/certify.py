@@ -1,4 +1,4 @@
-"""The max margin from both sides: trained, polished, certified, and how far proofs reach
+"""The max margin from both sides, and how far proofs of it reach
 
 The paper's theorems speak of the largest normalized margin of a network and leave its value open.
 For two layers of ReLU a network bounds it from below, and weights on the samples bound it from

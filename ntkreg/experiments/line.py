@@ -1,4 +1,4 @@
-"""On a line the network becomes the ℓ1-SVM over 1000 neurons: the paper's first experiment
+"""On a line the network becomes the ℓ1-SVM over 1000 neurons
 
 As λ falls the paper's network, trained on points of a line, comes to the margin and the function of
 an ℓ1-SVM over neurons that are evenly spaced on the unit circle. Both are run again, on points of

@@ -1,4 +1,4 @@
-"""Where the network that labels D becomes a sample's max-margin network, and where it is learned
+"""Where the network that labels D becomes a sample's max-margin network
 
 The labels of D are those of |x₁| − |x₂|, a network of four neurons, here *planted*, with the margin
 1/8 on every sample. On few samples other networks have more; from some n on none has, and then the

@@ -1,4 +1,4 @@
-"""Width: the max margin does not fall with it, and the margin's bound of the test error
+"""The max margin does not fall with width, and it bounds the test error
 
 The paper proves that the max margin does not fall as the network is widened, that it is the same at
 all widths above n, and that it bounds the test error. In its experiments margins rise and errors

@@ -31,7 +31,7 @@ RATE = Claim(
     "How fast the margin comes to the max margin is known from its dual weights alone", HERE
 )
 ESTIMATE = Claim(
-    "A minimizer's dual-weighted margin is ≥ the max margin, and 10 times nearer than its margin",
+    "At Rγ* ≥ 20 the dual-weighted margin is ≥ the max margin, and 10 times nearer than the margin",
     HERE, certified=True,
 )  # fmt: skip
 OWN = Claim(
