@@ -55,7 +55,7 @@ class Check(NamedTuple):
     @property
     def found(self) -> str:
         """The number with its interval, as it is printed."""
-        if self.low == self.high == self.measured:
+        if self.low == self.high == self.measured or math.isnan(self.measured):
             return number(self.measured)
         return f"{number(self.measured)} [{number(self.low)}, {number(self.high)}]"
 
@@ -144,7 +144,7 @@ def every(what: str, values: Any, bound: float, relation: Relation, runs: str) -
 def mean(
     what: str, values: Any, bound: float | None = None, relation: Relation = "", runs: str = "seeds"
 ) -> Check:
-    """The mean of independent values with its bootstrap interval (`_statistics.mean_interval`)."""
+    """The mean of independent values with Student's 95 % interval (`_statistics.mean_interval`)."""
     values = np.asarray(values, float)
     low, high = _statistics.mean_interval(values)
     found = float(values.mean()) if values.size else math.nan

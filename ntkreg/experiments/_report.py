@@ -16,7 +16,8 @@ EXPERIMENTS = (
     "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram", "regression",
     "teacher", "practice",
 )  # fmt: skip
-PRESETS = ("laptop", "thorough", "full")  # those whose results are kept, the largest last
+# Those whose results are kept, the largest last; `cure` and `reach` are of one experiment each.
+PRESETS = ("cure", "reach", "laptop", "thorough", "full")
 WORDS: dict[Status, str] = {
     "holds": "hold", "undecided": "are undecided", "fails": "fail", "finding": "are findings",
     "not run": "were not run",

@@ -497,7 +497,7 @@ def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
 
 
 def _share(ax, rows: pandas.DataFrame, **look) -> None:
-    """The mean share of successes by width, with bootstrap intervals over data sets."""
+    """The mean share of successes by width, with 95 % intervals over data sets."""
     if len(rows):
         draw = rows.num_samples.astype(str) + ":" + rows.draw.astype(str)
         values = shares(rows.assign(draw=draw))

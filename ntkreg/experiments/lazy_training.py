@@ -353,7 +353,7 @@ CURVES = {
 
 @_style.styled
 def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Six panels; every point is a mean over seeds with its 95 % bootstrap interval."""
+    """Six panels; every point is a mean over seeds with its 95 % interval."""
     end = at_end(table)
     plain, of_scale = end[end.output_scale == 1], at_scales(end)
     fig, axes = _style.panels(6, columns=3, ratio=1.1)

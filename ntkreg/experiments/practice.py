@@ -437,7 +437,7 @@ APART = 1.03  # of points that lie at the same n
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """One panel for each data set, one for annealing; bars are 95 % bootstrap intervals."""
+    """One panel for each data set, one for annealing; bars are 95 % intervals."""
     names = config.datasets
     columns = min(len(names) + 1, 2 if len(names) < 4 else 3)
     fig, axes = _style.panels(len(names) + 1, columns, ratio=0.75)

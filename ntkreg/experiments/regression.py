@@ -370,7 +370,7 @@ ERRORS = {"D": "mean of min((y − f)², 1)", "relu_feature": "mean squared erro
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Three panels for each law; points are means over seeds with 95 % bootstrap intervals."""
+    """Three panels for each law; points are means over seeds with 95 % intervals."""
     fig, axes = _style.panels(3 * len(config.laws), columns=3, ratio=0.9)
     labels = {n: text.format(lam=_style.number(config.lams[-1])) for n, text in LABELS.items()}
     for number, law in enumerate(law for law in LAWS if law in config.laws):

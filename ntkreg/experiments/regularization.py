@@ -239,7 +239,7 @@ PANELS = {
 
 @_style.styled
 def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Ten panels; every point is a mean over seeds with its 95 % bootstrap interval."""
+    """Ten panels; every point is a mean over seeds with its 95 % interval."""
     fig, axes = _style.mosaic("abcd;efgh;iijj", height=6.4, height_ratios=(1.0, 1.0, 0.85))
     main = largest(table[table.width == config.width])
     for ax, column in zip(axes[:4], PANELS, strict=True):

@@ -38,7 +38,7 @@ KERNELS = (NTK, *TUNED, ORACLE)
 PREDICTORS = (NETWORK, *BASELINES, *KERNELS)
 RESULTS = (
     "test_error", "train_error", "normalized_margin", "signal_share", "num_test", "lam",
-    "residual", "r_squared", "solved", "plane",
+    "residual", "r_squared", "solved", "plane", "first_residual", "paths_more",
 )  # fmt: skip
 # A point of the sweep has all predictors of a kind.
 KINDS = {"networks": PREDICTORS[:3], "kernels": KERNELS[:3], "oracle": (ORACLE,)}
@@ -68,6 +68,8 @@ class Config:
       width: of the networks.
       lams: the path of λ that the regularised network follows to its end; going back up shakes it
         out of poor local minima.
+      max_paths: how often it follows it at most: again while its objective is above the planted
+        network's, which proves that it is no minimizer.
       num_steps: Adam steps at each λ of the path.
       learning_rate: of Adam.
       baseline_learning_rate, baseline_steps: of plain gradient descent without λ, which stops
@@ -90,6 +92,7 @@ class Config:
     num_seeds: int = 5
     width: int = 128
     lams: tuple[float, ...] = 4 * (1e-3, 1e-8)
+    max_paths: int = 4
     num_steps: int = 1000
     learning_rate: float = 0.03
     baseline_learning_rate: float = 0.5
@@ -112,8 +115,8 @@ class Config:
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("learning_rate", "baseline_learning_rate", "small_init"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
-        for name in ("num_seeds", "width", "num_steps", "baseline_steps", "max_ntk_samples",
-                     "oracle_seeds"):  # fmt: skip
+        counts = ("num_seeds", "width", "max_paths", "num_steps", "baseline_steps", "oracle_seeds")
+        for name in (*counts, "max_ntk_samples"):
             check(name, lambda v: v >= 1, "at least 1")
         check("num_test", lambda v: v >= MIN_TEST, f"at least {MIN_TEST}")
         check("predictors", *_experiment.one_of(PREDICTORS))
@@ -132,6 +135,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": dict(dims=(10, 20, 40), oracle_dims=(10, 20, 40), oracle_seeds=5),
     "thorough": {},
     # From d = 160 on shorter paths, and ones from λ = 1e-3, mostly end above the planted objective.
+    # Where most networks miss the minimum at first: is it found at last?
+    "cure": dict(
+        dims=(160,), sizes_over_d=(4.0,), predictors=("net_regularized",), num_seeds=20,
+        lams=4 * (3e-3, 1e-8), num_steps=4000,
+    ),
     "full": dict(
         dims=(20, 40, 80, 160), sizes_over_d=(2.0, 3.0, 3.5, 4.0, 5.0, 6.0),
         sizes_over_d2=(0.3, 0.5, 0.65, 0.8), predictors=("net_regularized", "ntk_svm"),
@@ -282,16 +290,45 @@ def _networks(
     start = network.init(key, dim)
     starts = [optax.tree.scale(scale, start) for scale in scales]
 
-    def trained(starts: list[Params], is_regularized: bool) -> Params:
-        options = _training_of(config, is_regularized) | dict(key=key, loss=WEIGHTED)
-        train = lambda start: trainers.train(network, samples, params=start, **options).params
-        return jax.lax.map(train, jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts))
+    def trained(start: Params, is_regularized: bool) -> tuple[Params, Array, Array]:
+        options = _training_of(config, is_regularized) | dict(loss=WEIGHTED)
+        train = lambda start: trainers.train(network, samples, key=key, params=start, **options)
+        if not is_regularized:
+            return train(start).params, jnp.zeros(()), jnp.zeros((), int)
+        return _until_below_planted(config, network, _weighted(draw), start, train)
 
     first = int(NETWORK in names)
-    parts = [trained(s, r) for s, r in ((starts[:first], True), (starts[first:], False)) if s]
-    params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    parts = [(starts[:first], True), (starts[first:], False)]
+    stacked = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    ends = [jax.lax.map(functools.partial(trained, is_regularized=r), stacked(s))
+            for s, r in parts if s]  # fmt: skip
+    params, missed, again = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *ends)
     lams = jnp.asarray([config.lams[-1] if name == NETWORK else 0.0 for name in names])
-    return jax.lax.map(lambda found: _judged_net(config, draw, *found), (params, lams))
+    judged = jax.lax.map(lambda found: _judged_net(config, draw, *found), (params, lams))
+    return judged | {"first_residual": missed, "paths_more": again}
+
+
+def _until_below_planted(
+    config: Config, network: networks.Network, train: Dataset, start: Params, follow
+) -> tuple[Params, Array, Array]:
+    """A network that goes along the path again while its objective proves that it is no minimizer.
+
+    The planted network's objective is what it must reach, as every minimizer does. At most
+    `max_paths` paths; also the residual after the first, and how many more there were.
+    """
+
+    def once_more(state):
+        params, _, first, paths = state
+        params = follow(params).params
+        own = optax.tree.cast(params, train.x.dtype)
+        residual = _above_planted(network, own, train, config.lams[-1])
+        return params, residual, jnp.where(paths, first, residual), paths + 1
+
+    is_above = lambda state: ~(state[1] <= 0) & (state[3] < config.max_paths)
+    unknown = jnp.full((), jnp.inf, train.x.dtype)
+    state = (optax.tree.cast(start, NET_DTYPE), unknown, unknown, jnp.zeros((), int))
+    params, _, first, paths = jax.lax.while_loop(is_above, once_more, state)
+    return params, first, paths - 1
 
 
 def _judged_net(config: Config, draw: Draw, trained: Params, lam: Array) -> dict[str, Array]:
@@ -430,6 +467,7 @@ def _judged_kernel(draw: Draw, gram: Array, cross: Array, found: Solutions) -> d
     margin = jnp.min(draw.train.y * fitted) / jnp.sqrt(beta @ fitted)
     solved = residuals[best] <= (SOLVED if gram.dtype == jnp.float64 else 1e-3)
     solution = dict(lam=lams[best], residual=residuals[best], solved=solved, r_squared=r_squared)
+    solution |= dict(first_residual=jnp.zeros(()), paths_more=jnp.zeros((), int))
     test, plane = jnp.split(outputs[best], [num_test])
     return _measured(draw, fitted, test, plane, normalized_margin=margin, **solution)
 
@@ -460,6 +498,8 @@ def table(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     return rows.assign(
         residual=rows.residual.mask(rows.predictor.isin(BASELINES)),
         r_squared=rows.r_squared.where(rows.predictor == ORACLE),
+        first_residual=rows.first_residual.where(rows.predictor == NETWORK),
+        paths_more=rows.paths_more.where(rows.predictor == NETWORK),
         plane=rows.plane.where(rows.index.isin(drawn), None),
     )
 
@@ -497,15 +537,34 @@ SPAN = Claim(
     "No coefficients let the NTK at n ≲ d² samples learn D", f"{THEOREM}, constants here",
     certified=True,
 )  # fmt: skip
+CURED = Claim(
+    "Networks that provably missed the minimum reach it on the same λ-path run again",
+    "derived here",
+)
 MACHINE = Claim("The NTK's max-margin predictor learns D only from n ∝ d² samples", THEOREM)
-CLAIMS = (LEARNS, SPAN, MACHINE)
+CLAIMS = (LEARNS, CURED, SPAN, MACHINE)
 
 
 def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
     """Of each kind of predictor that was run."""
     judged = {NETWORK: learns, ORACLE: span, NTK: machine}
     there = set(rows.predictor)
-    return [claim(rows) for predictor, claim in judged.items() if predictor in there]
+    found = [claim(rows) for predictor, claim in judged.items() if predictor in there]
+    missed = rows[rows.first_residual > 0] if "first_residual" in rows else rows[:0]
+    return [*found, cured(rows, missed)] if len(missed) else found
+
+
+def cured(rows: pandas.DataFrame, missed: pandas.DataFrame) -> Claim:
+    """Of networks above the planted one's objective after the first path, in the largest d."""
+    largest = missed.dim.max()
+    there = of(rows, NETWORK)[of(rows, NETWORK).dim == largest]
+    own, reached = missed[missed.dim == largest], lambda part: len(minimizers(part))
+    at = f"networks at d = {largest}"
+    return CURED.on(
+        _claims.share("missed networks that reach F(planted)", reached(own), len(own), runs=at),
+        _claims.share("all networks that do", reached(there), len(there), runs=at),
+        _claims.share("networks that missed it at first", len(own), len(there), runs=at),
+    )
 
 
 def learns(rows: pandas.DataFrame) -> Claim:
@@ -659,7 +718,7 @@ SHORT = {NETWORK: "network", NTK: "SVM", ORACLE: "best β"}
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Eight panels; every point is a mean over seeds with its 95 % bootstrap interval."""
+    """Eight panels; every point is a mean over seeds with its 95 % interval."""
     fig, axes = _style.panels(8, columns=4, ratio=1.15)
     _own_form(axes[0], rows, config)
     for ax, predictor in zip(axes[1:], (NETWORK, NTK, ORACLE), strict=False):

@@ -393,7 +393,7 @@ LABELS = {"network": "network, λ = {lam}", "nngp": "ReLU features (NNGP)", "ntk
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Errors of each task above, bounds below; means over trials, 95 % bootstrap intervals."""
+    """Errors of each task above, bounds below; means over trials, with 95 % intervals."""
     tasks, lam = tasks_of(rows), _style.number(config.lams[-1])
     looks = {
         name: _style.METHODS[name] | dict(label=LABELS[name].format(lam=lam)) for name in PREDICTORS

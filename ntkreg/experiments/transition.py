@@ -217,7 +217,7 @@ LINES = {
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Three panels; shares have exact 95 % intervals, means bootstrap intervals."""
+    """Three panels; shares have exact 95 % intervals, means Student's."""
     fig, (shares, errors, crossings) = _style.panels(3, columns=3, ratio=0.95)
     for dim, look in _style.ordinal(config.dims, _style.METHODS["certified"]["color"]).items():
         n, found = curve(rows, dim, "optimal")

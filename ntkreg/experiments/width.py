@@ -326,7 +326,7 @@ SMALLEST = 1e-4  # error shown
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Four panels; bars are bootstrap intervals over trials, or the range over data sets."""
+    """Four panels; bars are 95 % intervals over trials, or the range over data sets."""
     fig, axes = _style.panels(4, columns=2, ratio=0.7)
     _margins(axes[0], rows)
     _bound(axes[1], rows)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 import PIL.Image
 import pytest
+from judged import status
 
 from ntkreg import certificates
 from ntkreg.experiments import noisy_flow
@@ -72,37 +73,59 @@ def test_the_claims_hold_on_rows_that_do_as_predicted():
     assert escape_claim(all_rows()).status == "holds"
     claim = polynomial_claim(all_rows())
     assert claim.status == "holds"
-    assert "(1/ε)^0.60" in claim.measured and "d^0.40" in claim.measured
-    assert "σ^1.00" in claim.measured
+    exponents = [check.measured for check in claim.checks[2:]]
+    assert exponents == pytest.approx([0.6, 0.4, 1.0], abs=1e-6)
 
 
 def test_each_claim_fails_where_its_rows_break_it():
     rows = all_rows()
-    quenched, arrivals = rows.noise == "resample, quenched", rows.part == "arrival"
+    quenched = rows.noise == "resample, quenched"
     escaped = rows.assign(trap_gap=rows.trap_gap.where(rows.noise != "none", -0.02))
-    diverged = dict(objective=np.nan, final_gap=np.nan, failed="not finite")
-    raised = dict(minimum=np.nan, minimum_gap=np.nan, proved=None, failed="ValueError: no")
-    for broken in (
-        escaped, changed(rows, quenched, final_gap=2e-3), changed(rows, quenched, **diverged),
-        changed(rows.astype({"proved": object}), quenched, **raised),
-    ):  # fmt: skip
+    for broken in (escaped, changed(rows, quenched, final_gap=2e-3)):
         assert escape_claim(broken).status == "fails"
-    for broken in (
-        all_rows(epsilon_power=4.1), all_rows(dim_power=2.1),
-        changed(rows, arrivals, iterations=np.nan),
-        changed(rows.astype({"proved": object}), arrivals, **raised),
-    ):  # fmt: skip
+    for broken in (all_rows(epsilon_power=4.1), all_rows(dim_power=2.1)):
         assert polynomial_claim(broken).status == "fails"
+
+
+def test_soft_units_are_judged_beside_the_best_that_was_found():
+    soft = [
+        row("escape", "random:3:12", noise, start=start, objective=objective, unit="soft_relu")
+        for noise, start, objective in (
+            ("none", "one_sign", 0.5), ("resample, quenched", "one_sign", 0.2001),
+            ("resample, quenched", "uniform", 0.2),
+        )
+    ]  # fmt: skip
+    both = lambda change: pandas.concat([all_rows(), pandas.DataFrame(soft).assign(**change)])
+    assert escape_claim(both({})).status == "holds"
+    assert escape_claim(both({})).checks[-2].measured == pytest.approx(5e-4)
+    assert escape_claim(both(dict(objective=[0.5, 0.3, 0.2]))).status == "fails"
+
+
+def test_what_did_not_end_decides_nothing():
+    rows = all_rows()
+    diverged = dict(objective=np.nan, final_gap=np.nan, failed="not finite")
+    lost = changed(rows, rows.noise == "resample, quenched", **diverged)
+    assert escape_claim(lost).status == "undecided"
+    none = polynomial_claim(rows.assign(iterations=np.nan))
+    assert none.status == "undecided"
+    assert none.apart == ("45 of 45 flows were cut before they arrived",)
 
 
 def test_no_claim_is_made_from_a_heuristic_or_a_wide_level():
     for blind in (all_rows().assign(proved=False), all_rows().assign(minimum_gap=1e-2)):
-        assert escape_claim(blind).status == polynomial_claim(blind).status == "not run"
+        assert escape_claim(blind).status == polynomial_claim(blind).status == "undecided"
+
+
+@pytest.mark.parametrize("claim", noisy_flow.CLAIMS, ids=["escape", "polynomial"])
+def test_the_claims_hold_on_the_committed_table(claim):
+    assert status("noisy_flow", claim) == "holds"
 
 
 @pytest.mark.slow
 def test_a_small_run_is_trapped_without_noise_and_never_below_the_minimum(smoke):
-    assert (smoke.final_gap > -1e-6).all() and (smoke.failed == "").all()
+    assert (smoke.failed == "").all()
+    smoke = smoke[smoke.unit == "relu"]
+    assert (smoke.final_gap > -1e-6).all()
     escapes = smoke[smoke.part == "escape"]
     none = escapes[escapes.noise == "none"]
     assert (none[none.start != "uniform"].trap_gap.abs() < 0.02).all()
@@ -116,7 +139,7 @@ def test_a_small_run_is_trapped_without_noise_and_never_below_the_minimum(smoke)
     arrivals = smoke[smoke.part == "arrival"]
     lowest = arrivals.trace.map(lambda trace: trace[1].min())  # the end is one noisy step later
     assert (lowest <= (1 + 1e-5) * (1 + arrivals.epsilon) * arrivals.minimum).all()
-    assert arrivals.iterations.between(1, 3000).all()
+    assert arrivals.iterations.between(1, 5000).all()
 
 
 @pytest.mark.slow
@@ -147,8 +170,7 @@ def test_a_step_that_diverges_marks_its_flow(smoke):
     diverging = dataclasses.replace(CONFIG, step_factor=1e4, num_steps=100)
     points = [point for point in runs.points(CONFIG) if point["dataset"] == "random:2:6"][:5]
     table = EXPERIMENT._replace(points=lambda config: points).sweep(diverging)
-    assert (table.failed == "not finite").any() and escape_claim(table).status == "fails"
-    assert "the stable step" in noisy_flow.summary(pandas.concat([smoke, table]), diverging)
+    assert (table.failed == "not finite").any() and escape_claim(table).status != "holds"
 
 
 def test_a_heuristic_oracle_is_said_in_the_levels():

@@ -11,7 +11,7 @@ import pandas
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _style
 from ntkreg.experiments.noisy_flow import runs
-from ntkreg.experiments.noisy_flow.claims import AT_MINIMUM, SET
+from ntkreg.experiments.noisy_flow.claims import AT_MINIMUM, SET, unit_of
 from ntkreg.experiments.noisy_flow.runs import Config, parsed
 from ntkreg.sweeps import store
 from ntkreg.training import flows, mean_field
@@ -31,7 +31,7 @@ SMALLEST = 1e-6  # gap shown: below it float32 has no digits
 def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """Six panels: escapes, arrivals, floors, what a flow proves of itself; bars span the seeds."""
     fig, axes = _style.panels(6, columns=3, ratio=1.08)
-    escapes = table[table.part == "escape"]
+    escapes = table[(table.part == "escape") & (unit_of(table) == "relu")]
     _trajectories(axes[0], escapes)
     _ends(axes[1], escapes)
     _proved(axes[2], escapes)

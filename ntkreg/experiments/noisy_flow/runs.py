@@ -21,10 +21,10 @@ from ntkreg.sweeps.programs import Point
 from ntkreg.theory import closed_forms
 from ntkreg.training import flows, mean_field
 from ntkreg.training.flows import FlowState
-from ntkreg.training.mean_field import RELU
 
 QUENCH = 2 / 3  # of the run, after which noise ends
 NUM_TRACED = 48  # objectives kept of each run, evenly in the log of the step
+FINE = 3e-4  # gaps below which need shorter steps and float64
 DTYPE = jnp.float32  # of the flow; levels and what is measured at its end are float64
 APART_DIM = 3
 # The kinds of data: how many sizes each has, and the smallest value of the last one.
@@ -74,15 +74,18 @@ class Config:
 
     Attributes:
       problems: each "name:sizes", as `parsed`.
-      dims: of D, whose whole populations are added to them.
+      dims: of D, whose whole populations, 2^d points, are added to them.
+      arrival_dims: of D, for the number of iterations against d.
       num_draws: samples drawn of each problem.
       num_seeds: flows on each.
       lam: λ.
       num_particles, sigma: of the escapes; langevin_sigma of those by Langevin noise.
-      epsilons, share: relative gaps to reach on the problems, with σ = share·ε.
+      epsilons, share: relative gaps to reach on the problems, with σ = share·ε and, below
+        ε = 3e-4, steps shorter in proportion: relu's kinks keep a flow of long steps from the rest.
       dimension_epsilon: the gap to reach on D.
       floor_sigmas, floor_particles: of the floors.
-      num_steps, population_steps: of each run, at most, on the problems and on D.
+      num_steps, arrival_steps, population_steps: of each run, at most: of escapes and floors on the
+        problems, of arrivals there, and on D.
       step_factor: multiplies the stable step.
       oracle: of the certificates.
     """
@@ -91,18 +94,20 @@ class Config:
         "random:2:12", "random:2:16", "random:3:12", "random:3:16", "random:3:20", "apart:12"
     )  # fmt: skip
     dims: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
+    arrival_dims: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 10, 12)
     num_draws: int = 2
     num_seeds: int = 3
     lam: float = 1e-2
     num_particles: int = 1000
     sigma: float = 1e-3
     langevin_sigma: float = 1e-3
-    epsilons: tuple[float, ...] = (0.1, 0.06, 0.03, 0.02, 0.01, 0.005, 0.003)
+    epsilons: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5, 1e-5)
     share: float = 0.1
     dimension_epsilon: float = 0.01
     floor_sigmas: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     floor_particles: tuple[int, ...] = (100, 1000)
     num_steps: int = 30_000
+    arrival_steps: int = 5_000_000
     population_steps: int = 10_000
     step_factor: float = 1.0
     oracle: str = "auto"
@@ -110,13 +115,14 @@ class Config:
     def __post_init__(self):
         check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         check("problems", lambda text: bool(parsed(text)), "problems")
-        check("dims", lambda d: d >= 3, "at least 3")
+        for name in ("dims", "arrival_dims"):
+            check(name, lambda d: d >= 3, "at least 3")
         for name in ("lam", "step_factor", "share", "dimension_epsilon", "epsilons"):
             check(name, lambda v: 0 < v < np.inf, "positive and finite")
         for name in ("sigma", "langevin_sigma", "floor_sigmas"):
             check(name, lambda v: 0 <= v < np.inf, "at least 0 and finite")
         counts = ("num_draws", "num_seeds", "num_particles", "floor_particles")
-        for name in (*counts, "num_steps", "population_steps"):
+        for name in (*counts, "num_steps", "arrival_steps", "population_steps"):
             check(name, lambda v: v >= 1, "at least 1")
         check("oracle", *_experiment.one_of(("auto", *oracles.KINDS)))
 
@@ -124,12 +130,14 @@ class Config:
 # smoke: seconds. laptop, thorough: minutes on two cores. full: hours.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        problems=("random:2:6",), dims=(3, 5), num_draws=1, num_seeds=1, num_particles=200,
-        sigma=5e-3, epsilons=(0.3, 0.1), dimension_epsilon=0.1, floor_sigmas=(1e-3, 1e-1),
-        floor_particles=(200,), num_steps=3000, population_steps=3000,
+        problems=("random:2:6",), dims=(3, 5), arrival_dims=(3, 5), num_draws=1, num_seeds=1,
+        num_particles=200, sigma=5e-3, epsilons=(0.3, 0.1), dimension_epsilon=0.1,
+        floor_sigmas=(1e-3, 1e-1), floor_particles=(200,), num_steps=3000, arrival_steps=3000,
+        population_steps=3000,
     ),
     "laptop": dict(
         problems=("random:2:12", "random:3:12", "random:3:20", "apart:12"), dims=(3, 4, 5, 6, 8),
+        arrival_dims=(3, 4, 6, 8, 10), epsilons=(0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4),
         num_draws=1, num_seeds=2,
     ),
     "thorough": {},
@@ -138,7 +146,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             *(f"random:{dim}:{n}" for dim in (2, 3, 4) for n in (12, 16, 20)),
             "apart:12", "apart:18",
         ),
-        dims=(3, 4, 5, 6, 7, 8, 9, 10), num_draws=10, num_seeds=10, num_particles=10_000,
+        dims=(3, 4, 5, 6, 7, 8, 9, 10), arrival_dims=(3, 4, 6, 8, 10, 12, 14, 16),
+        num_draws=10, num_seeds=10, num_particles=10_000,
         floor_particles=(100, 1000, 10_000), num_steps=200_000, population_steps=50_000,
     ),
 }  # fmt: skip
@@ -153,8 +162,10 @@ def points(config: Config) -> list[Point]:
     found += [
         _flow(config, "arrival", text, start=parsed(text).trap, sigma=config.share * epsilon)
         | dict(epsilon=epsilon)
-        for text in (*config.problems, *populations)
-        for epsilon in ((config.dimension_epsilon,) if text in populations else config.epsilons)
+        for text in (*config.problems, *(f"D:{dim}" for dim in config.arrival_dims))
+        for epsilon in (
+            (config.dimension_epsilon,) if parsed(text).name == "D" else config.epsilons
+        )
     ]
     found += [
         _flow(config, "floor", text, sigma=sigma, num_particles=number)
@@ -168,13 +179,16 @@ def points(config: Config) -> list[Point]:
 def _flow(config: Config, part: str, text: str, draw: int = 0, **options: Any) -> Point:
     usual = dict(
         start="uniform", noise="resample", sigma=config.sigma, num_particles=config.num_particles,
-        epsilon=0.0,
+        epsilon=0.0, unit="relu",
     )  # fmt: skip
     return dict(part=part, dataset=text, draw=draw) | usual | options
 
 
 def _escapes(config: Config, text: str, draw: int) -> list[Point]:
-    """From the trap without noise, with it, and with a quench; from uniform particles."""
+    """From the trap without noise, with it, and with a quench; from uniform particles.
+
+    Of soft units too, which are differentiable, as the theorem asks.
+    """
     flow = functools.partial(_flow, config, "escape", text, draw)
     trap, quenched = parsed(text).trap, dict(noise="resample, quenched")
     found = [flow(start=trap, noise="none", sigma=0.0), flow(start=trap)]
@@ -182,19 +196,24 @@ def _escapes(config: Config, text: str, draw: int) -> list[Point]:
     if draw == 0 and parsed(text).dim <= MAX_RANK:
         options = dict(noise="langevin, quenched", sigma=config.langevin_sigma)
         found += [flow(start=trap, **options)]
+    if draw == 0 and parsed(text).name == "random":  # a half-space is no trap of soft units
+        soft = dict(unit="soft_relu")
+        found += [flow(start=trap, noise="none", sigma=0.0, **soft), flow(**quenched, **soft)]
+        found += [flow(start=trap, **quenched, **soft)]
     return found
 
 
 def run(
     config: Config, part: str, dataset: str, draw: int, start: str, noise: str, sigma: float,
-    num_particles: int, epsilon: float, seed: int,
+    num_particles: int, epsilon: float, unit: str, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """What is known of a set, and what a flow on it ends with.
 
     Returns:
-      dim, num_samples; minimum, minimum_gap, trap_level, proved: see `Levels`; objective, mass,
-      spread: of the particles at the end; final_gap, trap_gap: the objective over the minimum and
-      over the trap's level, less 1; proved_gap: see `proved_gap`, to rank 4; iterations: steps
+      dim, num_samples; objective, mass, spread: of the particles at the end; of relu units, whose
+      levels are certified, minimum, minimum_gap, trap_level, proved: see `Levels`; final_gap,
+      trap_gap: the objective over the minimum and over the trap's level, less 1; proved_gap: see
+      `proved_gap`, to rank 4; iterations: steps
       before L was at most (1 + ε) times the minimum, where it was; step_size; and trace: steps,
       about, and L at these.
     """
@@ -203,28 +222,39 @@ def run(
     start_key, key = jax.random.split(jax.random.key(seed))
     particles = initial_particles(problem, start, start_key, num_particles)
     num_steps = config.population_steps if problem.name == "D" else config.num_steps
+    is_arrival, dtype = part == "arrival", DTYPE
+    if is_arrival and problem.name != "D":
+        num_steps = config.arrival_steps
+        dtype = DTYPE if epsilon >= FINE else samples.x.dtype
     kind, _, quench = noise.partition(", ")
-    flow = flows.Flow(noise="langevin" if kind == "langevin" else "resample", num_steps=num_steps)
+    model = mean_field.Model(unit)
+    noise_kind = "langevin" if kind == "langevin" else "resample"
+    flow = flows.Flow(model=model, noise=noise_kind, num_steps=num_steps)
     step_size = config.step_factor * flows.stable_step(samples, config.lam)
+    step_size *= min(1.0, epsilon / FINE) if is_arrival else 1.0
     end = _followed(
-        flow, optax.tree.cast(samples, DTYPE), particles.astype(DTYPE), key, config.lam, step_size,
+        flow, optax.tree.cast(samples, dtype), particles.astype(dtype), key, config.lam, step_size,
         sigma, int(QUENCH * num_steps) if quench else flows.FOREVER,
-        (1 + epsilon) * levels.minimum if part == "arrival" else 0.0,
+        (1 + epsilon) * levels.minimum if is_arrival else 0.0,
     )  # fmt: skip
     particles = end.flow.particles.astype(samples.x.dtype)
-    info, slopes = _measured(samples, config.lam, particles)
+    info, slopes = _measured(model, samples, config.lam, particles)
     is_traced = ~np.isnan(end.trace)
     found = {
         "dim": problem.dim,
         "num_samples": problem.num_samples,
-        **levels._asdict(),
         "objective": info.objective,
-        "final_gap": info.objective / levels.minimum - 1,
-        "trap_gap": info.objective / levels.trap_level - 1,
         "mass": info.mass,
         "spread": info.spread,
         "step_size": step_size,
         "trace": np.stack([traced_steps(num_steps), end.trace])[:, is_traced].astype(np.float32),
+    }
+    if unit != "relu":
+        return found
+    found |= levels._asdict()
+    found |= {
+        "final_gap": info.objective / levels.minimum - 1,
+        "trap_gap": info.objective / levels.trap_level - 1,
     }
     if problem.dim <= MAX_RANK and np.isfinite(info.objective):
         found["proved_gap"] = proved_gap(samples, config.lam, info, slopes)
@@ -247,28 +277,31 @@ def _followed(
     noisy_steps, target,
 ) -> Followed:  # fmt: skip
     """The flow at its end, or where L is at the target."""
-    settings = flows.settings(lam, step_size, sigma, noisy_steps, DTYPE)
-    target = jnp.asarray(target, DTYPE)
+    dtype = particles.dtype
+    settings = flows.settings(lam, step_size, sigma, noisy_steps, dtype)
+    target = jnp.asarray(target, dtype)
 
     def step(state: Followed) -> Followed:
         new, before = flows.step(flow, samples, settings, state.flow), state.flow.step
         reached = jnp.where(new.objective <= target, before, -1)
-        share = jnp.log1p(before.astype(DTYPE)) / np.log1p(flow.num_steps)
+        share = jnp.log1p(before.astype(dtype)) / np.log1p(flow.num_steps)
         slot = (share * NUM_TRACED).astype(jnp.int32)
         return Followed(new, reached, state.trace.at[slot].set(new.objective))
 
     goes_on = lambda s: ~flows.is_done(flow, s.flow) & (s.reached < 0)
-    trace = jnp.full(NUM_TRACED, jnp.nan, DTYPE)
+    trace = jnp.full(NUM_TRACED, jnp.nan, dtype)
     begun = Followed(flows.init(particles, key), jnp.int32(-1), trace)
     return jax.lax.while_loop(goes_on, step, begun)
 
 
-@jax.jit
-def _measured(samples: Dataset, lam, particles: Array) -> tuple[mean_field.Info, Array]:
+@functools.partial(jax.jit, static_argnames="model")
+def _measured(
+    model: mean_field.Model, samples: Dataset, lam, particles: Array
+) -> tuple[mean_field.Info, Array]:
     """What there is to say of the particles, and the slopes of the mean loss at the samples."""
-    outputs = mean_field.outputs(RELU, particles, samples.x)
-    info = mean_field.measure(RELU, particles, samples, lam)
-    return info, mean_field.slopes(RELU, outputs, samples)
+    outputs = mean_field.outputs(model, particles, samples.x)
+    info = mean_field.measure(model, particles, samples, lam)
+    return info, mean_field.slopes(model, outputs, samples)
 
 
 def proved_gap(samples: Dataset, lam: float, info: mean_field.Info, slopes: Array) -> float:
