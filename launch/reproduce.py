@@ -1,14 +1,15 @@
 """Runs every experiment at a preset, then writes the table of claims and the page on the paper.
 
-    uv run launch/reproduce.py                   # the page alone, from the results that are there
+    uv run launch/reproduce.py                   # the pages alone, from the results that are there
+    uv run launch/reproduce.py --redraw          # judges and draws them again first
     uv run launch/reproduce.py --preset=smoke --jobs=2  # some minutes: does everything run?
     uv run launch/reproduce.py --preset=laptop   # the whole table: an hour on two cores
     uv run launch/reproduce.py --preset=thorough # those that have more to show on two cores
     uv run launch/reproduce.py --preset=full     # one accelerator
 
 Experiments that are complete are only drawn again; one that was stopped goes on. The pages are
-results/README.md and results/paper.md; the table of smoke is results/smoke.md. Exits with 1 where
-an experiment ended in an error, after the others have run.
+results/README.md, results/paper.md and results/EXPERIMENT/README.md; the table of smoke is
+results/smoke.md. Exits with 1 where an experiment ended in an error, after the others have run.
 """
 
 import functools
@@ -30,6 +31,7 @@ PRESET = flags.DEFINE_enum(
 )
 RESULTS = flags.DEFINE_string("results", "results", "Folder of the results.")
 ONLY = flags.DEFINE_list("only", None, "Names of the experiments to run [all].")
+REDRAW = flags.DEFINE_bool("redraw", False, "Judge and draw all results again; run nothing.")
 JOBS = flags.DEFINE_integer(
     "jobs", 1, "Experiments run at a time. With several their output waits until each ends, and "
     "the times that they record are those of shared cores.", lower_bound=1
@@ -43,17 +45,37 @@ def main(argv: list[str]) -> None:
         sys.exit(f"reproduce: docs/paper.md.in must be in the clone, got none at {TEMPLATE}")
     results = pathlib.Path(RESULTS.value)
     failed = run_all(results, PRESET.value) if PRESET.value else []
-    pages: dict[str, Callable[[pathlib.Path], str]] = {
+    if REDRAW.value:
+        redraw(results)
+    for name, page in pages(PRESET.value).items():
+        if (results / name).parent.is_dir():
+            store.write_text(results / name, page(results))
+    print(f"wrote {results}/{'smoke.md' if PRESET.value == 'smoke' else 'README.md'}")
+    if failed:
+        sys.exit(f"reproduce: {', '.join(failed)} ended in an error, see above")
+
+
+def pages(preset: str | None) -> dict[str, Callable[[pathlib.Path], str]]:
+    """What makes each page of the results, by its name."""
+    if preset == "smoke":
+        return {"smoke.md": lambda results: _report.page(results, ("smoke",))}
+    found = {
         "README.md": _report.page,
         "paper.md": functools.partial(_paper.page, template=TEMPLATE),
     }
-    if PRESET.value == "smoke":
-        pages = {"smoke.md": lambda results: _report.page(results, ("smoke",))}
-    for name, page in pages.items():
-        store.write_text(results / name, page(results))
-        print(f"wrote {results / name}")
-    if failed:
-        sys.exit(f"reproduce: {', '.join(failed)} ended in an error, see above")
+    for name in (*_report.EXPERIMENTS, "benchmark"):
+        found[f"{name}/README.md"] = functools.partial(_report.experiment_page, name=name)
+    return found
+
+
+def redraw(results: pathlib.Path) -> None:
+    """Judges and draws every experiment's results again."""
+    for name in _report.EXPERIMENTS:
+        for run in sorted((results / name).glob("*/run.json")):
+            subprocess.run(
+                [sys.executable, str(pathlib.Path(__file__).with_name(f"{name}.py")), "--redraw",
+                 f"--out={run.parent}"], check=True,
+            )  # fmt: skip
 
 
 def run_all(results: pathlib.Path, preset: str) -> list[str]:
