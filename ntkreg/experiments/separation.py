@@ -34,7 +34,7 @@ from ntkreg._compat import jit_quickly
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _claims, _experiment, _statistics, _style, _training
-from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._claims import Check, Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments._training import NET_DTYPE
 from ntkreg.kernels import kernel_machines
@@ -598,30 +598,13 @@ def learns(rows: pandas.DataFrame) -> Claim:
 
 def span(rows: pandas.DataFrame) -> Claim:
     """Of the best coefficients on each sample, the worst dimension."""
-    best = solved_kernels(rows, ORACLE)
-    below = at_share(best)
-    if not len(below):
-        return SPAN.on(_claims.mean("largest R² at n = 0.3 d², every β", [], 0.12, "≤", "samples"))
-    by_dim = lambda *check: _claims.worst(
-        _claims.mean(check[0], part[check[1]], *check[2:], f"samples at d = {dim}")
-        for dim, part in below.groupby("dim")
-    )
+    below = at_share(solved_kernels(rows, ORACLE))
     return SPAN.on(
-        by_dim("largest R² at n = 0.3 d², every β", "r_squared", 0.12, "≤"),
-        by_dim("smallest error at n = 0.3 d², best β", "test_error", 0.35, "≥"),
+        _worst_dim("largest R² at n = 0.3 d², every β", below, "r_squared", 0.12, "≤"),
+        _worst_dim("smallest error at n = 0.3 d², best β", below, "test_error", 0.35, "≥"),
         _jump(rows),
         apart=[_unsolved(rows, ORACLE)],
     )
-
-
-def _jump(rows: pandas.DataFrame) -> _claims.Check:
-    """Where R² passes ½ in the largest dimension, in units of the number of quadratic features."""
-    found, what = jump(rows), "n/(d(d + 1)/2) at which R² is ½"
-    if not found.dims:
-        return _claims.exact(what, math.nan)
-    dim = found.dims[-1]
-    at, ends = (n / (dim * (dim + 1) / 2) for n in (found.sizes[-1], found.intervals[-1]))
-    return _claims.Check(what, float(at), *map(float, ends), runs=f"samples at d = {dim}")
 
 
 def machine(rows: pandas.DataFrame) -> Claim:
@@ -629,21 +612,35 @@ def machine(rows: pandas.DataFrame) -> Claim:
     mine = solved_kernels(rows, NTK)
     below = at_share(mine)
     errors = [part.test_error.to_numpy() for _, part in below.groupby("dim")]
-    apart, what = [_unsolved(rows, NTK)], "smallest error at n = 0.3 d², SVM"
-    if not errors:
-        return MACHINE.on(_claims.mean(what, [], LEVEL, "≥"), apart=apart)
     flat = _statistics.log_slope_of_means(sorted(set(below.dim)), errors)
     complete = mine[mine.dim.isin(below.dim)]
     return MACHINE.on(
-        _claims.worst(
-            _claims.mean(what, part.test_error, LEVEL, "≥", f"seeds at d = {dim}")
-            for dim, part in below.groupby("dim")
-        ),
+        _worst_dim("smallest error at n = 0.3 d², SVM", below, "test_error", LEVEL, "≥"),
         _growth("exponent of the error in d at n = 0.3 d²", flat, -0.1, "≥"),
         _growth("exponent of sup error · √(n/d), SVM", growth(complete), 0.25, "≥"),
         _claims.slope("exponent of n in d, SVM at 25 % error", scaling(rows, NTK)),
-        apart=apart,
+        apart=[_unsolved(rows, NTK)],
     )
+
+
+def _worst_dim(
+    what: str, rows: pandas.DataFrame, column: str, bound: float, relation: _claims.Relation
+) -> Check:
+    """The mean of a column in the dimension in which it is furthest from keeping the bound."""
+    parts = rows.groupby("dim")[column] if len(rows) else [("none", ())]
+    return _claims.worst(
+        _claims.mean(what, part, bound, relation, f"samples at d = {dim}") for dim, part in parts
+    )
+
+
+def _jump(rows: pandas.DataFrame) -> Check:
+    """Where R² passes ½ in the largest dimension, in units of the number of quadratic features."""
+    found, what = jump(rows), "n/(d(d + 1)/2) at which R² is ½"
+    if not found.dims:
+        return _claims.exact(what, math.nan)
+    dim = found.dims[-1]
+    at, low, high = np.array([found.sizes[-1], *found.intervals[-1]]) / (dim * (dim + 1) / 2)
+    return Check(what, float(at), float(low), float(high), runs=f"samples at d = {dim}")
 
 
 def of(rows: pandas.DataFrame, predictor: str) -> pandas.DataFrame:
@@ -695,8 +692,13 @@ def growth(rows: pandas.DataFrame) -> tuple[float, tuple[float, float]]:
     return float(_statistics.log_slope(dims, np.array(found))), _statistics.interval(slopes)
 
 
-def _growth(what: str, found: tuple[float, tuple[float, float]], *bound) -> _claims.Check:
-    return _claims.Check(what, found[0], *found[1], *(bound or (None, "")), "seeds")
+def _growth(
+    what: str,
+    found: tuple[float, tuple[float, float]],
+    bound: float | None = None,
+    relation: _claims.Relation = "",
+) -> Check:
+    return Check(what, found[0], *found[1], bound, relation, "seeds")
 
 
 def scaling(rows: pandas.DataFrame, predictor: str) -> _statistics.Scaling:

@@ -228,8 +228,9 @@ def run(
         dtype = DTYPE if epsilon >= FINE else samples.x.dtype
     kind, _, quench = noise.partition(", ")
     model = mean_field.Model(unit)
-    noise_kind = "langevin" if kind == "langevin" else "resample"
-    flow = flows.Flow(model=model, noise=noise_kind, num_steps=num_steps)
+    flow = flows.Flow(
+        model=model, noise="langevin" if kind == "langevin" else "resample", num_steps=num_steps
+    )
     step_size = config.step_factor * flows.stable_step(samples, config.lam)
     step_size *= min(1.0, epsilon / FINE) if is_arrival else 1.0
     end = _followed(
