@@ -58,8 +58,8 @@ def main(argv: list[str]) -> None:
 def pages(preset: str | None) -> dict[str, Callable[[pathlib.Path], str]]:
     """What makes each page of the results, by its name."""
     if preset == "smoke":
-        return {"smoke.md": lambda results: _report.page(results, ("smoke",))}
-    found = {
+        return {"smoke.md": functools.partial(_report.page, presets=("smoke",))}
+    found: dict[str, Callable[[pathlib.Path], str]] = {
         "README.md": _report.page,
         "paper.md": functools.partial(_paper.page, template=TEMPLATE),
     }
