@@ -156,14 +156,15 @@ def _ran(run: Run) -> list[str]:
 def _settings(runs: Sequence[Run]) -> str:
     """The configuration of every preset, out of sight until it is wanted."""
     names = dict.fromkeys(name for run in runs for name in run.known.get("config", {}))
-    rows = [[name, *(_words(run.known["config"].get(name)) for run in runs)] for name in names]
+    rows = [[name, *(setting(run.known["config"].get(name)) for run in runs)] for name in names]
     table = _table(["setting", *(run.preset for run in runs)], rows)
     return f"<details><summary>Settings</summary>\n\n{table}\n</details>\n" if rows else ""
 
 
-def _words(value: Any) -> str:
+def setting(value: Any) -> str:
+    """A setting as it is printed."""
     if isinstance(value, list):
-        return ", ".join(map(_words, value))
+        return ", ".join(map(setting, value))
     return "—" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
