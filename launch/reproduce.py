@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from ntkreg.experiments import _paper, _report
+from ntkreg.experiments import _experiment, _paper, _report
 from ntkreg.sweeps import store
 
 TEMPLATE = pathlib.Path(__file__).parents[1] / "docs" / "paper.md.in"
@@ -71,11 +71,10 @@ def pages(preset: str | None) -> dict[str, Callable[[pathlib.Path], str]]:
 def redraw(results: pathlib.Path) -> None:
     """Judges and draws every experiment's results again."""
     for name in _report.EXPERIMENTS:
+        experiment = _report.experiment(name)
         for run in sorted((results / name).glob("*/run.json")):
-            subprocess.run(
-                [sys.executable, str(pathlib.Path(__file__).with_name(f"{name}.py")), "--redraw",
-                 f"--out={run.parent}"], check=True,
-            )  # fmt: skip
+            print(f"{run.parent}")
+            _experiment.show(experiment, _experiment.config_of(experiment, run.parent), run.parent)
 
 
 def run_all(results: pathlib.Path, preset: str) -> list[str]:

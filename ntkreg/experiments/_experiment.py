@@ -202,7 +202,7 @@ def _run(experiment: Experiment, executor, argv: list[str]) -> None:
         place = experiment.folder or (lambda _, preset: f"results/{experiment.name}/{preset}")
         folder = pathlib.Path(given.out or place(config, given.preset))
         if given.redraw:
-            config = _restored(experiment, folder)
+            config = config_of(experiment, folder)
         else:
             prepared = experiment.prepare(config)
             experiment = experiment._replace(prepare=lambda config: prepared)
@@ -341,8 +341,12 @@ def _refuse(experiment: Experiment, error: Exception) -> None:
     sys.exit(2)
 
 
-def _restored(experiment: Experiment, folder: pathlib.Path) -> Any:
-    """The Config of the results in `folder`."""
+def config_of(experiment: Experiment, folder: pathlib.Path) -> Any:
+    """The Config of the results in `folder`.
+
+    Raises:
+      ValueError: where there are none, or they have a field that there is no more.
+    """
     path = folder / store.RUN
     if not path.is_file():
         raise ValueError(f"out must hold results to draw again, got {folder} without {store.RUN}")
