@@ -95,10 +95,9 @@ class Claim:
         return dataclasses.replace(self, checks=checks, apart=tuple(filter(None, apart)))
 
     def as_dict(self) -> dict[str, Any]:
-        """What run.json keeps, JSON having no NaN or infinity: null stands for them."""
-        known = lambda v: None if isinstance(v, float) and not math.isfinite(v) else v
+        """What run.json keeps, JSON having no NaN or infinity: null and "inf" stand for them."""
         checks = [
-            {name: known(value) for name, value in check._asdict().items()}
+            {name: _kept(value) for name, value in check._asdict().items()}
             | {"status": check.status}
             for check in self.checks
         ]
@@ -106,21 +105,28 @@ class Claim:
 
 
 def restored(known: Mapping[str, Any]) -> Claim:
-    """The claim that `as_dict` gave, with NaN for what is null."""
-    numbers = ("measured", "low", "high")
+    """The claim that `as_dict` gave."""
+    value = lambda v: math.nan if v is None else float(v)
 
     def check(fields: Mapping[str, Any]) -> Check:
         own = {name: fields[name] for name in Check._fields}
-        return Check(**own | {name: math.nan for name in numbers if fields[name] is None})
+        return Check(**own | {name: value(own[name]) for name in ("measured", "low", "high")})
 
     own = {field.name: known[field.name] for field in dataclasses.fields(Claim)}
     checks = tuple(map(check, known["checks"]))
     return Claim(**own | {"checks": checks, "apart": tuple(known["apart"])})
 
 
+def _kept(value: Any) -> Any:
+    """As JSON has it."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
+
+
 def number(value: float) -> str:
     """Three digits, as a person writes them; n/a for NaN."""
-    return f"{value:.3g}" if math.isfinite(value) else "n/a" if math.isnan(value) else "∞"
+    return f"{value:.3g}".replace("nan", "n/a").replace("inf", "∞")
 
 
 def exact(
