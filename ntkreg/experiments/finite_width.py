@@ -338,7 +338,7 @@ SUCCESS = Claim(
     certified=True,
 )
 NOISE = Claim(
-    statement="Resampling noise, quenched, helps gradient descent to the minimum at finite width",
+    statement="Quenched noise helps gradient descent to the minimum at finite width",
     source="open question of the slides",
     certified=True,
 )

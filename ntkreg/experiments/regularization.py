@@ -163,7 +163,7 @@ SOURCE = "Wei et al., Sec. 5 (from memory)"
 MIN_CHANGE, MIN_DRIFT, MAX_LAZY = 0.2, 0.5, 0.05
 BETTER = {
     dataset: Claim(
-        statement=f"From one start λ gives more margin, accuracy and changed patterns {where}",
+        statement=f"From one start λ raises margin, accuracy and changed patterns {where}",
         source=SOURCE,
     )
     for dataset, where in {"D": "on D", "teacher": "on a teacher"}.items()
@@ -173,7 +173,7 @@ LEAVES = Claim(
     source=SOURCE,
 )
 CHANGES: dict[str, tuple[str, _claims.Relation]] = {  # and how they compare with 0
-    "test_error": ("test error", "≤"),
+    "test_error": ("error", "≤"),
     "normalized_margin": ("margin", "≥"),
     "activation_change": ("patterns changed", "≥"),
 }
@@ -195,7 +195,7 @@ def better_claim(rows: pandas.DataFrame, width: int, dataset: str) -> Claim:
     fit = ~(found.train_error > 0).any(axis=1)
     checks = [
         _claims.mean(
-            f"{dataset}: change of the {name}",
+            f"{dataset}: change of {name}",
             (found[column][lam] - found[column][0.0])[fit], 0, relation,
             f"seeds, n = {part.num_samples.iloc[0]}, λ = {lam:g}",
         )
