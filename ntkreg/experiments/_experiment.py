@@ -8,9 +8,11 @@ import dataclasses
 import datetime
 import functools
 import json
+import math
 import os
 import pathlib
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -237,35 +239,75 @@ def show(experiment: Experiment, config: Any, folder: pathlib.Path) -> None:
     """Judges and draws the table in `folder`, and prints what a person wants to see.
 
     Raises:
-      Refused: where the table lacks rows, or columns that the experiment reads.
+      Refused: where the table lacks rows, or columns that the experiment reads; nothing is written.
     """
-    table = _complete(folder)
+    table, is_whole = _complete(folder)
     try:
-        claims, figure = experiment.claims(table, config), experiment.figure(table, config)
-    except (KeyError, AttributeError) as error:
-        column = error.args[0] if isinstance(error, KeyError) else error.name
-        if not isinstance(column, str) or column in table:
-            raise
-        raise Refused(f"{folder / store.SUMMARY} must have the column {column}") from None
-    _add(folder, claims=[claim.as_dict() for claim in claims])
+        claims, figure, summary = _read(experiment, table, config)
+    except Exception as error:
+        _check_table(experiment, table, config, folder / store.SUMMARY, error, is_whole)
+        raise
+    size = {"rows": len(table), "columns": list(table)}  # older tables came without
+    _add(folder, claims=[claim.as_dict() for claim in claims], **size)
     for kind in _style.FORMATS:
         with store.written_atomically(folder / f"figure.{kind}") as file:
             _style.save(figure, file, kind)
-    if experiment.summary:
-        print(experiment.summary(table, config))
+    if summary:
+        print(summary)
     for claim in claims:
         _print(claim)
 
 
-def _complete(folder: pathlib.Path) -> pandas.DataFrame:
-    """The table in `folder`, with all the rows and columns that it had when it was written."""
-    table, known = load(folder), json.loads((folder / store.RUN).read_text())
+def _read(
+    experiment: Experiment, table: pandas.DataFrame, config: Any
+) -> tuple[list[Claim], _style.Figure, str]:
+    """(claims, figure, summary) of a table."""
+    summary = experiment.summary(table, config) if experiment.summary else ""
+    return experiment.claims(table, config), experiment.figure(table, config), summary
+
+
+def _complete(folder: pathlib.Path) -> tuple[pandas.DataFrame, bool]:
+    """(the table in `folder`, whether it is known to be whole; older tables are not).
+
+    Raises:
+      Refused: where it is damaged, or has not the rows and columns that were written.
+    """
+    file = folder / store.SUMMARY
+    try:
+        table, known = load(folder), json.loads((folder / store.RUN).read_text())
+    except Refused:
+        raise
+    except ValueError as error:
+        raise Refused(f"{file} must be a sweep's table, got {error}") from None
+    if len(table) != known.get("rows", len(table)):
+        raise Refused(f"{file} must have {known['rows']} rows, got {len(table)}")
     for column in known.get("columns", ()):
         if column not in table:
-            raise Refused(f"{folder / store.SUMMARY} must have the column {column}")
-    if len(table) != known.get("rows", len(table)):
-        raise Refused(f"{folder / store.SUMMARY} must have {known['rows']} rows, got {len(table)}")
-    return table
+            raise Refused(f"{file} must have the column {column}")
+    return table, "rows" in known
+
+
+def _check_table(
+    experiment: Experiment, table: pandas.DataFrame, config: Any, file: pathlib.Path,
+    error: Exception, is_whole: bool,
+) -> None:  # fmt: skip
+    """Raises Refused where the error that reading the table gave is the table's fault.
+
+    A column is missing if the error names it, and changes once the table has it. Any other error of
+    a whole table is a bug.
+    """
+    for name in re.findall(r"'(\w+)'", repr(error)):
+        if name in table:
+            continue
+        try:
+            _read(experiment, table.assign(**{name: math.nan}), config)
+        except Exception as other:
+            if repr(other) == repr(error):
+                continue
+        raise Refused(f"{file} must have the column {name}") from None
+    if not is_whole:
+        found = f"{len(table)} rows, and {type(error).__name__}: {error}"
+        raise Refused(f"{file} must be whole and of this version, got {found}") from None
 
 
 COLORS: dict[Status, str] = {"holds": "green", "fails": "red", "undecided": "yellow"}
@@ -337,7 +379,7 @@ def _seconds(experiment: Experiment, config: Any, point: programs.Point) -> floa
 
 
 def _refuse(experiment: Experiment, error: Exception) -> None:
-    print(f"{experiment.name}: {error}", file=sys.stderr)
+    print(f"{experiment.name}: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -350,7 +392,11 @@ def config_of(experiment: Experiment, folder: pathlib.Path) -> Any:
     path = folder / store.RUN
     if not path.is_file():
         raise ValueError(f"out must hold results to draw again, got {folder} without {store.RUN}")
-    return restored(experiment.config, json.loads(path.read_text())["config"])
+    try:
+        return restored(experiment.config, json.loads(path.read_text())["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise Refused(f"{path} must have a config of this version, got {found}") from None
 
 
 def _wanted(experiment: Experiment) -> Any:

@@ -125,6 +125,7 @@ def load(folder: str | os.PathLike) -> pandas.DataFrame:
 
     Raises:
       ValueError: where there is none.
+      Refused: where its arrays are damaged, or of another table.
     """
     folder = pathlib.Path(folder)
     if not (folder / SUMMARY).is_file():
@@ -133,14 +134,27 @@ def load(folder: str | os.PathLike) -> pandas.DataFrame:
     if FAILED in table:
         table[FAILED] = table[FAILED].astype(object).fillna("")
     if (folder / ARRAYS).is_file():
-        columns: dict[str, list] = {}
+        for name, column in _read_arrays(folder, len(table)).items():
+            table[name] = pandas.Series(column, dtype=object)
+    return table
+
+
+def _read_arrays(folder: pathlib.Path, num_rows: int) -> dict[str, list]:
+    """The columns of arrays, None where a row has none."""
+    columns: dict[str, list] = {}
+    try:
         with np.load(folder / ARRAYS, allow_pickle=False) as file:
             for key in file.files:
                 name, row = key.rsplit("/", 1)
-                columns.setdefault(name, [None] * len(table))[int(row)] = file[key]
-        for name, column in columns.items():
-            table[name] = pandas.Series(column, dtype=object)
-    return table
+                if int(row) >= num_rows:
+                    rows = f"at least {int(row) + 1} rows, those of {ARRAYS}, got {num_rows}"
+                    raise Refused(f"{folder / SUMMARY} must have {rows}")
+                columns.setdefault(name, [None] * num_rows)[int(row)] = file[key]
+    except Refused:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Refused(f"{folder / ARRAYS} is damaged ({error})") from None
+    return columns
 
 
 def check_writable(folder: pathlib.Path) -> None:
