@@ -769,7 +769,7 @@ def _plane_rows(rows: pandas.DataFrame, config: Config, predictor: str) -> panda
     return nearest[nearest.num_samples == nearest.num_samples.min()]
 
 
-OWN_SIZES = {NETWORK: (1, (2.0, 3.0, 4.0, 6.0)), NTK: (2, (0.3, 0.5)), ORACLE: (2, (0.3,))}
+OWN_SIZES = {NETWORK: (1, (3.0, 4.0, 6.0)), NTK: (2, (0.3,)), ORACLE: (2, (0.3,))}
 
 
 def _own_form(ax, rows: pandas.DataFrame, config: Config) -> None:
@@ -801,7 +801,7 @@ def _collapse(ax, rows: pandas.DataFrame, predictor: str) -> None:
         ratios = np.unique(mine.num_samples / mine.dim)
         _style.at_sizes(ax, sorted(set(ratios.round(1))), "samples n/d")
         over = np.geomspace(ratios[0], ratios[-1], 50)
-        ax.plot(over, np.minimum(over**-0.5, 0.56), label="√(d/n)", **_style.PREDICTED)
+        ax.plot(over, over**-0.5, label="√(d/n)", **_style.PREDICTED)
     else:
         _style.plain_ticks(ax.xaxis)
         ax.set_xlabel("samples n/d²")
@@ -837,7 +837,7 @@ def _signal(ax, rows: pandas.DataFrame, dim: int) -> None:
     ax.set_ylabel("Var E[f | x₁, x₂] / Var f")
     _style.plain_ticks(ax.xaxis)
     ax.set_yticks(np.linspace(0, 1, 6))
-    _style.legend(ax, above=0.35)
+    _style.legend(ax, above=0.42)
 
 
 def _plane(ax, rows: pandas.DataFrame, predictor: str):
