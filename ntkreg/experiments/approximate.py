@@ -1,8 +1,8 @@
 """Within a factor β of the minimum the margin is still large
 
 No algorithm ends at the minimum itself. The paper grants every network with F ≤ βF*, 1 ≤ β ≤ 2, the
-margin γ*/(10β) once λ is below a power of γ*/n, which it leaves open. Asked is where that begins,
-and which constant is right; derived here is γ*/β in the limit λ → 0, and no better.
+margin γ*/(10β) once λ is below a power of γ*/n, which it leaves open. The question is where that
+begins, and which constant is right; derived here is γ*/β in the limit λ → 0, and no better.
 
 On random data sets whose true minimum is certified, networks with F ≤ βF* are sought that have as
 small a normalized margin as can be, by descent on the margin itself under that constraint. Beside

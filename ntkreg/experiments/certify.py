@@ -2,7 +2,7 @@
 
 The paper's theorems speak of the largest normalized margin of a network and leave its value open.
 For two layers of ReLU a network bounds it from below, and weights on the samples bound it from
-above. Asked is whether the two bounds meet, and to which size that can be proved.
+above. The question is whether the two bounds meet, and to which size that can be proved.
 
 On each sample a network is trained and polished, and its own dual weights bound the max margin.
 Better weights and new neurons close in from both sides, found by a local search. What the search

@@ -2,7 +2,7 @@
 
 The paper proves that the max margin does not fall as the network is widened, that it is the same at
 all widths above n, and that it bounds the test error. In its experiments margins rise and errors
-fall with the width. Asked is whether that is seen here, and whether the bound says anything.
+fall with the width. The question is whether that is seen here, and whether the bound says anything.
 
 Networks of growing width are trained on the same samples: small random sets, whose certified max
 margin of all widths stands beside; a teacher's labels and digits, beside their test error; and D

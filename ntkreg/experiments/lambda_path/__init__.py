@@ -1,9 +1,9 @@
 """As λ → 0 the regularised minimizer becomes the max-margin network, at any depth
 
 The paper proves that the normalized margin of the minimizer of F_λ tends to the max margin γ* as
-λ → 0. Asked is whether trained networks and true minimizers show it, and how fast: the dual weights
-of the max margin alone predict the margin at every λ, with the constant, up to O(1/R²), where R is
-‖Θ‖ to the order in which the network is homogeneous.
+λ → 0. The question is whether trained networks and true minimizers show it, and how fast: the dual
+weights of the max margin alone predict the margin at every λ, with the constant, up to O(1/R²),
+where R is ‖Θ‖ to the order in which the network is homogeneous.
 
 Networks are trained along a path of λ down to 1e-200, each beside the best margin that is known:
 certified in low rank, in closed form on orthonormal samples and for linear networks, and from below
