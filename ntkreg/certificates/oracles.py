@@ -120,6 +120,7 @@ def make_oracle(
     max_nodes: int = 1_000_000,
     num_starts: int = 300,
     seed: int = 0,
+    known: np.ndarray | None = None,
 ) -> Oracle:
     """The oracle of that name for samples x of shape (n, d), float64.
 
@@ -128,6 +129,8 @@ def make_oracle(
       max_nodes: after which branch_and_bound ends with the bound that it then has.
       num_starts: of the local search; up to half of them are directions ±xᵢ, the rest random.
       seed: of these starts.
+      known: unit vectors of shape (k, d) that the local search starts from too, and keeps as they
+        are: it finds no less than the value at each of them.
 
     Raises:
       ValueError: for an unknown name, or `enumerate` with too many faces (`enumeration.can_list`).
@@ -144,9 +147,10 @@ def make_oracle(
     starts = np.concatenate([samples, rng.normal(size=(num_starts - len(samples), x.shape[1]))])
     starts = starts / np.maximum(np.linalg.norm(starts, axis=1, keepdims=True), 1e-300)
     starts = rng.permutation(starts)
+    search = functools.partial(_multistarted, x, starts, starts[:0] if known is None else known)
     if name == "multistart":
-        return functools.partial(_multistarted, x, starts)
-    return functools.partial(_branched, x, starts, tolerance, max_nodes)
+        return search
+    return functools.partial(_branched, x, search, tolerance, max_nodes)
 
 
 def check_options(*, max_nodes: int = 1, num_starts: int = 1, seed: int = 0) -> None:
@@ -182,10 +186,13 @@ def _enumerated(known: Faces, exponents: np.ndarray, c: np.ndarray, floor: float
     return Maximum(lower, found.upper, found.units[np.sort(first)[:MAX_DIRECTIONS]], cells)
 
 
-def _multistarted(x: np.ndarray, starts: np.ndarray, c: np.ndarray, floor: float | None) -> Maximum:
+def _multistarted(
+    x: np.ndarray, starts: np.ndarray, known: np.ndarray, c: np.ndarray, floor: float | None
+) -> Maximum:
     from ntkreg.certificates import sphere_search  # loads numba
 
-    ends, limit, above = np.zeros((0, x.shape[1])), np.inf if floor is None else floor, 0
+    ends, limit, above = known, np.inf if floor is None else floor, 0
+    starts = np.concatenate([starts, known])
     for begun in range(0, len(starts), STARTS_AT_ONCE):
         some = starts[begun : begun + STARTS_AT_ONCE]
         reached, values = sphere_search.ascend_all(x, c, some, CCP_ROUNDS, CCP_SWEEPS)
@@ -199,7 +206,7 @@ def _multistarted(x: np.ndarray, starts: np.ndarray, c: np.ndarray, floor: float
 
 def _branched(
     x: np.ndarray,
-    starts: np.ndarray,
+    search: Oracle,
     tolerance: float,
     max_nodes: int,
     c: np.ndarray,
@@ -207,7 +214,7 @@ def _branched(
 ) -> Maximum:
     from ntkreg.certificates import branch_and_bound  # loads numba
 
-    local = _multistarted(x, starts, c, floor)
+    local = search(c, floor)
     if floor is not None and local.lower > floor:
         return local._replace(upper=np.inf, nodes=0)
     used = x.any(axis=1) & (c != 0)  # the others do nothing

@@ -265,6 +265,16 @@ def test_rounding_allowance_is_positive_and_small():
         assert branch_and_bound.rounding_allowance(3 * x, 2 * c) == pytest.approx(6 * allowance)
 
 
+def test_units_that_are_known_are_kept_as_they_are():
+    x, c = gaussian(3)
+    units = np.eye(x.shape[1])
+    lone = make_oracle("multistart", 0 * x, known=units)(c, None)
+    assert lone.lower == 0.0 and lone.nodes == 300 + 2 * len(units)  # themselves, and from them
+    best = make_oracle("enumerate", x)(c, None)
+    found = make_oracle("multistart", x, num_starts=0, known=best.directions[:1])(c, None)
+    assert found.lower >= best.lower * (1 - 1e-12)
+
+
 @pytest.mark.parametrize("oracle", KINDS)
 def test_the_same_seed_gives_the_same_answer(oracle):
     x, c = gaussian(4)
