@@ -137,8 +137,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "laptop": dict(
         problems=("random:2:12", "random:3:12", "random:3:20", "apart:12"), dims=(3, 4, 5, 6, 8),
-        arrival_dims=(3, 4, 6, 8, 10), epsilons=(0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4),
-        num_draws=1, num_seeds=2,
+        arrival_dims=(3, 4, 6, 8, 10), epsilons=(0.1, 0.03, 0.01, 0.003, 0.001, 3e-4),
+        arrival_steps=300_000, num_draws=1, num_seeds=2,
     ),
     "thorough": {},
     "full": dict(
