@@ -18,10 +18,7 @@ EXPERIMENTS = (
 )  # fmt: skip
 # Those whose results are kept, the largest last; `cure` and `reach` are of one experiment each.
 PRESETS = ("cure", "reach", "laptop", "thorough", "full")
-WORDS: dict[Status, str] = {
-    "holds": "hold", "undecided": "are undecided", "fails": "fail", "finding": "are findings",
-    "not run": "were not run",
-}  # fmt: skip
+STATUSES: tuple[Status, ...] = ("holds", "undecided", "fails", "finding")
 
 
 class Run(NamedTuple):
@@ -70,30 +67,33 @@ def _is(one: Claim, claim: Claim) -> bool:
 
 
 def page(results: pathlib.Path, presets: Sequence[str] = PRESETS) -> str:
-    """The table: how many claims hold, and a row for each."""
-    rows, statuses = [], []
+    """The table: how many claims hold, a row for each that was run, and which were not."""
+    rows, statuses, unrun = [], [], []
     for name in (*EXPERIMENTS, "benchmark"):
         runs = _runs_of(results, name, presets)
         for claim in experiment(name).statements:
             found, preset = measured(runs, claim)
-            statuses.append(found.status)
-            rows.append(_row(found, preset, name))
-    counts = {status: statuses.count(status) for status in WORDS}
-    counted = ", ".join(f"{n} {WORDS[status]}" for status, n in counts.items() if n)
+            if found.checks:
+                statuses.append(found.status)
+                rows.append(_row(found, preset, name))
+            else:
+                unrun.append(f"- {claim.statement}: `uv run launch/{name}.py`\n")
+    counted = ", ".join(f"{n} {s}" for s in STATUSES if (n := statuses.count(s)))
+    apart = f"\nNot run:\n\n{''.join(unrun)}" if unrun else ""
     return f"""# Claims
 
-Of {len(rows)} claims {counted}. A claim is judged by all its checks, on the largest preset that was
-run; the row has the check that decides, with its 95 % interval or both sides of its certificate. A
-*finding* is measured with nothing to hold it against; *undecided* means that the interval contains
-the bound. The last column leads to all checks. Written by `uv run launch/reproduce.py`.
+**Claims by status: {counted or "none was run"}.**
 
-{_table(["claim", "source", "measured", "must be", "status", "run"], rows)}"""
+A claim is judged by all its checks, on the largest preset that was run. Its row has the check that
+decides, with its 95 % interval or both sides of its certificate; the last column leads to all of
+them. *undecided*: the interval contains the bound. *finding*: measured, with nothing to hold it
+against. Written by `uv run launch/reproduce.py`.
+
+{_table(["claim", "source", "measured", "must be", "status", "run"], rows)}{apart}"""
 
 
 def _row(claim: Claim, preset: str, name: str) -> list[str]:
     page = f"[{name}]({name}/README.md)"
-    if not claim.checks:
-        return [claim.statement, claim.source, "—", "—", claim.status, name]
     check = claim.deciding
     shown = f"{check.what}: {check.found}"
     return [claim.statement, claim.source, shown, check.required, claim.status, f"{page}, {preset}"]

@@ -116,9 +116,11 @@ def mean_interval(values: np.ndarray) -> tuple[Any, Any]:
     NaN where a seed is not finite, and for fewer than two (`resampled`). A comparison with NaN is
     false: no claim holds by leaving out the runs that failed, nor by one seed.
     """
-    mean, seeds = values.mean(-1), values.shape[-1]
+    seeds = values.shape[-1]
     if seeds < 2:
-        return np.full_like(mean, np.nan, float)[()], np.full_like(mean, np.nan, float)[()]
+        unknown = np.full(values.shape[:-1], np.nan)[()]
+        return unknown, unknown
+    mean = values.mean(-1)
     with np.errstate(invalid="ignore"):
         half = scipy.stats.t.ppf(0.975, seeds - 1) * values.std(-1, ddof=1) / np.sqrt(seeds)
         known = np.where(np.isfinite(values).all(-1), half, np.nan)

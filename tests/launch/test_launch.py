@@ -45,8 +45,10 @@ def test_run_json_tells_where_the_numbers_come_from(tiny):
     assert run["seconds"] > 0
 
 
-def test_the_terminal_shows_the_table_and_the_claim(tiny):
-    assert "ntk_svm" in tiny[1] and "predicted" in tiny[1] and "NOT RUN" in tiny[1]
+def test_the_terminal_shows_the_claim_its_checks_and_where_the_picture_lies(tiny):
+    assert "The NTK's max-margin predictor" in tiny[1] and "undecided" in tiny[1]
+    assert "must be" in tiny[1] and "≥ 0.25" in tiny[1]
+    assert tiny[1].rstrip().endswith("figure.png")
     assert (tiny[0] / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert (tiny[0] / "figure.pdf").read_bytes().startswith(b"%PDF")
 
@@ -112,7 +114,12 @@ def test_a_dry_run_says_points_and_time_and_writes_nothing(tmp_path):
 def test_reproduce_writes_the_table_of_claims(tiny):
     results = tiny[0].parents[1]
     assert launched(f"--results={results}", name="reproduce").returncode == 0
-    page = (results / "README.md").read_text()
-    laptop, full = [line for line in page.splitlines() if "separation.py" in line]
-    assert "| not run |" in laptop and "cores" in laptop
-    assert "| not run |" in full
+    lines = (results / "README.md").read_text().splitlines()
+    kernel, others = (
+        [line for line in lines if statement in line]
+        for statement in ("The NTK's max-margin predictor", "a network learns D from O(d)")
+    )
+    assert "| undecided | [separation](separation/README.md), laptop |" in kernel[0]
+    assert "uv run launch/separation.py" in others[0]
+    page = (results / "separation" / "README.md").read_text()
+    assert "separation.py --preset=smoke" in page and "figure.png" in page
