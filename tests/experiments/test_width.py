@@ -39,7 +39,7 @@ WIDEST = "dataset.str.startswith('teacher') and width == 256"
     ("claim", "edit", "status"),
     [
         (WIDTH, lambda rows: rows, "holds"),
-        (ERROR, lambda rows: rows, "holds"),
+        (ERROR, change(WIDEST, test_error=lambda r: 0.0), "holds"),
         (WIDTH, change(WIDE, normalized_margin=lambda r: 1.001 * r.reference_margin), "fails"),
         (WIDTH, change(WIDE, normalized_margin=lambda r: 0.98 * r.reference_margin), "undecided"),
         (WIDTH, change(RANDOM, reference_margin=lambda r: np.nan), "undecided"),
