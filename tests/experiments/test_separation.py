@@ -47,7 +47,10 @@ def test_bootstrap_interval_covers_the_spread_of_means():
 
 def test_an_interval_is_unknown_only_where_a_seed_is():
     low, high = _statistics.mean_interval(np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 3.0]]))
-    assert 1 <= low[0] < 2 < high[0] <= 3
+    # Student's, of one degree of freedom: the mean of 1 and 3 has the standard error 1.
+    pair = _statistics.mean_interval(np.array([1.0, 3.0]))
+    assert pair == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-3)
+    assert low[0] < 1 < 2 < 3 < high[0]
     assert np.isnan([low[1], high[1]]).all()
 
 
@@ -128,7 +131,7 @@ CLAIMS = {
 }
 
 
-@pytest.mark.parametrize("claim", separation.CLAIMS, ids=lambda claim: claim.statement[:20])
+@pytest.mark.parametrize("claim", [claim for claim, _ in CLAIMS][::2])
 def test_the_claims_hold_on_the_committed_table(claim):
     assert status("separation", claim) == "holds"
 
@@ -137,6 +140,20 @@ def test_the_claims_hold_on_the_committed_table(claim):
 def test_a_changed_table_is_judged_otherwise(case):
     claim, wanted = case
     assert status("separation", claim, CLAIMS[case]) == wanted
+
+
+def test_networks_that_go_along_the_path_again_are_a_claim_of_their_own():
+    """Of ten that missed the minimum at first three still do: a finding, with exact intervals."""
+    largest = lambda r: (r.predictor == separation.NETWORK) & (r.dim == 40)
+    first = lambda r: largest(r) & (r.num_samples == 160) | largest(r) & (r.num_samples == 240)
+    edit = lambda r: r.assign(
+        first_residual=r.first_residual.mask(first(r), 0.1),
+        residual=r.residual.mask(first(r) & (r.num_samples == 160) & (r.seed < 3), 0.1),
+    )
+    found = judged("separation", edit)[separation.CURED.statement]
+    assert found.status == "finding"
+    assert [check.measured for check in found.checks] == pytest.approx([0.7, 32 / 35, 10 / 35])
+    assert separation.CURED.statement not in judged("separation")
 
 
 def test_networks_that_missed_the_minimum_are_counted_apart():
@@ -218,7 +235,8 @@ def test_without_the_learned_functions_the_figure_says_so():
 def test_the_table_keeps_the_functions_that_are_drawn_and_residuals_where_there_is_a_lam():
     points = pandas.DataFrame(separation.points(Config()))
     one = [np.zeros(3)] * len(points)
-    each = dict(residual=one, r_squared=one, plane=[np.zeros((3, 5, 5))] * len(points))
+    each = dict(residual=one, r_squared=one, first_residual=one, paths_more=one)
+    each |= dict(plane=[np.zeros((3, 5, 5))] * len(points))
     rows = separation.table(points.assign(**each), Config())
     drawn = rows[rows.plane.notna()]
     assert set(drawn.predictor) == {"net_regularized", "ntk_svm"}
@@ -314,6 +332,6 @@ def test_a_bad_config_is_named(fields, message):
 
 def test_an_unknown_preset_is_named():
     with pytest.raises(
-        ValueError, match=r"preset must be one of smoke, laptop, thorough, full, got 'big'"
+        ValueError, match=r"preset must be one of smoke, laptop, thorough, cure, full, got 'big'"
     ):
         EXPERIMENT.preset("big")
