@@ -64,7 +64,10 @@ def shortest_gradient(
 
     Source: Wolfe (Mathematical Programming Study 3, 1975), whose points lie on his line searches.
     """
-    first = gradient(centre)
+    _, exponent = jnp.frexp(jnp.linalg.norm(gradient(centre)))
+    # Products of tiny gradients underflow; a power of two takes their size away exactly.
+    scaled = lambda at: jnp.ldexp(gradient(at), -exponent)
+    first = scaled(centre)
     gradients = jnp.zeros((NUM_GRADIENTS, centre.size), centre.dtype).at[0].set(first)
     gram = jnp.zeros((NUM_GRADIENTS, NUM_GRADIENTS), centre.dtype).at[0, 0].set(first @ first)
     weights = jnp.zeros(NUM_GRADIENTS, centre.dtype).at[0].set(1.0)
@@ -74,7 +77,7 @@ def shortest_gradient(
         shortest = weights @ gradients
         length = jnp.maximum(jnp.linalg.norm(shortest), jnp.finfo(centre.dtype).tiny)
         edge = centre - radius * shortest / length
-        new = gradient(edge)
+        new = scaled(edge)
         gradients = gradients.at[count].set(new)
         products = gradients @ new
         gram = gram.at[count].set(products).at[:, count].set(products)
@@ -82,7 +85,7 @@ def shortest_gradient(
 
     carry = (gradients, gram, weights)
     gradients, _, weights = jax.lax.fori_loop(1, NUM_GRADIENTS, collect, carry)
-    return jnp.linalg.norm(weights @ gradients)
+    return jnp.ldexp(jnp.linalg.norm(weights @ gradients), exponent)
 
 
 def _bettered(gram: Float[Array, "k k"], weights: Float[Array, " k"], count: Array) -> Array:

@@ -185,6 +185,13 @@ def test_it_keeps_where_loss_and_lambda_are_multiplied_by_one_number():
     assert found == pytest.approx(known, rel=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e-131, 1e-150])
+def test_it_is_that_of_a_larger_network_where_products_of_its_gradients_underflow(size):
+    """Of order 2 both terms' gradients are linear in small parameters: their ratio stays."""
+    at = lambda scale: residual(jax.tree.map(lambda p: scale * p, UNTRAINED), math.log(0.1))
+    assert at(size) == pytest.approx(at(1e-20), rel=1e-6)
+
+
 def test_it_is_infinite_at_the_zero_network():
     nothing = optax.tree.scale(0.0, UNTRAINED)
     assert residual(nothing, jnp.log(1e-3)) == math.inf
