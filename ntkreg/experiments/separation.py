@@ -2,10 +2,10 @@
 
 On D the label sits in two coordinates and d − 2 others are noise. The theorem says that every
 minimizer of the ℓ2-regularised loss errs at most like √(d/n), while no combination of the NTK's
-functions at n ≲ d² samples does better than a constant error: so regularisation, not width, makes
-the difference. Networks are judged where they reach the objective of the network that made the
-labels, as every minimizer does; one that ends above it is known to have missed the minimum, goes
-along the path of λ again, and is counted apart if it still does.
+functions at n ≲ d² samples does better than a constant error. Networks are judged where they reach
+the objective of the network that made the labels, as every minimizer does; one that ends above it
+is known to have missed the minimum, goes along the path of λ again, and is counted apart if it
+still does.
 
 Every predictor has the same samples for the same d, n and seed, and is tested on fresh points. The
 kernel appears as users would train it (hard margin, logistic, ridge, the latter two with the λ that
