@@ -20,10 +20,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import pandas
-import rich.box
-import rich.console
-import rich.table
-import rich.text
 from absl import app, flags, logging
 
 from ntkreg.experiments import _style
@@ -315,6 +311,11 @@ COLORS: dict[Status, str] = {"holds": "green", "fails": "red", "undecided": "yel
 
 def _print(claim: Claim) -> None:
     """The claim and a table of its checks, in colour where the terminal has it."""
+    import rich.box  # --help needs none of it
+    import rich.console
+    import rich.table
+    import rich.text
+
     title = rich.text.Text(f"{claim.statement} ({claim.source})")
     checks = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for name in ("check", "measured", "must be", "status", "over"):

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import pandas
-import rich.console
-import rich.progress
 import threadpoolctl
 
 from ntkreg.sweeps import programs, provenance, store
@@ -197,6 +195,9 @@ def _progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
 
     Where no person looks on it prints a line a minute.
     """
+    import rich.console  # --help needs none of it
+    import rich.progress
+
     console = rich.console.Console(stderr=True)
     bar = rich.progress.Progress(
         rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), "points,",
