@@ -71,6 +71,30 @@ def log_slope_of_means(
     return float(log_slope(x, np.array([v.mean() for v in values]))), interval(log_slope(x, drawn))
 
 
+def scaled_errors(rows: pandas.DataFrame) -> pandas.Series:
+    """error · √(n/d), which the theorem bounds by a constant for the network."""
+    return rows.test_error * np.sqrt(rows.num_samples / rows.dim)
+
+
+def growth(rows: pandas.DataFrame) -> tuple[float, tuple[float, float]]:
+    """The exponent of G(d) = sup over n of the mean error · √(n/d), and its bootstrap interval.
+
+    A bounded G has the exponent 0 in the end, that of a predictor which needs n ∝ d² is ½.
+    """
+    rows, rng = rows.assign(scaled=scaled_errors(rows)), np.random.default_rng(0)
+    found, drawn, dims = [], [], []
+    for dim, part in rows.groupby("dim"):
+        cells = [cell.to_numpy() for _, cell in part.groupby("num_samples").scaled]
+        found.append(max(cell.mean() for cell in cells))
+        means = [resampled(cell, 2000, rng) for cell in cells]
+        drawn.append(np.fmax.reduce(means))  # a cell of one seed has no interval
+        dims.append(dim)
+    if len(dims) < 2:
+        return float("nan"), (float("nan"), float("nan"))
+    slopes = log_slope(dims, np.stack(drawn, -1))
+    return float(log_slope(dims, np.array(found))), interval(slopes)
+
+
 def resampled(
     values: np.ndarray,
     num_resamples: int,

@@ -248,7 +248,6 @@ def planted_objective(lam: float, planted_norm: Scalar, mean_square: Array) -> A
 ENOUGH, FEW = 4, 0.3  # n/d from which the network has learned, n/d² up to which the NTK has not
 LEARNED = 0.01  # the error of a law that is learned; on the feature below FLOOR
 TOLERANCE = 0.2  # of the plateau; at finite d the steps of the staircase are not yet apart
-NUM_RESAMPLES = 2000
 TITLES = {"D": "D", "relu_feature": "ReLU feature"}
 SHORT = {"network": "network", "ntk": "NTK"}
 ON_D = Claim(
@@ -298,16 +297,10 @@ def scaling(rows: pandas.DataFrame, law: str, predictor: str) -> Scaling:
 
 def growth(rows: pandas.DataFrame, law: str, predictor: str) -> Check:
     """The exponent of d in the largest mean error·√(n/d) over n, which the theorem bounds."""
-    rng, largest, draws = np.random.default_rng(0), [], []
-    for dim in np.unique(rows.dim):
-        sizes, errors = curve(rows, law, predictor, dim)
-        scale = np.sqrt(sizes / dim)
-        largest.append((errors.mean(-1) * scale).max())
-        draws.append((_statistics.resampled(errors, NUM_RESAMPLES, rng) * scale).max(-1))
-    slope = functools.partial(_statistics.log_slope, np.unique(rows.dim))
-    ends = _statistics.interval(slope(np.stack(draws, axis=-1)))
+    mine = rows[(rows.law == law) & (rows.predictor == predictor)]
+    found, ends = _statistics.growth(mine)
     what = f"{TITLES[law]}, {SHORT[predictor]}: growth of error·√(n/d)"
-    return Check(what, float(slope(np.array(largest))), *ends, runs="seeds")
+    return Check(what, found, *ends, runs="seeds")
 
 
 def learning_claim(claim: Claim, rows: pandas.DataFrame) -> Claim:

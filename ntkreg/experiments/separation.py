@@ -584,10 +584,12 @@ def learns(rows: pandas.DataFrame) -> Claim:
     later = solved[solved.num_samples >= 5 * solved.dim]
     of_all = f"of {len(mine)} networks"
     return LEARNS.on(
-        _claims.every("largest error · √(n/d)", scaled_errors(solved), 1.0, "≤", of_all),
+        _claims.every(
+            "largest error · √(n/d)", _statistics.scaled_errors(solved), 1.0, "≤", of_all
+        ),
         _claims.every("largest error from n = 5d on", later.test_error, 0.01, "≤", of_all),
         _claims.slope("exponent of n in d, network at 25 % error", scaling(rows, NETWORK)),
-        _growth("exponent of sup error · √(n/d), network", growth(solved)),
+        _growth("exponent of sup error · √(n/d), network", _statistics.growth(solved)),
         apart=[
             f"d = {dim}: {missed} of {len(part)} networks end above the planted network's objective"
             for dim, part in mine.groupby("dim")
@@ -617,7 +619,7 @@ def machine(rows: pandas.DataFrame) -> Claim:
     return MACHINE.on(
         _worst_dim("smallest error at n = 0.3 d², SVM", below, "test_error", LEVEL, "≥"),
         _growth("exponent of the error in d at n = 0.3 d²", flat, -0.1, "≥"),
-        _growth("exponent of sup error · √(n/d), SVM", growth(complete), 0.25, "≥"),
+        _growth("exponent of sup error · √(n/d), SVM", _statistics.growth(complete), 0.25, "≥"),
         _claims.slope("exponent of n in d, SVM at 25 % error", scaling(rows, NTK)),
         apart=[_unsolved(rows, NTK)],
     )
@@ -666,30 +668,6 @@ def _unsolved(rows: pandas.DataFrame, predictor: str) -> str:
 def at_share(rows: pandas.DataFrame) -> pandas.DataFrame:
     """The rows at n = 0.3 d²."""
     return rows[rows.num_samples == (BELOW * rows.dim**2).round()]
-
-
-def scaled_errors(rows: pandas.DataFrame) -> pandas.Series:
-    """error · √(n/d), which the theorem bounds by a constant for the network."""
-    return rows.test_error * np.sqrt(rows.num_samples / rows.dim)
-
-
-def growth(rows: pandas.DataFrame) -> tuple[float, tuple[float, float]]:
-    """The exponent of G(d) = sup over n of the mean error · √(n/d), and its bootstrap interval.
-
-    A bounded G has the exponent 0 in the end, that of a predictor which needs n ∝ d² is ½.
-    """
-    rows, rng = rows.assign(scaled=scaled_errors(rows)), np.random.default_rng(0)
-    found, drawn, dims = [], [], []
-    for dim, part in rows.groupby("dim"):
-        cells = [cell.to_numpy() for _, cell in part.groupby("num_samples").scaled]
-        found.append(max(cell.mean() for cell in cells))
-        means = [_statistics.resampled(cell, 2000, rng) for cell in cells]
-        drawn.append(np.fmax.reduce(means))  # a cell of one seed has no interval
-        dims.append(dim)
-    if len(dims) < 2:
-        return math.nan, (math.nan, math.nan)
-    slopes = _statistics.log_slope(dims, np.stack(drawn, -1))
-    return float(_statistics.log_slope(dims, np.array(found))), _statistics.interval(slopes)
 
 
 def _growth(

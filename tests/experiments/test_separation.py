@@ -174,7 +174,7 @@ def test_growth_recovers_the_power(power):
     ]
     rows = pandas.DataFrame(cells)
     rows["test_error"] = (rows.dim / rows.num_samples) ** 0.5 * rows.dim**power / 10
-    slope, ends = separation.growth(rows)
+    slope, ends = _statistics.growth(rows)
     assert slope == pytest.approx(power) and ends == pytest.approx((power, power))
 
 
