@@ -1,4 +1,4 @@
-"""The Python blocks of README, CONTRIBUTING and docs/your_own.md run as they stand."""
+"""The Python blocks of README, CONTRIBUTING and the docs run as they stand."""
 
 import pathlib
 import re
@@ -6,7 +6,10 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "your_own.md"]
+PAGES = [
+    ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "your_own.md",
+    ROOT / "docs" / "open_question.md",
+]  # fmt: skip
 BLOCKS = [
     block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
 ]
@@ -31,7 +34,14 @@ def test_block_runs_and_prints_a_number(block, tmp_path, monkeypatch, capsys):
     assert re.search(r"\d\.\d", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/limits.md"])
+def test_the_tutorial_is_short():
+    (block,) = re.findall(r"```python\n(.*?)```", PAGES[3].read_text(), re.S)
+    assert len(block.splitlines()) <= 60
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/limits.md", "docs/open_question.md"]
+)
 def test_files_that_a_page_links_to_are_there(page):
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
     assert not [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]

@@ -12,7 +12,8 @@ missing, and goes on until a certificate closes.
 
 Whatever found them, `proofs.proved` alone says what a network and weights prove: it takes exactly
 the arrays that are returned, encloses every operation in a ball, and bounds that cross raise.
-`planted` does so for one network on D. All of this is NumPy on the host.
+`planted` does so for one network on D. `group_games` has the max margins
+and minima of z² networks on the table of a finite group. All of this is NumPy on the host.
 """
 
 from ntkreg.certificates.certified import (
@@ -23,6 +24,7 @@ from ntkreg.certificates.certified import (
     max_margin,
     polish,
 )
+from ntkreg.certificates.group_games import group_margin, group_minimum
 from ntkreg.certificates.insertion import GlobalResult, train_to_global
 from ntkreg.certificates.planted import Optimality, planted_optimality
 
@@ -33,6 +35,8 @@ __all__ = [
     "certificate",
     "dual_bound",
     "global_minimum",
+    "group_margin",
+    "group_minimum",
     "max_margin",
     "planted_optimality",
     "polish",

@@ -113,6 +113,7 @@ class Experiment(NamedTuple):
       static: the axes that are Python values.
       host: whether `run` is called as it is; "cpu" where that is so on a CPU alone: its parts are
         jitted and shared by points, so that they compile in less time than a program of each.
+      batch_size: of `sweep`; how many points are one vmapped program.
       more: (table, config, folder) -> None, writes what else there is to see, after a run.
       prepare: config -> what `run` takes in its place, as arrays of the user's files and functions
         of theirs: a folder of results belongs to these too. Its ValueErrors end in one line.
@@ -131,6 +132,7 @@ class Experiment(NamedTuple):
     table: Callable[[pandas.DataFrame, Any], pandas.DataFrame] | None = None
     static: tuple[str, ...] = ()
     host: bool | Literal["cpu"] = False
+    batch_size: int | None = None
     more: Callable[[pandas.DataFrame, Any, pathlib.Path], None] | None = None
     prepare: Callable[[Any], Any] = lambda config: config
     folder: Callable[[Any, str], str] | None = None
@@ -158,6 +160,7 @@ class Experiment(NamedTuple):
         found = sweep(
             functools.partial(self.run, self.prepare(config)), self.points(config), folder,
             static_argnames=self.static, host=self.is_host, executor=executor,
+            batch_size=self.batch_size,
         )  # fmt: skip
         kept = self.table(found, config) if self.table else found
         if folder is None:

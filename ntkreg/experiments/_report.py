@@ -14,10 +14,10 @@ from ntkreg.experiments._experiment import Experiment
 EXPERIMENTS = (
     "separation", "certify", "transition", "lambda_path", "line", "approximate", "width",
     "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram", "regression",
-    "teacher", "practice",
+    "teacher", "practice", "groups", "two_neurons", "group_margins", "group_limit",
 )  # fmt: skip
-# Those whose results are kept, the largest last; `cure` and `reach` are of one experiment each.
-PRESETS = ("cure", "reach", "laptop", "thorough", "full")
+# Those whose results are kept, the largest last; the first two and the fourth are of one experiment.
+PRESETS = ("cure", "reach", "laptop", "open_experiment", "thorough", "full")
 STATUSES: tuple[Status, ...] = ("holds", "undecided", "fails", "finding")
 
 

@@ -7,6 +7,7 @@ quadratic activation. Minima are of F_λ with r = 2, at two layers.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -278,6 +279,90 @@ def population_one_sign_minimum(lam: float) -> float:
       ValueError: for λ that is not positive and finite.
     """
     return (population_minimum(lam) + math.log(2.0)) / 2
+
+
+def group_margin(group: Any) -> float:
+    """The max margin of z² networks on a group's table under ‖Θ‖ = (Σᵢ ‖ωᵢ‖₂³)^(1/3), any width:
+
+        γ* = 2/(3√(3n) S(1)),   S(g) = Σ_ρ s_ρ d^(3/2) X_ρ(g),   s = 1 for real ρ and √2 for others,
+
+    where f(a, b)[c] = Σᵢ (uᵢ(a) + vᵢ(b))² wᵢ(c), ωᵢ = (u, v, w), margins are f_ab − f_c, and ρ runs
+    over the nontrivial representations of degree d, conjugates together, with their real character
+    X. For C_p with p odd it is √(2/27)/(√p (p − 1)).
+
+    Masses Σ‖ω‖³ in proportion to s_ρ d^(3/2) X_ρ(1) make all margins γ*. That is the best where
+    the weights of the wrong answers under which every ρ is worth the same are ≥ 0: if and only if
+    S(g) ≤ 0 for all g ≠ 1. Else `certificates.group_margin` has the margin, and the proofs.
+
+    >>> round(group_margin(cyclic(5)), 12)
+    0.030429030973
+
+    Args:
+      group: of `data.groups`.
+
+    Source: derived here; Morwani, Edelman, Oncescu, Zhao, Kakade (ICLR 2024), Theorem 7, for C_p.
+
+    Raises:
+      ValueError: for a group for which these weights are not ≥ 0.
+    """
+    total = np.zeros(group.order)
+    for rho in group.representations:
+        factor = 1.0 if rho.kind == "real" else 2**0.5
+        total += factor * rho.degree**1.5 * rho.real_character
+    largest = np.delete(total, group.identity).max()
+    if largest > 1e-9 * total[group.identity]:
+        raise ValueError(
+            f"group must have S(g) ≤ 0 for all g ≠ 1, got {largest:.3g} on {group.name}; "
+            "certificates.group_margin has its margin"
+        )
+    return float(2 / (3 * (3 * group.order) ** 0.5 * total[group.identity]))
+
+
+def cyclic_minimum(order: int, lam: float) -> float:
+    """min of mean cross-entropy + λ Σᵢ ‖ωᵢ‖₂³ over z² networks on C_p's table, p odd, any width.
+
+    With π = λ/γ* it is log p at Θ = 0 where π ≥ (p − 1)/p, and else −log(1 − π) + λM with the mass
+    M = log((p − 1)(1 − π)/π)/γ*. Proof: the cross-entropy is log(1 + Σ_c e^(−q_c)) of the margins,
+    by Jensen's inequality at least log(1 + (p − 1)e^(−q̄)) of their mean, and q̄ ≤ γ*M under equal
+    weights of all of them, which are the dual ones (`group_margin`); there M is the best.
+
+    Source: derived here.
+
+    Raises:
+      ValueError: for an order that is not odd, or λ that is not positive and finite.
+    """
+    _check_count("order", order, 3)
+    check_positive(lam=lam)
+    if order % 2 == 0:
+        raise ValueError(f"order must be odd, got {order}")
+    margin = (2 / 27) ** 0.5 / (order**0.5 * (order - 1))
+    share = lam / margin
+    if share >= (order - 1) / order:
+        return math.log(order)
+    return -math.log1p(-share) + share * math.log((order - 1) * (1 - share) / share)
+
+
+def cyclic_network(order: int) -> Params:
+    """3(p − 1) neurons with the max margin `group_margin` on C_p's table, p odd; ‖Θ‖_{2,3} = 1.
+
+    Six neurons for each frequency ζ: u = cos(2πζa/p + α), v = cos(2πζb/p + β), w = cos(2πζc/p +
+    α + β) at α = 2πs/6, β = 4α, s = 0 … 5, all of one length. The sums over s of all products but
+    cos(2πζ(a + b − c)/p) vanish. Parameters of `fully_connected(2, 3(p − 1), p, "quadratic")`.
+
+    Source: derived here; Morwani et al. (ICLR 2024), Theorem 7, have 4(p − 1).
+
+    Raises:
+      ValueError: for an order that is not odd.
+    """
+    _check_count("order", order, 3)
+    if order % 2 == 0:
+        raise ValueError(f"order must be odd, got {order}")
+    frequency = np.repeat(np.arange(1, order // 2 + 1), 6)
+    alpha = np.tile(2 * np.pi * np.arange(6) / 6, order // 2)
+    angles = 2 * np.pi * frequency * np.arange(order)[:, None] / order
+    u, v, w = (np.cos(angles + phase) for phase in (alpha, 4 * alpha, 5 * alpha))
+    size = (len(alpha) ** (1 / 3) * (3 * order / 2) ** 0.5) ** -1
+    return _as_params(size * np.concatenate([u, v]), size * w.T)
 
 
 def _check_count(name: str, value: int, smallest: int) -> None:

@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ntkreg._types import Array, Bool, Float, Params
 from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import Network
+from ntkreg.training.norms import EUCLIDEAN, Norm, norm_of
 from ntkreg.training.objectives import Loss
 
 
@@ -40,22 +40,30 @@ def _of_others(outputs: Float[Array, "n k"], data: Dataset) -> Float[Array, "n m
     return jnp.take_along_axis(outputs, others, axis=-1)
 
 
-def normalized_margin(network: Network, params: Params, data: Dataset) -> Float[Array, ""]:
-    """γ = minᵢ qᵢ / ‖Θ‖₂^order: the smallest margin at unit norm, negative where one is wrong.
+def normalized_margin(
+    network: Network, params: Params, data: Dataset, norm: Norm = EUCLIDEAN
+) -> Float[Array, ""]:
+    """γ = minᵢ qᵢ / ‖Θ‖^order: the smallest margin at unit norm, negative where one is wrong.
 
     >>> two = Dataset(jnp.array([[1.0], [-1.0]]), jnp.array([1.0, -1.0]))
     >>> params = jnp.array([[1.0, -1.0]]), jnp.array([[1.0], [-1.0]])
     >>> float(normalized_margin(fully_connected(depth=2, width=2), params, two))
     0.25
 
-    0 of the zero network. Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4; Lyu and Li (ICLR
-    2020).
+    0 of the zero network. The norm is the Euclidean one, or (2, p) (`norms`).
+
+    Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4; Lyu and Li (ICLR 2020).
+
+    Raises:
+      ValueError: for (2, p) and a network that is not of two layers.
     """
-    return _at_unit_norm(jnp.min(margins(network, params, data)), network, params)
+    return _at_unit_norm(jnp.min(margins(network, params, data)), network, params, norm)
 
 
-def _at_unit_norm(output: Float[Array, ""], network: Network, params: Params) -> Float[Array, ""]:
-    size = optax.tree.norm(params) ** network.order
+def _at_unit_norm(
+    output: Float[Array, ""], network: Network, params: Params, norm: Norm
+) -> Float[Array, ""]:
+    size = norm_of(params, norm) ** network.order
     return output / jnp.where(size > 0, size, 1.0)
 
 
@@ -80,9 +88,9 @@ def dual_weights(
 
 
 def dual_weighted_margin(
-    loss: Loss, network: Network, params: Params, data: Dataset
+    loss: Loss, network: Network, params: Params, data: Dataset, norm: Norm = EUCLIDEAN
 ) -> Float[Array, ""]:
-    """Σ αq / ‖Θ‖₂^order over the `margin_pairs` q with the network's own dual weights α.
+    """Σ αq / ‖Θ‖^order over the `margin_pairs` q with the network's own dual weights α.
 
     An estimate of the max margin γ* from one trained network, with an error of O(1/‖Θ‖^(2·order))
     where the normalized margin's is O(1/‖Θ‖^order). It is at most D(α), the largest Σ αq/‖Θ‖^order
@@ -94,7 +102,7 @@ def dual_weighted_margin(
     Source: derived here; see `path_law`.
     """
     alpha, pairs = dual_weights(loss, network, params, data), margin_pairs(network, params, data)
-    return _at_unit_norm(jnp.sum(alpha * pairs), network, params)
+    return _at_unit_norm(jnp.sum(alpha * pairs), network, params, norm)
 
 
 def activation_patterns(

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ntkreg._types import Array, Float, Params, Scalar, Shaped
 from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import Network
+from ntkreg.training import norms
+from ntkreg.training.norms import EUCLIDEAN, Norm
 
 
 class Loss(NamedTuple):
@@ -105,14 +106,20 @@ def objective(
     params: Params,
     data: Dataset,
     log_lam: Scalar,
-    power: float = 2.0,
+    power: float | None = None,
+    norm: Norm = EUCLIDEAN,
 ) -> Float[Array, ""]:
-    """F_λ(Θ) = (1/n) Σ ℓ(yᵢ, f(Θ; xᵢ)) + λ‖Θ‖₂^power, with λ = exp(log_lam).
+    """F_λ(Θ) = (1/n) Σ ℓ(yᵢ, f(Θ; xᵢ)) + λ‖Θ‖^power, with λ = exp(log_lam).
 
-    log_lam = −inf is λ = 0. Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Sections 2 and 4.
+    The norm is the Euclidean one and the power 2; or `norm` is (2, p), and the power p: then the
+    penalty is λ Σᵢ ‖θᵢ‖₂^p over neurons (`norms`). log_lam = −inf is λ = 0.
+
+    Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Sections 2 and 4.
+
+    Raises:
+      ValueError: for (2, p) and a network that is not of two layers.
     """
-    squared = optax.tree.norm(params, squared=True)
-    penalty = jnp.exp(log_lam) * squared ** (power / 2)
+    penalty = jnp.exp(log_lam) * norms.to_power(params, norm, norms.exponent(norm, power))
     return mean_loss(loss, network, params, data) + penalty
 
 
@@ -122,15 +129,13 @@ def log_objective(
     params: Params,
     data: Dataset,
     log_lam: Scalar,
-    power: float = 2.0,
+    power: float | None = None,
+    norm: Norm = EUCLIDEAN,
 ) -> Float[Array, ""]:
     """log F_λ(Θ), every term kept in the log domain, so that λ may be far below the smallest float.
 
     It has the minimizers of F and other dynamics: a gradient step on log F is one on F with the
     step size divided by F.
     """
-    squared = optax.tree.norm(params, squared=True)
-    # At parameters of no square the gradient of a logarithm is NaN; the smallest float has one.
-    squared = jnp.maximum(squared, jnp.finfo(squared.dtype).tiny)
-    log_penalty = log_lam + (power / 2) * jnp.log(squared)
+    log_penalty = log_lam + norms.exponent(norm, power) * norms.log_norm(params, norm)
     return jnp.logaddexp(log_mean_loss(loss, network, params, data), log_penalty)

@@ -22,6 +22,7 @@ from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import Network, check_homogeneous
 from ntkreg.training import trainers
 from ntkreg.training.margins import dual_weighted_margin, normalized_margin
+from ntkreg.training.norms import EUCLIDEAN, Norm, exponent, norm_of
 from ntkreg.training.objectives import Loss, get_loss, log_objective
 from ntkreg.training.stationarity import log_residual
 from ntkreg.training.trainers import TrainOptions
@@ -51,7 +52,7 @@ def follow(
     def at_lam(start: Params, logs: tuple[Array, Array]) -> tuple[Params, Params]:
         log_lam, following = logs
         end = trainers.minimized(options, network, data, log_lam, learning_rate, start).params
-        stretched = stretched_to(loss, network, end, data, following, options.power)
+        stretched = stretched_to(loss, network, end, data, following, options.power, options.norm)
         goes_on = jnp.asarray(warm) & _has_learned(loss, network, end, data)
         return jax.tree.map(lambda p, q: jnp.where(goes_on, p, q), stretched, params), end
 
@@ -72,19 +73,20 @@ def stretched_to(
     params: Params,
     data: Dataset,
     log_lam: Scalar,
-    power: float = 2.0,
+    power: float | None = None,
+    norm: Norm = EUCLIDEAN,
 ) -> Params:
     """The multiple cΘ of smallest F_λ with c in [e⁻³, e³], to six digits.
 
     Outputs at cΘ are c^order times those at Θ, so no network is evaluated in the search.
     """
     outputs, order = network.apply(params, data.x), network.order
-    log_norm = jnp.log(optax.tree.norm(params))
+    log_norm, r = jnp.log(norm_of(params, norm)), exponent(norm, power)
 
     def value(log_scale: Float[Array, ""]) -> Float[Array, ""]:
         logs = loss.log_value(jnp.exp(order * log_scale) * outputs, data.y)
         log_loss = jax.nn.logsumexp(logs) - jnp.log(logs.shape[0])
-        return jnp.logaddexp(log_loss, log_lam + power * (log_scale + log_norm))
+        return jnp.logaddexp(log_loss, log_lam + r * (log_scale + log_norm))
 
     def narrowed(round, centre: Float[Array, ""]) -> Float[Array, ""]:
         reach = RAY_REACH * (4.0 / RAY_POINTS) ** round.astype(log_norm.dtype)
@@ -103,7 +105,7 @@ class PathInfo(NamedTuple):
       normalized_margin: min q/‖Θ‖^order; negative where a sample is wrong.
       dual_weighted_margin: the estimate of the max margin (`margins.dual_weighted_margin`).
       log_objective: log F_λ.
-      norm: ‖Θ‖₂.
+      norm: ‖Θ‖.
       log_residual: of stationarity (`stationarity.log_residual`); below log 0.001 the optimizer has
         done its work, and else it, not the theorem, has failed.
     """
@@ -126,16 +128,16 @@ def measure(
     options: TrainOptions, network: Network, data: Dataset, log_lams: Array, ends: Params
 ) -> PathInfo:
     """What there is to say of the ends of a path."""
-    loss, power = get_loss(options.loss), options.power
+    loss, power, norm = get_loss(options.loss), options.power, options.norm
 
     def at(entry: tuple[Array, Params]) -> PathInfo:
         log_lam, params = entry
         return PathInfo(
-            normalized_margin(network, params, data),
-            dual_weighted_margin(loss, network, params, data),
-            log_objective(loss, network, params, data, log_lam, power),
-            optax.tree.norm(params),
-            log_residual(loss, network, params, data, log_lam, power),
+            normalized_margin(network, params, data, norm),
+            dual_weighted_margin(loss, network, params, data, norm),
+            log_objective(loss, network, params, data, log_lam, power, norm),
+            norm_of(params, norm),
+            log_residual(loss, network, params, data, log_lam, power, norm),
         )
 
     return jax.lax.map(at, (log_lams, ends))

@@ -15,6 +15,8 @@ from jax.flatten_util import ravel_pytree
 from ntkreg._types import Array, Float, Params, Scalar
 from ntkreg.data.dataset import Dataset
 from ntkreg.networks.network import Network
+from ntkreg.training import norms
+from ntkreg.training.norms import EUCLIDEAN, Norm
 from ntkreg.training.objectives import Loss, log_objective
 
 CONVERGED = 1e-3  # the residual below which an optimizer has done its work
@@ -29,9 +31,10 @@ def log_residual(
     params: Params,
     data: Dataset,
     log_lam: Scalar,
-    power: float = 2.0,
+    power: float | None = None,
+    norm: Norm = EUCLIDEAN,
 ) -> Float[Array, ""]:
-    """log of dist(0, ∂F)/‖∇λ‖Θ‖^r‖: the relative residual of λ r‖Θ‖^(r−2)Θ ∈ −∂ loss.
+    """log of dist(0, ∂F)/‖∇λ‖Θ‖^r‖: the relative residual of ∇λ‖Θ‖^r ∈ −∂ loss.
 
     It has no units: it stays where loss and λ are multiplied by one number. ∂F is Goldstein's
     subdifferential, the convex hull of all gradients in a small ball around Θ; the distance is from
@@ -42,15 +45,16 @@ def log_residual(
     Source: Goldstein (Mathematical Programming 1977); Lyu and Li (ICLR 2020) for the condition.
     """
     flat, unravel = ravel_pytree(params)
-    norm = jnp.linalg.norm(flat)
-    value = lambda p: log_objective(loss, network, unravel(p), data, log_lam, power)
+    length, r = jnp.linalg.norm(flat), norms.exponent(norm, power)
+    value = lambda p: log_objective(loss, network, unravel(p), data, log_lam, power, norm)
     distances = jax.lax.map(
-        lambda radius: shortest_gradient(jax.grad(value), flat, radius * norm),
+        lambda radius: shortest_gradient(jax.grad(value), flat, radius * length),
         jnp.array(RADII, flat.dtype),
     )
-    log_penalty_slope = log_lam + jnp.log(power) + (power - 1) * jnp.log(norm)
+    log_penalty_slope = log_lam + jnp.log(r) + (r - 1) * norms.log_norm(params, norm)
+    log_penalty_slope += norms.log_slope(params, norm)
     log_distance = jnp.log(distances.min())
-    return jnp.where(norm > 0, log_distance + value(flat) - log_penalty_slope, jnp.inf)
+    return jnp.where(length > 0, log_distance + value(flat) - log_penalty_slope, jnp.inf)
 
 
 def shortest_gradient(

@@ -22,6 +22,7 @@ from ntkreg._types import Array, Float, Int, Params, PRNGKey, PyTree, Scalar, Sc
 from ntkreg.data.dataset import Dataset, check_dataset
 from ntkreg.networks.network import Network
 from ntkreg.training.margins import margins, normalized_margin
+from ntkreg.training.norms import EUCLIDEAN, Norm, check_norm, exponent, norm_of
 from ntkreg.training.objectives import Loss, get_loss, log_mean_loss, log_objective, objective
 from ntkreg.training.optimizers import check_optimizer, moved
 
@@ -54,7 +55,9 @@ class TrainOptions:
       finish_steps: of L-BFGS after them, on log F. Where the minimizer lies on no kink they end at
         the rounding; on kinks they stop early and do no harm.
       stop_log_loss: the optimizer ends as soon as the log of the mean loss is at most this.
-      power: the exponent r of the penalty λ‖Θ‖^r.
+      power: the exponent r of the penalty λ‖Θ‖^r; 2 unless given, and p with the norm (2, p).
+      norm: 2, or (2, p): the p-norm over neurons, for two layers (`norms`). Margins and norms are
+        reported in it.
 
     Raises:
       ValueError: for values out of range, and an optimizer that does not follow its learning rate.
@@ -67,7 +70,8 @@ class TrainOptions:
     num_steps: int = 4000
     finish_steps: int = 0
     stop_log_loss: float = -math.inf
-    power: float = 2.0
+    power: float | None = None
+    norm: Norm = EUCLIDEAN
 
     def __post_init__(self):
         get_loss(self.loss)
@@ -76,7 +80,8 @@ class TrainOptions:
         for name, smallest in (("num_steps", 1), ("finish_steps", 0)):
             if getattr(self, name) < smallest:
                 raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}")
-        check_positive(power=self.power)
+        check_norm(self.norm)
+        check_positive(power=exponent(self.norm, self.power))
         check_optimizer(self.optimizer, self.descend == "log")
 
 
@@ -103,7 +108,7 @@ class TrainInfo(NamedTuple):
       log_objective: log F at the last λ.
       log_loss: log of the mean loss.
       log_gradient_norm: log ‖∇ log F‖; F is stationary where it is small.
-      norm: ‖Θ‖₂.
+      norm: ‖Θ‖.
       normalized_margin: of the training data; negative where a sample is wrong.
       train_error: the share of samples with no margin > 0; None for real labels.
       steps: the number of steps that the optimizer took.
@@ -153,7 +158,7 @@ def step(
 
     def descended(params: Params) -> tuple[Array, Array]:
         log_loss = log_mean_loss(loss, network, params, data)
-        return value(loss, network, params, data, log_lam, options.power), log_loss
+        return value(loss, network, params, data, log_lam, options.power, options.norm), log_loss
 
     dtype = state.log_loss.dtype  # int32 / int is float32, whatever the rest is
     rate = learning_rate * options.schedule(state.step.astype(dtype) / options.num_steps)
@@ -196,7 +201,7 @@ def minimized(
     state, last = init(options, params), options.num_steps
     state = advance(options, network, data, log_lam, learning_rate, state, last)
     loss = get_loss(options.loss)
-    value = lambda p: log_objective(loss, network, p, data, log_lam, options.power)
+    value = lambda p: log_objective(loss, network, p, data, log_lam, options.power, options.norm)
     return state._replace(params=_polished(value, state.params, options.finish_steps))
 
 
@@ -236,7 +241,7 @@ def measure(
     """What there is to say of parameters, at λ, after so many steps."""
     loss = get_loss(options.loss)
     value, gradient = jax.value_and_grad(log_objective, argnums=2)(
-        loss, network, params, data, log_lam, options.power
+        loss, network, params, data, log_lam, options.power, options.norm
     )
     errors = ~(margins(network, params, data) > 0)  # NaN is an error too
     finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]
@@ -244,8 +249,8 @@ def measure(
         log_objective=value,
         log_loss=log_mean_loss(loss, network, params, data),
         log_gradient_norm=jnp.log(optax.tree.norm(gradient)),
-        norm=optax.tree.norm(params),
-        normalized_margin=normalized_margin(network, params, data),
+        norm=norm_of(params, options.norm),
+        normalized_margin=normalized_margin(network, params, data, options.norm),
         train_error=jnp.mean(errors) if loss.labels != "real" else None,
         steps=steps,
         finite=jnp.all(jnp.stack(finite)),

@@ -1,0 +1,237 @@
+"""Networks of z² on a group's table under ℓ_{2,3}: max margins and minima by small programmes.
+
+f(a, b)[c] = Σᵢ (uᵢ(a) + vᵢ(b))² wᵢ(c) on a group of order n, ‖Θ‖³ = Σᵢ ‖ωᵢ‖₂³ over the neurons
+ωᵢ = (u, v, w). Averaging over (a, b, c) → (gak, k⁻¹bh, gch) changes neither norm nor labels, and
+both problems are convex in the masses ‖ω‖³ of unit neurons. So masses M_ρ ≥ 0 of representations
+are all there is to choose: averaged, a neuron of mass 1 in the functions of ρ is at best
+k_ρ X_ρ(abc⁻¹), with the real character X_ρ and
+
+    k_ρ = 2κ/(3√3) (nd)^(−3/2),     κ = 1 for real ρ, 1/√2 for quaternionic, 1/√8 for complex.
+
+Proof: the average takes 2uvw alone, which is at ρ the trace of ûv̂ŵ, with û of Frobenius norm
+√(n/d)‖u‖ for real ρ; the trace is at most the product of the norms, with equality at rank one, and
+‖u‖ = ‖v‖ = ‖w‖ = 1/√3 is best. For complex ρ half of ‖u‖² lies at its conjugate; a quaternionic û
+has its singular values in pairs. A neuron in several ρ is worth Σ_ρ k_ρ √27 ‖u_ρ‖‖v_ρ‖‖w_ρ‖ …, at
+most the largest single one by Hölder's inequality.
+
+**Max margin.** Wrong answers c are told apart by the class C of abc⁻¹ (conjugates and inverses
+together). With A_ρC = k_ρ(X_ρ(1) − X_ρ(C)) the margins are MA, and weights β_C ≥ 0 of the classes,
+Σβ = 1, prove that none exceeds max_ρ (Aβ)_ρ: γ* is the value of the matrix game A.
+
+**Minimum** of mean cross-entropy + λ Σᵢ ‖ωᵢ‖³. By log Σ e^(−q) = max over π of H(π) − Σπq,
+
+    F* = min over M ≥ 0 of log(1 + Σ_C |C| e^(−(MA)_C)) + λ Σ M
+       ≥ H(π) for every distribution π on the n answers with Σ_C π_C A_ρC ≤ λ for every ρ.
+
+The network's side is its own margin, or objective, on the whole table.
+
+Source: derived here; Morwani, Edelman, Oncescu, Zhao, Kakade (ICLR 2024) for the margin of C_p.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy
+
+from ntkreg._checks import check_positive
+from ntkreg._types import Params
+from ntkreg.certificates.certified import Certificate
+from ntkreg.certificates.proofs import CrossingBounds
+from ntkreg.data.groups import Group
+
+KAPPA = {"real": 1.0, "quaternionic": 2**-0.5, "complex": 8**-0.5}
+ALLOWANCE = 1e-13  # relative, for the rounding of both bounds: sums of at most some thousand terms
+NEWTON_STEPS = 20
+
+
+class Game(NamedTuple):
+    """The matrix game of a group.
+
+    Attributes:
+      classes: of wrong answers; for each the elements abc⁻¹ in it.
+      gains: A of shape (representations, classes): margins that a unit of mass gives.
+    """
+
+    classes: tuple[np.ndarray, ...]
+    gains: np.ndarray
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """|C|."""
+        return np.array([len(members) for members in self.classes])
+
+
+def game(group: Group) -> Game:
+    """The game whose value is the max margin."""
+    labels = np.minimum(group.classes, group.classes[group.inverse])
+    names = [name for name in np.unique(labels) if name != group.identity]
+    classes = tuple(np.flatnonzero(labels == name) for name in names)
+    rows = []
+    for rho in group.representations:
+        strength = 2 * KAPPA[rho.kind] / (3 * 3**0.5) * (group.order * rho.degree) ** -1.5
+        at_one = rho.real_character[group.identity]
+        rows.append([strength * (at_one - rho.real_character[c[0]]) for c in classes])
+    return Game(classes, np.array(rows))
+
+
+def group_margin(group: Group) -> Certificate:
+    """The max margin f_ab − f_c of z² networks of any width on a group's table, ‖Θ‖_{2,3} ≤ 1.
+
+    >>> found = group_margin(cyclic(5))
+    >>> found.kind, round(found.upper, 12)
+    ('exact', 0.030429030973)
+
+    Returns:
+      The certificate; `primal` are parameters of `fully_connected(2, m, n, "quadratic")`, `dual`
+      the weights of the wrong answers by the element abc⁻¹, of the sum 1.
+
+    Raises:
+      ArithmeticError: where the linear programme is not solved.
+    """
+    played = game(group)
+    unit = played.gains.max()
+    gains = played.gains / unit
+    count = len(played.classes)
+    ones = np.ones((1, count))
+    found = scipy.optimize.linprog(
+        np.append(np.zeros(count), 1.0),
+        A_ub=np.hstack([gains, -np.ones((len(gains), 1))]), b_ub=np.zeros(len(gains)),
+        A_eq=np.hstack([ones, [[0.0]]]), b_eq=[1.0],
+        bounds=[(0, None)] * count + [(None, None)], method="highs-ds",
+    )  # fmt: skip
+    if not found.success:
+        raise ArithmeticError(f"the linear programme of {group.name} has no end: {found.message}")
+    masses = np.maximum(-found.ineqlin.marginals, 0.0)
+    beta = np.maximum(found.x[:-1], 0.0)
+    masses, beta = masses / masses.sum(), beta / beta.sum()
+    primal = network_of_masses(group, masses)
+    lower = _margin(group, primal)
+    upper = float((played.gains @ beta).max()) * (1 + ALLOWANCE)
+    return _certificate(lower * (1 - ALLOWANCE), upper, primal, _by_element(group, played, beta))
+
+
+def group_minimum(group: Group, lam: float) -> Certificate:
+    """min of mean cross-entropy + λ Σᵢ ‖ωᵢ‖₂³ over z² networks of any width on a group's table.
+
+    >>> found = group_minimum(cyclic(5), 1e-2)
+    >>> round(found.upper, 9), found.gap < 1e-9
+    (1.088789516, True)
+
+    Returns:
+      The certificate; `dual` is π on the wrong answers by the element abc⁻¹.
+
+    Raises:
+      ValueError: for λ that is not positive and finite.
+    """
+    check_positive(lam=lam)
+    played = game(group)
+    sizes, gains = played.sizes, played.gains
+    masses = _best_masses(sizes, gains, lam)
+    primal = network_of_masses(group, masses)
+    logs = np.log(sizes) - masses @ gains
+    wrong = np.exp(logs - np.logaddexp(0.0, scipy.special.logsumexp(logs)))
+    worth = float((gains @ wrong).max())
+    wrong = wrong * min(1.0, lam / worth) if worth > 0 else wrong
+    upper = _objective(group, primal, lam)
+    dual = _by_element(group, played, wrong)
+    entropy = float(scipy.special.entr(dual).sum() - (1 - dual.sum()) * np.log1p(-dual.sum()))
+    return _certificate(entropy * (1 - ALLOWANCE), upper * (1 + ALLOWANCE), primal, dual)
+
+
+def network_of_masses(group: Group, masses: np.ndarray) -> Params:
+    """The network that has these masses Σ‖ω‖³ of the representations, every neuron pure.
+
+    Σ R_ij(a) R_jk(b) R_ik(c) over i, j, k is the trace of R(abc⁻¹), with the real matrices R of ρ;
+    and (u + v)²w − (u − v)²w is 4uvw. So it has 2D³ neurons for each ρ, of equal masses; 16 for a
+    frequency of a cyclic group, of which `closed_forms.cyclic_network` needs six.
+
+    Args:
+      masses: of shape (representations,), ≥ 0.
+    """
+    parts = []
+    for number, mass in enumerate(masses):
+        if mass == 0:
+            continue
+        matrices = group.matrices(number)
+        size = matrices.shape[1]
+        i, j, k = (index.ravel() for index in np.indices((size, size, size)))
+        u, v, w = matrices[:, i, j], matrices[:, j, k], matrices[:, i, k]
+        vectors = np.stack([np.hstack([u, u]), np.hstack([v, -v]), np.hstack([w, -w])])
+        # Each has the length (mass/2D³)^(1/3); its three parts √(n/D) before.
+        length = (mass / (2 * size**3)) ** (1 / 3) / (3 * group.order / size) ** 0.5
+        parts.append(length * vectors)
+    if not parts:
+        return np.zeros((2 * group.order, 1)), np.zeros((1, group.order))
+    u, v, w = np.concatenate(parts, axis=2)
+    return np.concatenate([u, v]), w.T
+
+
+def _by_element(group: Group, played: Game, weights: np.ndarray) -> np.ndarray:
+    """Weights of classes, spread evenly over their elements; 0 at the identity."""
+    found = np.zeros(group.order)
+    for members, weight in zip(played.classes, weights, strict=True):
+        found[members] = weight / len(members)
+    return found
+
+
+def _best_masses(sizes: np.ndarray, gains: np.ndarray, lam: float) -> np.ndarray:
+    """M of the minimum: L-BFGS with bounds on F/λ, then Newton's method on the masses above 0."""
+    unit = gains.max()  # masses in 1/unit
+    gains = gains / unit
+
+    def value(masses: np.ndarray) -> tuple[float, np.ndarray]:
+        logs = np.log(sizes) - masses @ gains
+        loss = np.logaddexp(0.0, scipy.special.logsumexp(logs))
+        return loss * unit / lam + masses.sum(), 1 - gains @ np.exp(logs - loss) * unit / lam
+
+    # Towards small λ all margins are about log(1/λ).
+    start = np.full(len(gains), max(-np.log(lam), 1.0) / gains.sum(axis=0).min())
+    found = scipy.optimize.minimize(
+        value, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(gains),
+        options=dict(ftol=0.0, gtol=1e-13, maxiter=10_000, maxfun=100_000),
+    )  # fmt: skip
+    masses = np.maximum(found.x, 0.0)
+    for _ in range(NEWTON_STEPS):
+        slope, free = value(masses)[1], masses > 0
+        logs = np.log(sizes) - masses @ gains
+        wrong = np.exp(logs - np.logaddexp(0.0, scipy.special.logsumexp(logs)))
+        bend = (gains * wrong) @ gains.T - np.outer(gains @ wrong, gains @ wrong)
+        step = np.zeros(len(masses))
+        step[free] = np.linalg.lstsq(bend[np.ix_(free, free)] * unit / lam, -slope[free])[0]
+        moved = np.maximum(masses + step, 0.0)
+        if not np.abs(value(moved)[1][free]).max(initial=0) < np.abs(slope[free]).max(initial=0):
+            break
+        masses = moved
+    return masses / unit
+
+
+def _margin(group: Group, params: Params) -> float:
+    """min f_ab − f_c over the table, over ‖Θ‖³, in float64."""
+    pairs = _margin_pairs(group, params)
+    first, last = params
+    size = np.sum((np.sum(first**2, axis=0) + np.sum(last**2, axis=1)) ** 1.5)
+    return float(pairs.min() / size)
+
+
+def _objective(group: Group, params: Params, lam: float) -> float:
+    pairs = _margin_pairs(group, params)
+    logs = scipy.special.logsumexp(-pairs, axis=1)
+    first, last = params
+    mass = np.sum((np.sum(first**2, axis=0) + np.sum(last**2, axis=1)) ** 1.5)
+    return float(np.mean(np.log1p(np.exp(logs))) + lam * mass)
+
+
+def _margin_pairs(group: Group, params: Params) -> np.ndarray:
+    """f_ab − f_c for every pair and wrong answer, of shape (n², n − 1)."""
+    first, last = params
+    n = group.order
+    hidden = (first[:n, None] + first[None, n:]) ** 2
+    outputs = (hidden @ last).reshape(n * n, n)
+    own = np.arange(n) == group.table.ravel()[:, None]
+    return outputs[own][:, None] - outputs[~own].reshape(n * n, n - 1)
+
+
+def _certificate(lower: float, upper: float, primal: Params, dual: np.ndarray) -> Certificate:
+    if lower > upper:
+        raise CrossingBounds(f"lower must be at most upper, got {lower} and {upper}")
+    return Certificate(lower, upper, (upper - lower) / upper, "exact", primal, dual)

@@ -1,0 +1,345 @@
+"""The max margin of a finite group's table, in the norm in which it is a convex problem
+
+A z² network is of order 3. Measured by ‖Θ‖ = (Σᵢ ‖ωᵢ‖₂³)^(1/3) over neurons, what a neuron gives
+grows like its share of ‖Θ‖³, so the max margin on the table of a group is the value of a small
+matrix game, and the minimum of mean cross-entropy + λ Σᵢ ‖ωᵢ‖³ a convex problem in as many numbers
+as there are representations: both are known exactly, at any width. Do trained networks reach them,
+with every representation in the outputs and every neuron in one of them? And is the way there, as
+λ → 0, the one that the law of the λ-path says?
+
+Networks are trained along a path of λ from random initial parameters, with the penalty λ Σᵢ ‖ωᵢ‖³.
+
+Source: Morwani, Edelman, Oncescu, Zhao, Kakade (ICLR 2024) for the norm and C_p; the other groups,
+the minima and their proofs are derived here (`certificates.group_games`).
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas
+
+from ntkreg import networks
+from ntkreg.certificates import Certificate, group_margin, group_minimum
+from ntkreg.data import groups
+from ntkreg.experiments import _claims, _experiment, _style
+from ntkreg.experiments._claims import Claim
+from ntkreg.experiments._experiment import Experiment
+from ntkreg.sweeps import grid
+from ntkreg.theory import closed_forms, path_law
+from ntkreg.training import paths
+
+NORM = (2, 3)
+PURE = 0.999  # the share of a neuron's length from which it counts as of one representation
+ALIVE = 1e-6  # of ‖Θ‖³, from which a neuron counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of the experiment.
+
+    Attributes:
+      cases: "group:width", the group as `data.groups.named` has it.
+      exact: groups whose margins are computed and not trained.
+      lams: of the path, falling.
+      num_seeds: initial parameters of each case.
+      num_steps, finish_steps: of Adam and L-BFGS at each λ.
+    """
+
+    cases: tuple[str, ...] = ("C3:16", "C4:32", "C5:32", "C6:64", "C7:64", "S3:64", "Q8:64")
+    exact: tuple[str, ...] = ("C8", "C9", "C10", "C11", "C12", "C13", "S4", "D4", "A4", "A5")
+    lams: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-8, 1e-16, 1e-32, 1e-64, 1e-128, 1e-250)
+    num_seeds: int = 4
+    num_steps: int = 2000
+    finish_steps: int = 300
+
+    def __post_init__(self):
+        check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
+        for case in self.cases:
+            _parsed(case)
+        for name in self.exact:
+            groups.named(name)
+        check("lams", lambda v: 0 < v < np.inf, "positive and finite")
+        for name in ("num_seeds", "num_steps", "finish_steps"):
+            check(name, lambda v: v >= 1, "at least 1")
+        _experiment.check_distinct(self, "cases", "exact", "lams")
+
+
+# smoke: seconds. laptop: two minutes on two cores. thorough: modular addition to p = 53, an hour.
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        cases=("C3:16", "S3:32"), exact=("Q8",), num_seeds=1, num_steps=500,
+        lams=(1e-2, 1e-4, 1e-16, 1e-128),
+    ),
+    "laptop": {},
+    "thorough": dict(
+        cases=("C11:96", "C13:128", "C23:192", "C53:320", "S4:320", "A4:128", "D5:96"),
+        num_seeds=1, lams=(1e-3, 1e-4, 1e-8, 1e-32, 1e-128),
+    ),
+    "full": dict(
+        cases=("C11:128", "C23:256", "C53:512", "C113:1024", "S4:512", "A5:2048"), num_seeds=4
+    ),
+}  # fmt: skip
+
+
+def _parsed(case: str) -> tuple[groups.Group, int]:
+    """(the group, the width) that "group:width" names."""
+    name, _, width = case.partition(":")
+    if not width.isdecimal() or int(width) < 1:
+        raise ValueError(f"cases must be group:width, got {case!r}")
+    return groups.named(name), int(width)
+
+
+def points(config: Config) -> list[dict[str, Any]]:
+    """A path of λ for each case and seed; groups without training have the width 0."""
+    paths = grid(case=config.cases, seed=range(config.num_seeds))
+    return [*paths, *grid(case=[f"{name}:0" for name in config.exact], seed=[0])]
+
+
+# A run ----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _margin(name: str) -> Certificate:
+    return group_margin(groups.named(name))
+
+
+@functools.cache
+def _minimum(name: str, lam: float) -> Certificate:
+    return group_minimum(groups.named(name), lam)
+
+
+def run(config: Config, case: str, seed: int) -> dict[str, Any]:
+    """A path of λ, an entry each, with what is certified beside it."""
+    name, _, width = case.partition(":")
+    group, best = groups.named(name), _margin(name)
+    found: dict[str, Any] = {
+        "group": name, "width": int(width), "best_margin": best.lower, "gap": best.gap,
+        "closed_form_error": _closed_form_error(group, best),
+    }  # fmt: skip
+    if not int(width):
+        return found
+    network = networks.fully_connected(2, int(width), group.order, "quadratic")
+    path = paths.train_path(
+        network, groups.pairs(group), lams=list(config.lams), key=jax.random.key(seed),
+        loss="cross_entropy", norm=NORM, num_steps=config.num_steps,
+        finish_steps=config.finish_steps,
+    )  # fmt: skip
+    minima = [_minimum(name, lam) for lam in config.lams]
+    law = path_law.predicted(
+        np.log(config.lams), best.upper, _wrong(group, best.dual), 1, order=3, power=3
+    )
+    reached, log_f = np.asarray(path.info.normalized_margin), np.asarray(path.info.log_objective)
+    impurity, representations = _impurity(group, path.params)
+    return found | {
+        "lam": np.array(config.lams),
+        "short": 1 - reached / best.upper,
+        "over": np.expm1(log_f - np.log([minimum.upper for minimum in minima])),
+        "minimum_gap": np.array([minimum.gap for minimum in minima]),
+        "log_residual": np.asarray(path.info.log_residual),
+        "law_short": 1 - law.normalized_margin / best.upper,
+        "impurity": impurity,
+        "representations": representations,
+    }
+
+
+def _closed_form_error(group: groups.Group, best: Certificate) -> float:
+    """Of the closed form, relative; NaN where it does not hold."""
+    try:
+        return abs(closed_forms.group_margin(group) / best.upper - 1)
+    except ValueError:
+        return np.nan
+
+
+def _wrong(group: groups.Group, dual: np.ndarray) -> np.ndarray:
+    """The weights of wrong answers, without the right one's place: all n² pairs have the same."""
+    return np.delete(dual, group.identity)
+
+
+def _impurity(group: groups.Group, ends) -> tuple[np.ndarray, np.ndarray]:
+    """1 − the smallest purity of a neuron that is alive, and the number of representations that
+    these are of, at each λ."""
+
+    def at(params) -> tuple[jax.Array, jax.Array]:
+        neurons = groups.neurons(params)
+        mass = sum(jnp.sum(part**2, axis=1) for part in neurons) ** 1.5
+        shares = groups.purities(group, neurons)
+        alive = mass > ALIVE * mass.sum()
+        held = jnp.any((shares >= PURE) & alive[:, None], axis=0)
+        return jnp.max(jnp.where(alive, 1 - shares.max(axis=1), 0.0)), jnp.sum(held)
+
+    found, count = jax.jit(jax.vmap(at))(ends)
+    return np.asarray(found), np.asarray(count)
+
+
+def by_lam(table: pandas.DataFrame, config: Config) -> pandas.DataFrame:
+    """A row for every λ of every path."""
+    arrays = [
+        name for name in table if table[name].map(lambda value: isinstance(value, np.ndarray)).any()
+    ]
+    rows = table.explode(arrays, ignore_index=True)
+    whole = {name: rows[name].astype(float) for name in arrays}
+    rows = rows.assign(**whole)
+    first = ["group", "width", "seed", "lam"]
+    kept = [name for name in rows if name not in (*first, "case", "failed")]
+    return rows[[*first, *kept, "failed"]]
+
+
+# Claims ---------------------------------------------------------------------------------------
+
+EXACT = Claim(
+    statement="The max margin of a group's table in ℓ_{2,3} is known exactly, from both sides",
+    source="derived here; Morwani et al. 2024 for C_p",
+    certified=True,
+)
+REACHED = Claim(
+    statement="Networks trained with λ Σ‖ω‖³ reach that margin as λ → 0, and never pass it",
+    source="Wei et al., Theorem 4.1, in this norm",
+)
+MINIMUM = Claim(
+    statement="They reach the known minimum of loss + λ Σ‖ω‖³ at every λ, and never pass it",
+    source="derived here",
+)
+PURITY = Claim(
+    statement="Then all representations are there, and every neuron is of one of them",
+    source="Morwani et al. 2024 for C_p",
+)
+LAW = Claim(
+    statement="The margin nears the best one as the law of the λ-path says",
+    source="derived here (path_law)",
+)
+AGREEMENT, SHORT, DIGITS, LAW_ERROR = 1e-12, 1e-3, 1e-4, 0.1
+ROUNDING, NONE = 1e-12, 1e-9
+
+
+def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
+    """The claims that the table has rows for."""
+    found = [exact_claim(table)]
+    trained = table[table.width > 0]
+    if len(trained):
+        found += [reached_claim(trained), minimum_claim(trained), purity_claim(trained)]
+        found += [law_claim(trained)]
+    return [claim for claim in found if claim.checks]
+
+
+def exact_claim(table: pandas.DataFrame) -> Claim:
+    """Gaps of all groups, and the closed form where it holds."""
+    rows = table.drop_duplicates("group")
+    closed, without = rows.closed_form_error.dropna(), rows.group[rows.closed_form_error.isna()]
+    return EXACT.on(
+        _claims.every("relative gap", rows.gap, AGREEMENT, "≤", "groups"),
+        _claims.every("closed form, off the programme", closed, AGREEMENT, "≤", "groups"),
+        apart=[f"no closed form for {', '.join(without)}" if len(without) else ""],
+    )
+
+
+def _ends(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows at the smallest λ of each group."""
+    return table[table.lam == table.groupby("group").lam.transform("min")]
+
+
+def reached_claim(table: pandas.DataFrame) -> Claim:
+    """The best seed's margin of each group at the smallest λ, and that of any at any λ."""
+    ends = _ends(table)
+    best = ends.groupby("group").short.min()
+    return REACHED.on(
+        _claims.every("best seed short of γ*, relative", best, SHORT, "≤", "groups"),
+        _claims.every("short of γ*, relative", table.short, -ROUNDING, "≥", "networks"),
+        _claims.share(
+            f"seeds short by {SHORT:g} at most", int((ends.short <= SHORT).sum()), len(ends)
+        ),
+    )
+
+
+def minimum_claim(table: pandas.DataFrame) -> Claim:
+    """The best seed's objective at each λ, and that of any."""
+    best = table.groupby(["group", "lam"]).over.min()
+    return MINIMUM.on(
+        _claims.every("best seed over F*, relative", best, DIGITS, "≤", "minima"),
+        _claims.every("over F*, relative", table.over, -ROUNDING, "≥", "networks"),
+    )
+
+
+def purity_claim(table: pandas.DataFrame) -> Claim:
+    """Of networks that reach the margin: neurons in one representation, and all of these."""
+    ends = _ends(table)
+    there = ends[ends.short <= SHORT]
+    wanted = np.array([len(groups.named(name).representations) for name in there.group])
+    lost = len(ends) - len(there)
+    return PURITY.on(
+        _claims.every("largest impurity of a neuron", there.impurity, 1 - PURE, "≤", "networks"),
+        _claims.every(
+            "representations lacking", wanted - there.representations, 0, "≤", "networks"
+        ),
+        apart=[f"{lost} networks short of the margin" if lost else ""],
+    )
+
+
+def law_claim(table: pandas.DataFrame) -> Claim:
+    """The distance from γ* at each group's smallest λ, beside the law's, of its best seed.
+
+    Where all wrong answers have the same weight, as on C_p with p odd, the law has none at any λ.
+    """
+    best = _ends(table).sort_values("short").drop_duplicates("group")
+    has_one = best.law_short > NONE
+    off = (best.short / best.law_short - 1).abs()[has_one]
+    checks = []
+    if has_one.any():
+        checks = [_claims.every("distance from γ*, off the law", off, LAW_ERROR, "≤", "groups")]
+    if not has_one.all():
+        none = best.short[~has_one]
+        what = "distance from γ* where the law has none"
+        checks += [_claims.every(what, none, DIGITS, "≤", "groups")]
+    return LAW.on(*checks)
+
+
+# The picture ----------------------------------------------------------------------------------
+
+
+@_style.styled
+def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
+    """Margins, objectives and purities against λ, the best seed's with the range of all."""
+    fig, axes = _style.panels(3, columns=3, ratio=0.95)
+    rows = table[table.width > 0]
+    names = list(dict.fromkeys(rows.group))
+    looks = _style.categories(names)
+    for name in names:
+        mine = rows[rows.group == name]
+        label = f"{name}, m = {mine.width.iloc[0]}"
+        _ranges(axes[0], mine, "short", looks[name] | _style.DOTS, label)
+        _ranges(axes[1], mine, "over", looks[name], label)
+        _ranges(axes[2], mine, "impurity", looks[name], label)
+        law = mine.groupby("lam").law_short.first()
+        dashes = _style.PREDICTED | dict(color=looks[name]["color"])
+        axes[0].plot(-np.log10(law.index), law, **dashes)
+    axes[0].plot([], [], label="law of the path", **_style.PREDICTED)
+    axes[0].set(title="margin short of the best, certified", ylabel="1 − γ/γ*")
+    axes[1].set(title="objective over the certified minimum", ylabel="F/F* − 1")
+    axes[2].set(title="least pure neuron", ylabel="1 − purity")
+    for ax in axes:
+        ax.set(yscale="log", ylim=(FLOOR / 3, 3))
+        _style.at_sizes(ax, -np.log10(rows.lam.unique()), "$\\log_{10}$ 1/λ")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return fig
+
+
+FLOOR = 1e-16  # of differences: below it is rounding
+
+
+def _ranges(ax, rows: pandas.DataFrame, column: str, look: _style.Look, label: str) -> None:
+    """The best seed's value at each λ, with bars over all seeds."""
+    found = rows.assign(shown=np.maximum(rows[column], FLOOR)).groupby("lam").shown
+    _style.with_ends(ax, *_best(found), label=label, **look)
+
+
+def _best(found) -> tuple:
+    return -np.log10(found.min().index), found.min(), found.min(), found.max()
+
+
+EXPERIMENT = Experiment(
+    "group_margins", Config, PRESETS, points, run, claims, figure,
+    (EXACT, REACHED, MINIMUM, PURITY, LAW), table=by_lam, host=True,
+)  # fmt: skip
