@@ -1,4 +1,4 @@
-"""Certificates: the true max margin and the true global minimum of two-layer ReLU networks.
+"""Certificates: the true max margin and the true global minimum of two-layer networks.
 
 A network proves one side and weights on the samples prove the other, by weak duality; both bounds
 are computed from exactly the arrays that are returned, in ball arithmetic (`proofs`). Networks may
@@ -14,6 +14,8 @@ its dual weights; then units that an oracle finds to be worth more under these t
 until the bounds meet. The interior-point method's weights lie amid the optimal ones, not at a
 corner, which keeps them from jumping where there are many.
 
+Of the quadratic activation both are semidefinite programmes (`quadratic`). All else here is of relu.
+
 Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's margin); Bach (JMLR
 2017) for the variation norm and column generation; Pilanci and Ergen (ICML 2020) for the programme.
 """
@@ -24,7 +26,7 @@ import numpy as np
 import scipy
 
 from ntkreg._types import Params
-from ntkreg.certificates import convex, oracles, two_layer
+from ntkreg.certificates import convex, oracles, quadratic, two_layer
 from ntkreg.certificates.balls import above, precision, rounded
 from ntkreg.certificates.column_generation import (
     NOTHING,
@@ -46,6 +48,7 @@ from ntkreg.data.dataset import Dataset, check_dataset
 LEAST_LAM = 1e-300  # F is about λ log(1/λ)/γ*: beyond it would leave the range of float64
 FAR_LAM = 1e-9  # below it Newton's method needs a start whose loss is not e^(1/λ) times too large
 ENUMERATED, BOUNDED = 1e-9, 1e-7  # tolerances unless given
+NORMS = {"relu": (2, (2, 2)), "quadratic": ((2, 3),)}  # in which the problem is convex
 EPS = float(np.finfo(float).eps)
 
 
@@ -65,7 +68,7 @@ class Certificate(NamedTuple):
       primal: the network's parameters (W₁ of shape (d, m), W₂ of shape (m, 1)), as those of
         `fully_connected(2, m)`.
       dual: weights of the samples: α of the margin, of any sum; b of the minimum, feasible at
-        min(1, 2λ/M) times its size.
+        min(1, 2λ/M) times its size, M as in `proofs.proved`.
       nodes: nodes, patterns or starts that the oracle took for the dual bound, of the sign of
         output weight that took more.
     """
@@ -86,9 +89,11 @@ def max_margin(
     oracle: str = "auto",
     tolerance: float | None = None,
     max_rounds: int = 100,
+    activation: str = "relu",
+    norm: int | tuple[int, int] = 2,
     **options,
 ) -> Certificate:
-    """The max normalized margin of two-layer ReLU networks of any width, and a network that has it.
+    """The max normalized margin of two-layer networks of any width, and a network that has it.
 
     >>> two = Dataset(jnp.array([[1.0], [-1.0]]), jnp.array([1.0, -1.0]))
     >>> round(max_margin(two).upper, 9)  # the margin of relu(x) − relu(−x)
@@ -105,13 +110,20 @@ def max_margin(
         branch_and_bound.
       tolerance: relative gap at which it ends; 1e-9 for enumerate and 1e-7 else, unless given.
       max_rounds: of column generation; with fewer than it needs the gap is wider.
+      activation: "relu", or "quadratic", z², whose margin is min yᵢf(xᵢ)/‖Θ‖_{2,3}³: an eigenvalue
+        is its oracle, so that the gap closes to 1e-9 at any rank. Time grows as n³, memory as n².
+      norm: 2 or (2, 2), the Euclidean norm, of relu; (2, 3) of z², (Σⱼ ‖(uⱼ, wⱼ)‖₂³)^(1/3).
       **options: of `oracles.make_oracle`.
 
     Raises:
       NotSeparable: for data that no network separates (a ValueError, too): the margin of the rows
         at unit length is proved to be at most 1e-12, or what branch and bound may miss.
-      ValueError: for bad data, params or options, or `enumerate` of too many faces.
+      ValueError: for bad data, params or options, an option that z² does not have, a norm that is
+        not the activation's, or `enumerate` of too many faces.
     """
+    if _is_quadratic(activation, norm):
+        _check_unused(oracle=(oracle, "auto"), max_rounds=(max_rounds, 100), **_given(options))
+        return _quadratic(data, None, "logistic", params, tolerance)
     problem, name, tolerance = _posed(data, None, "logistic", None, oracle, tolerance, max_rounds)
     if not problem.x.any(axis=1).all():  # f = 0 on a row of zeros
         raise not_separable(0.0)
@@ -160,9 +172,11 @@ def global_minimum(
     oracle: str = "auto",
     tolerance: float | None = None,
     max_rounds: int = 100,
+    activation: str = "relu",
+    norm: int | tuple[int, int] = 2,
     **options,
 ) -> Certificate:
-    """The minimum of F_λ = mean loss + λ‖Θ‖² over two-layer ReLU networks of any width.
+    """The minimum of F_λ = mean loss + λ‖Θ‖² over two-layer networks of any width.
 
     >>> two = Dataset(jnp.array([[1.0], [-1.0]]), jnp.array([1.0, -1.0]))
     >>> found = global_minimum(two, lam=1e-2)
@@ -183,13 +197,17 @@ def global_minimum(
       limit: the certificate of the max margin, where it is known already. Without enumeration and
         below λ = 1e-9 the search starts at its network, whose direction the minimizer tends to, and
         its weights bound the minimum too; there it is computed if it is not given.
+      activation, norm: as in `max_margin`. Of z² it is the minimum of mean loss + λ‖Θ‖_{2,3}³, for
+        λ over the longest row's squared length from 1e-300 on where some network fits the samples,
+        and from about 1e-12 on where none does.
       params, oracle, tolerance, max_rounds, **options: as in `max_margin`.
 
     Raises:
       NotSeparable: where only a margin of the unit rows below 1e-12 would lower F at so small
         a λ, which float64 cannot hold; without enumeration, below λ = 1e-9 and no `limit`, for data
         that no network separates.
-      ValueError: for bad data, params or options, λ out of range, or `enumerate` of too many faces.
+      ValueError: for bad data, params, norm or options, λ out of range, or `enumerate` of too many
+        faces.
     """
     if not LEAST_LAM <= lam < np.inf:
         raise ValueError(f"lam must be finite and at least {LEAST_LAM}, got {lam}")
@@ -197,6 +215,15 @@ def global_minimum(
         raise ValueError(f"output_sign must be None, 1 or -1, got {output_sign}")
     if loss not in DUALS:
         raise ValueError(f"loss must be one of {', '.join(DUALS)}, got {loss!r}")
+    if _is_quadratic(activation, norm):
+        _check_unused(
+            output_sign=(output_sign, None),
+            limit=(limit, None),
+            oracle=(oracle, "auto"),
+            max_rounds=(max_rounds, 100),
+            **_given(options),
+        )
+        return _quadratic(data, lam, loss, params, tolerance)
     problem, name, tolerance = _posed(data, lam, loss, output_sign, oracle, tolerance, max_rounds)
     if name == "enumerate":
         return _enumerated(problem, params, tolerance, max_rounds, options)
@@ -338,6 +365,12 @@ def certificate(
         proof = bound_of_weights(problem, scaled(problem), dual)
     else:
         proof = largest + _allowance(problem, dual)
+    return _judged(problem, primal, dual, proof, kind, tolerance, nodes)
+
+
+def _judged(
+    problem: Problem, primal: Params, dual: np.ndarray, proof, kind, tolerance: float, nodes: int
+) -> Certificate:
     lower, upper = proved(problem, primal, dual, proof)
     if kind == "heuristic":  # where a search fell short the network itself knows better
         lower, upper = (
@@ -379,6 +412,64 @@ def _posed(
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
     return Problem(x, y, lam, loss, signs), name, tolerance
+
+
+def _is_quadratic(activation: str, norm) -> bool:
+    """Whether `quadratic` is asked.
+
+    Raises:
+      ValueError: for an unknown activation, or a norm in which its problem is not convex.
+    """
+    if activation not in NORMS:
+        raise ValueError(f"activation must be relu or quadratic, got {activation!r}")
+    norm = tuple(norm) if isinstance(norm, list) else norm
+    if norm not in NORMS[activation]:
+        rule = (
+            "2 or (2, 2) with relu"
+            if activation == "relu"
+            else ("(2, 3) with activation quadratic, in whose neurons no other norm is convex")
+        )
+        raise ValueError(f"norm must be {rule}, got {norm!r}")
+    return activation == "quadratic"
+
+
+def _given(options: dict) -> dict:
+    return {name: (value, None) for name, value in options.items()}
+
+
+def _check_unused(**options) -> None:
+    """Options (value, default) that the quadratic activation does not have.
+
+    Raises:
+      ValueError: for one that is not its default.
+    """
+    for name, (value, default) in options.items():
+        if value is not default and value != default:
+            shown = "a certificate" if isinstance(value, Certificate) else repr(value)
+            raise ValueError(
+                f"{name} must not be given with activation quadratic, which has no search, "
+                f"got {shown}"
+            )
+
+
+def _quadratic(
+    data: Dataset, lam: float | None, loss: str, params: Params | None, tolerance: float | None
+) -> Certificate:
+    """The certificate of a network with the activation z² in the norm ‖·‖_{2,3}."""
+    x, y = _checked_arrays(data, "real" if loss == "squared" else "sign")
+    if not x.any():
+        raise ValueError("data.x must not be zero throughout")
+    tolerance = ENUMERATED if tolerance is None else tolerance
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
+    given = None if params is None else two_layer.checked_weights(params, x.shape[1])
+    problem = Problem(x, y, lam, loss, activation="quadratic")
+    solve = quadratic.widest if lam is None else quadratic.least
+    primal, dual = solve(problem, tolerance / 4)
+    if given is not None:
+        primal = quadratic.better(problem, primal, given)
+    proof = quadratic.largest(problem, dual)
+    return _judged(problem, primal, dual, proof, "certified", tolerance, 0)
 
 
 def oracle_for(name: str, x: np.ndarray) -> str:

@@ -133,6 +133,7 @@ class Problem(NamedTuple):
       lam: λ, or None for the max margin.
       loss: of `proofs.DUALS`.
       signs: of the output weights that networks may have.
+      activation: "relu", or "quadratic" with ‖Θ‖_{2,3}³ in place of ‖Θ‖² throughout.
     """
 
     x: np.ndarray
@@ -140,6 +141,7 @@ class Problem(NamedTuple):
     lam: float | flint.arb | None = None
     loss: str = "logistic"
     signs: tuple[int, ...] = (1, -1)
+    activation: str = "relu"
 
     @property
     def is_margin(self) -> bool:
@@ -174,7 +176,8 @@ def proved(
 
     margin:  min yᵢf(xᵢ)/‖Θ‖² ≤ γ* ≤ M/(2 Σαᵢ),  M ≥ Σ αᵢyᵢ relu(uᵀxᵢ) of both signs;
     minimum: mean −ℓ*(−s·bᵢ) ≤ F* ≤ F_λ(Θ),  s = min(1, 2λ/M),  M ≥ Σ (bᵢ/n) relu(uᵀxᵢ) of the
-    problem's signs. A dual point outside the domain of ℓ* proves nothing, −∞.
+    problem's signs. A dual point outside the domain of ℓ* proves nothing, −∞. Of z² M is
+    `quadratic.largest`, twice the largest value of a neuron of norm 1.
 
     Args:
       primal: (W₁ of shape (d, m), W₂ of shape (m, 1)).
@@ -188,12 +191,14 @@ def proved(
         return lower, above(_objective(problem, primal))
 
 
-def outputs(primal: Params, x: np.ndarray) -> np.ndarray:
+def outputs(primal: Params, x: np.ndarray, activation: str = "relu") -> np.ndarray:
     """f(xᵢ) in balls."""
     first, last = (balls(np.asarray(part, np.float64)) for part in primal)
     if not len(last):
         return balls(np.zeros(len(x)))
     hidden = product(balls(x), first)
+    if activation == "quadratic":
+        return product(hidden * hidden, last[:, 0])
     return product(np.where(hidden > 0, hidden, hidden * 0 + _positive(hidden)), last[:, 0])
 
 
@@ -206,9 +211,24 @@ def squared_norm(primal: Params) -> flint.arb:
     return entries.dot(entries) if len(entries) else flint.arb(0)
 
 
+def cubed_norm(primal: Params) -> flint.arb:
+    """‖Θ‖_{2,3}³ = Σ ‖(uⱼ, wⱼ)‖₂³ in a ball."""
+    neurons = balls(
+        np.concatenate(
+            [np.asarray(part, np.float64).T for part in (primal[0], primal[1].T)], axis=1
+        )
+    )
+    squares = [row.dot(row) for row in neurons]
+    return sum((square * square.sqrt() for square in squares), flint.arb(0))
+
+
+def _cost(problem: Problem, primal: Params) -> flint.arb:
+    return (squared_norm if problem.activation == "relu" else cubed_norm)(primal)
+
+
 def _margin(problem: Problem, primal: Params) -> flint.arb:
-    margins = balls(problem.y) * outputs(primal, problem.x)
-    size = squared_norm(primal)
+    margins = balls(problem.y) * outputs(primal, problem.x, problem.activation)
+    size = _cost(problem, primal)
     return min(margin.lower() for margin in margins) / size if size > 0 else flint.arb(0)
 
 
@@ -220,8 +240,9 @@ def _margin_bound(alpha: np.ndarray, largest) -> flint.arb:
 
 
 def _objective(problem: Problem, primal: Params) -> flint.arb:
-    losses = DUALS[problem.loss].ball_value(outputs(primal, problem.x), balls(problem.y))
-    return losses.sum() / len(losses) + flint.arb(problem.lam) * squared_norm(primal)
+    f = outputs(primal, problem.x, problem.activation)
+    losses = DUALS[problem.loss].ball_value(f, balls(problem.y))
+    return losses.sum() / len(losses) + flint.arb(problem.lam) * _cost(problem, primal)
 
 
 def _minimum_bound(problem: Problem, dual: np.ndarray, largest: flint.arb) -> float:

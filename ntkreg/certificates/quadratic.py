@@ -1,0 +1,560 @@
+"""Two-layer networks with the activation z²: max margins and minima are semidefinite programmes.
+
+f(x) = Σ wⱼ(uⱼᵀx)² = xᵀAx with A = Σ wⱼuⱼuⱼᵀ, and the norm is ‖Θ‖_{2,3} = (Σ ‖(uⱼ, wⱼ)‖₂³)^(1/3).
+A neuron of ‖u‖² + w² = 1 adds w‖u‖² to an eigenvalue, at most κ = 2/(3√3), where ‖u‖² = 2/3 and
+w² = 1/3; both sides have degree 3. So Σ ‖θⱼ‖³ ≥ Σ |wⱼ|‖uⱼ‖²/κ ≥ ‖A‖_*/κ (the sum of the sizes of
+the eigenvalues, a norm), and one neuron along each eigenvector is equality. Hence, with the largest
+size of an eigenvalue ‖·‖_op, which is the norm dual to ‖·‖_*,
+
+- margin: γ* = max min yᵢxᵢᵀAxᵢ over ‖A‖_* ≤ κ. By A ↦ Σ αᵢyᵢxᵢᵀAxᵢ = ⟨A, Σ αᵢyᵢxᵢxᵢᵀ⟩ it is at
+  most κ‖Σ αᵢyᵢxᵢxᵢᵀ‖_op for all weights α ≥ 0 with Σα = 1;
+- minimum: F* = min mean ℓᵢ(xᵢᵀAxᵢ) + μ‖A‖_* with μ = λ/κ. By ℓ(f) ≥ −ℓ*(−b) − bf it is at least
+  mean −ℓᵢ*(−bᵢ) for all b with ‖Σ bᵢxᵢxᵢᵀ/n‖_op ≤ μ.
+
+There is equality at the best α and b (Slater), at any width of at least the rank of x.
+
+A = P − N with P, N ⪰ 0 and slacks S₊ = θ − C, S₋ = θ + C, C = Σ cᵢxᵢxᵢᵀ, solve both by one
+interior-point method: PS₊ = NS₋ = τ is followed to τ = 0 by Nesterov and Todd's directions. Since
+xᵢxᵢᵀ has rank one, a step is a system of about n unknowns: dP changes the outputs by
+−Σⱼ dcⱼ(xᵢᵀWxⱼ)², W of the scaling. Near the end W is of size 1/√τ on P's own space; the products
+of its directions stay unknowns of their own, so that no digits are lost. For networks of other
+activations A has no such form: there the Euclidean norm is what is convex in the neurons' sizes.
+
+Sources: derived here; Morwani, Edelman, Oncescu, Zhao, Kakade (ICLR 2024) for ‖·‖_{2,3}; Todd, Toh,
+Tütüncü (SIAM J. Optimization 1998) for the direction; Mehrotra (SIAM J. Optimization 1992) for
+predictor and corrector.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flint
+import numpy as np
+import scipy
+
+from ntkreg._types import Params
+from ntkreg.certificates.balls import above, balls, precision, product, rounded
+from ntkreg.certificates.enumeration import row_exponents, row_space
+from ntkreg.certificates.proofs import DUALS, Problem, bits
+from ntkreg.kernels.kernel_machines import NotSeparable
+
+VALUE = 2 / 27**0.5  # κ, the largest value of a neuron of norm 1 on an input of length 1
+SEPARABLE = 1e-12  # the margin of the rows at unit length from which data count as separable
+SHARES = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8)  # of A, to leave out
+STEPS, STALLED = 100, 12  # of the interior-point method: at most, and without a better bound
+RANGE = 1e-300, 1e300  # of λ/‖x‖², ‖x‖ the longest row: what float64 carries
+SIZES = 1e-150, 1e150  # of x, whose squares float64 must hold
+BOTH = np.array([1.0, -1.0])  # the signs of P and N
+
+
+class Solution(NamedTuple):
+    """The best form found, shape (d, d), and the best weights c, shape (n,), with their bounds."""
+
+    form: np.ndarray
+    value: float
+    weights: np.ndarray
+    bound: float
+
+
+# What the solver finds, as a network and weights on the samples -----------------------------------
+
+
+def widest(problem: Problem, tolerance: float) -> tuple[Params, np.ndarray]:
+    """(a network of the max margin, its weights α with Σα = 1).
+
+    Raises:
+      NotSeparable: where weights prove that no form separates.
+      ValueError: for x whose squares leave the range of float64.
+    """
+    _check_size(problem.x)
+    lengths = _lengths(problem.x)
+    if not lengths.all():  # f = 0 on a row of zeros
+        raise _not_separable(0.0)
+    points, basis = row_space(problem.x / lengths[:, None])
+    shares = (lengths.min() / lengths) ** 2
+    found = _widest(points, problem.y, shares, tolerance)
+    alpha = problem.y * found.weights
+    _check_separable(problem, alpha, lengths)
+    if found.value <= 0:  # is it the long rows that nothing separates?
+        of_unit_rows = _widest(points, problem.y, np.ones(len(shares)), tolerance)
+        _check_separable(problem, problem.y * of_unit_rows.weights, lengths)
+    margin = lambda form: (problem.y * _outputs(points, form) / shares).min() / _nuclear(form)
+    alpha = alpha * shares
+    return _network(basis, _fewest(found.form, margin)), alpha / alpha.sum()
+
+
+def least(problem: Problem, tolerance: float) -> tuple[Params, np.ndarray]:
+    """(a network of the smallest F_λ, its weights b).
+
+    Raises:
+      ValueError: for λ or x that leave the range of float64.
+    """
+    _check_size(problem.x)
+    shift = -int(row_exponents(problem.x).max())
+    mu = float(np.ldexp(problem.lam / VALUE, 2 * shift))  # x·2^shift is solved, with λ·4^shift
+    if not RANGE[0] <= mu <= RANGE[1]:
+        raise ValueError(
+            f"lam divided by the longest row's squared length must lie between {RANGE[0]} and "
+            f"{RANGE[1]}, got about {mu * VALUE:.1e}"
+        )
+    lengths = _lengths(problem.x)
+    rows = problem.x[lengths > 0] / lengths[lengths > 0, None]
+    basis = row_space(rows)[1]
+    points = np.ldexp(problem.x, shift) @ basis
+    found = _least(points, problem.y, problem.loss, mu, tolerance)
+    value = DUALS[problem.loss].value
+    objective = lambda form: (
+        -np.mean(value(_outputs(points, form), problem.y) / mu) - _nuclear(form)
+    )
+    form = np.ldexp(_fewest(found.form, objective), 2 * shift)
+    return _network(basis, form), found.weights * (len(points) * mu)
+
+
+def better(problem: Problem, one: Params, other: Params) -> Params:
+    """The network of the wider margin, or of the smaller F; the first where they are equal."""
+    return max(one, other, key=lambda params: _score(problem, params))
+
+
+def _score(problem: Problem, params: Params) -> float:
+    first, last = params
+    outputs = ((problem.x @ first) ** 2 @ last)[:, 0]
+    cost = float((np.sum(first**2, axis=0) + last[:, 0] ** 2) ** 1.5 @ np.ones(len(last)))
+    if problem.is_margin:
+        return float((problem.y * outputs).min()) / (cost or 1.0)
+    return -float(np.mean(DUALS[problem.loss].value(outputs, problem.y))) - problem.lam * cost
+
+
+def largest(problem: Problem, dual: np.ndarray) -> flint.arb:
+    """2κ‖Σ cᵢxᵢxᵢᵀ‖_op of the problem's weights c of `dual`, from above: M of `proofs.proved`.
+
+    With Q of float64's eigenvectors and E = QᵀQ − I it is at most ‖QᵀCQ‖/(1 − ‖E‖); sums of the
+    sizes in a row bound both norms (Gershgorin).
+    """
+    with precision(bits(problem)):
+        x, c = balls(problem.x), problem.weights(dual)
+        form = product((c[:, None] * x).T, x)
+        size = max(abs(entry.mid()) for entry in form.ravel())
+        if size == 0:
+            return _row_sum(form)
+        q = balls(np.linalg.eigh(_symmetric(rounded(form / size)))[1])
+        rotated = product(product(q.T, form), q)
+        error = _row_sum(product(q.T, q) - balls(np.eye(len(q))))
+        return _row_sum(rotated) / (1 - error) * 4 / flint.arb(27).sqrt()
+
+
+def _row_sum(matrix: np.ndarray) -> flint.arb:
+    return max(row.sum() for row in abs(matrix))
+
+
+def _network(basis: np.ndarray, form: np.ndarray) -> Params:
+    """One neuron for each eigenvector, ‖u‖² = 2w²: there its norm is the least."""
+    values, vectors = np.linalg.eigh(form)
+    values, vectors = values[values != 0], vectors[:, values != 0]
+    last = np.cbrt(values / 2)
+    return basis @ (vectors * (2**0.5 * np.abs(last))), last[:, None]
+
+
+def _fewest(form: np.ndarray, value: Callable[[np.ndarray], float]) -> np.ndarray:
+    """The form without its smallest eigenvalues, as many as leave the value as it is, or nearly."""
+    values, vectors = np.linalg.eigh(form)
+    sizes = np.abs(values)
+    if not sizes.any():
+        return form
+    kept = [np.where(sizes > share * sizes.sum(), values, 0.0) for share in SHARES]
+    forms = [(vectors * some) @ vectors.T for some in kept]
+    worth = np.array([value(some) for some in forms])
+    return forms[int(np.flatnonzero(worth >= worth.max() - 1e-13 * abs(worth.max()))[-1])]
+
+
+def _check_size(x: np.ndarray) -> None:
+    size = float(np.abs(x).max())
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise ValueError(
+            f"data.x must have its largest entry between {SIZES[0]} and {SIZES[1]} in size, whose "
+            f"square float64 holds, got {size}"
+        )
+
+
+def _check_separable(problem: Problem, weights: np.ndarray, lengths: np.ndarray) -> None:
+    """Whether `weights`, ≥ 0 of the rows at unit length, prove that no form separates."""
+    rows = problem._replace(x=problem.x / lengths[:, None])
+    margin = above(largest(rows, weights) / 2 / float(weights.sum()))
+    if margin <= SEPARABLE:
+        raise _not_separable(margin)
+
+
+def _not_separable(margin: float) -> NotSeparable:
+    return NotSeparable(
+        "data must be separable by a quadratic form xᵀAx: weights on the samples bound the "
+        f"normalized margin of the rows at unit length by {margin:.1e}"
+    )
+
+
+def _lengths(x: np.ndarray) -> np.ndarray:
+    """‖xᵢ‖, also where its square would leave the range of float64."""
+    sizes = np.abs(x).max(axis=1)
+    return sizes * np.linalg.norm(x / np.where(sizes > 0, sizes, 1.0)[:, None], axis=1)
+
+
+# The interior-point method ------------------------------------------------------------------------
+
+
+class State(NamedTuple):
+    """An iterate: P and N, shape (2, d, d), c, and what goes with c: slack∘c = τ; θ and t."""
+
+    parts: np.ndarray
+    weights: np.ndarray
+    slack: np.ndarray | None = None
+    theta: float = 1.0
+    t: float = 0.0
+
+
+class Step(NamedTuple):
+    """Changes of a state; those of P, N and of S₊, S₋ in the coordinates of the scaling."""
+
+    parts: np.ndarray
+    duals: np.ndarray
+    weights: np.ndarray
+    slack: np.ndarray
+    theta: float
+    t: float
+
+
+class Rules(NamedTuple):
+    """What one problem adds to the method.
+
+    Attributes:
+      bounds: state -> (value of its form, which is to be as large as it can be, bound of its c).
+      outputs: state -> (the outputs that belong to the weights, minus their derivative by these),
+        the slack apart.
+      room: (state, step) -> how far slack and weights may go at most, in multiples of the step.
+      shares: of t in the outputs, with the labels' signs; None where there is no t and θ = 1.
+    """
+
+    bounds: Callable[[State], tuple[float, float]]
+    outputs: Callable[[State], tuple[np.ndarray, np.ndarray]]
+    room: Callable[[State, Step], tuple[float, float]]
+    shares: np.ndarray | None = None
+
+
+def _widest(x: np.ndarray, y: np.ndarray, shares: np.ndarray, tolerance: float) -> Solution:
+    """max t with yᵢxᵢᵀAxᵢ ≥ t·sharesᵢ, ‖A‖_* ≤ 1; c = αy with α ≥ 0 and Σ αᵢ·sharesᵢ = 1.
+
+    The rows have length 1.
+    """
+
+    def bounds(state: State) -> tuple[float, float]:
+        form = state.parts[0] - state.parts[1]
+        value = float((y * _outputs(x, form) / shares).min()) / (_nuclear(form) or 1.0)
+        return value, _operator(_form(x, state.weights)) / float(shares @ (y * state.weights))
+
+    def outputs(state: State) -> tuple[np.ndarray, np.ndarray]:
+        return state.t * y * shares, 0 * y
+
+    def room(state: State, step: Step) -> tuple[float, float]:
+        return _ratio(state.slack, step.slack), _ratio(state.weights, step.weights)
+
+    (n, d), spread = x.shape, float(shares.sum())
+    theta = 1.5 * _operator(_form(x, y / spread)) + 1e-3 * n / spread
+    start = State(_identities(d) / (2 * d), y / spread, theta * y, theta, -theta)
+    return _followed(x, start, Rules(bounds, outputs, room, y * shares), tolerance)
+
+
+def _least(x: np.ndarray, y: np.ndarray, loss: str, mu: float, tolerance: float) -> Solution:
+    """min mean ℓᵢ(xᵢᵀAxᵢ)/μ + ‖A‖_*, negated; weights c = b/(nμ). The rows have length ≤ 1, or √d."""
+    dual, scale = DUALS[loss], len(y) * mu
+    inverse = _log_odds if loss == "logistic" else (lambda b, y: y - b / 2)
+
+    def bounds(state: State) -> tuple[float, float]:
+        form, c = state.parts[0] - state.parts[1], state.weights
+        value = float(np.mean(dual.value(_outputs(x, form), y) / mu)) + _nuclear(form)
+        c = c / max(1.0, _operator(_form(x, c)))
+        return -value, -float(np.mean(dual.dual_value(scale * c, y) / mu))
+
+    def outputs(state: State) -> tuple[np.ndarray, np.ndarray]:
+        f = inverse(scale * state.weights, y)
+        return f, scale / dual.curvature(f, y)
+
+    def room(state: State, step: Step) -> tuple[float, float]:
+        if loss == "squared":
+            return np.inf, np.inf
+        a, da = y * state.weights, y * step.weights
+        dual = min(_ratio(a, da), _ratio(1 / scale - a, -da))
+        return _ratio(state.slack, step.slack), dual
+
+    slope = -dual.slope(0 * y, y)
+    half = 0.5 / max(scale, _operator(_form(x, slope)))
+    start = State(_identities(x.shape[1]), half * slope)
+    most = float(np.mean(dual.value(0 * y, y)) / mu)  # of ‖A‖_*
+    size = min(float(np.abs(outputs(start)[0]).max()), most) or 1.0
+    start = start._replace(parts=start.parts * size)
+    if loss == "logistic":
+        start = start._replace(slack=size / start.weights)
+    return _followed(x, start, Rules(bounds, outputs, room), tolerance)
+
+
+def _log_odds(b: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The output at which −ℓ′ of the logistic loss is b."""
+    return y * (np.log1p(-y * b) - np.log(y * b))
+
+
+def _followed(x: np.ndarray, state: State, rules: Rules, tolerance: float) -> Solution:
+    """The best form and weights on the way from `state` along the central path."""
+    best, stalled = Solution(0 * state.parts[0], -np.inf, state.weights, np.inf), 0
+    for _ in range(STEPS):
+        best, stalled = _bettered(best, state, rules, stalled)
+        if stalled > STALLED or best.bound - best.value <= tolerance * abs(best.value):
+            break
+        if rules.shares is not None and _operator(_form(x, best.weights)) <= (
+            SEPARABLE / 10 * np.abs(best.weights).sum()
+        ):
+            break  # nothing separates
+        try:
+            system = _system(x, state, rules)
+        except np.linalg.LinAlgError:  # float64 has no more digits
+            break
+        state = _advanced(system, state, rules)
+    return best
+
+
+def _bettered(best: Solution, state: State, rules: Rules, stalled: int) -> tuple[Solution, int]:
+    """The better of both on either side, and for how many steps the gap has not become smaller."""
+    value, bound = rules.bounds(state)
+    gap = best.bound - best.value
+    if value > best.value:
+        best = best._replace(form=state.parts[0] - state.parts[1], value=value)
+    if bound < best.bound:
+        best = best._replace(weights=state.weights, bound=bound)
+    return best, 0 if best.bound - best.value < gap * (1 - 1e-3) else stalled + 1
+
+
+class System(NamedTuple):
+    """The equations of a step at one state, factored.
+
+    G of the scaling W = GGᵀ has GᵀSG = G⁻¹PG⁻ᵀ = diag(spectrum). GR has orthogonal columns, of
+    which the `large` ones are P's own space near the end.
+
+    Attributes:
+      scaling, spectrum, rotation: G, the diagonal, R; for P and for N.
+      points: the rows GRᵀxᵢ.
+      metric: RᵀGᵀGR.
+      large: which columns of GR are large, shape (2, d).
+      matrix, balance, factors: of the equations; balance·matrix·balance is what is factored.
+    """
+
+    scaling: np.ndarray
+    spectrum: np.ndarray
+    rotation: np.ndarray
+    points: np.ndarray
+    metric: np.ndarray
+    large: np.ndarray
+    matrix: np.ndarray
+    balance: np.ndarray
+    factors: tuple
+
+
+def _system(x: np.ndarray, state: State, rules: Rules) -> System:
+    """The equations for (dc, Y of the large pairs, dθ, dt), where Y = −dS in coordinates of GR.
+
+    With all products Y would be n + d(d + 1) equations that stay well-conditioned to the end, and
+    with none n. Those of the large columns alone keep the digits.
+    """
+    slacks = state.theta * np.eye(x.shape[1]) - BOTH[:, None, None] * _form(x, state.weights)
+    scaling, spectrum = _scaling(state.parts, slacks)
+    rotation = _transposed(np.linalg.svd(scaling)[2])
+    columns = scaling @ rotation
+    middle = (_norms(state.parts).max() / _norms(slacks).max()) ** 0.5
+    large = np.sum(columns**2, axis=1) > 10 * middle
+    points, metric = x @ columns, _transposed(columns) @ columns
+    diagonal = rules.outputs(state)[1]
+    if state.slack is not None:
+        diagonal = diagonal + state.slack / state.weights
+    matrix = _matrix(points, metric, large, diagonal, rules.shares)
+    balance = _balance(matrix)
+    factors = scipy.linalg.lu_factor(matrix * balance * balance[:, None], overwrite_a=True)
+    return System(scaling, spectrum, rotation, points, metric, large, matrix, balance, factors)
+
+
+def _matrix(points, metric, large, diagonal: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    inner = np.diag(diagonal)
+    for part, own in zip(points, large, strict=True):
+        of_large, of_small = (part[:, some] @ part[:, some].T for some in (own, ~own))
+        inner += (2 * of_large + of_small) * of_small  # (a + b)² − a² without its cancellation
+    pairs = np.concatenate(
+        [sign * _pairs(part[:, own]) for sign, part, own in zip(BOTH, points, large, strict=True)],
+        axis=1,
+    )
+    blocks = [[inner, pairs], [pairs.T, -np.eye(pairs.shape[1])]]
+    if shares is None:
+        return np.block(blocks)
+    rest = np.where(large[:, :, None] & large[:, None, :], 0.0, metric)
+    trace = BOTH @ np.sum((points @ rest) * points, axis=2)
+    own = np.concatenate([_packed(m[u][:, u]) for m, u in zip(metric, large, strict=True)])
+    edge = np.concatenate([np.stack([trace, shares], 1), np.stack([own, 0 * own], 1)])
+    corner = np.diag([np.sum(rest**2), 0.0])
+    return np.block([[np.block(blocks), -edge], [-edge.T, corner]])
+
+
+def _direction(
+    system: System, state: State, rules: Rules, tau: float, bend: np.ndarray, turn: np.ndarray
+) -> Step:
+    """The step to PS = τ, where `bend` and `turn` are the second order of slack and of parts."""
+    target = _diagonals(tau / system.spectrum) - turn
+    turned = _transposed(system.rotation) @ target @ system.rotation
+    outputs, n = rules.outputs(state)[0], len(state.weights)
+    if state.slack is not None:
+        outputs = outputs + (tau - bend) / state.weights
+    right = np.zeros(len(system.matrix))
+    right[:n] = outputs - BOTH @ np.sum((system.points @ turned) * system.points, axis=2)
+    theta = t = 0.0
+    if rules.shares is not None:
+        right[-2:] = np.sum(system.metric * turned) - 1, rules.shares @ state.weights - 1
+    solution = _solution(system, right)
+    if rules.shares is not None:
+        theta, t = solution[-2:]
+    weights, end = solution[:n], n
+    change = [sign * _form(part, weights) for sign, part in zip(BOTH, system.points, strict=True)]
+    change = np.stack(change) - theta * system.metric
+    for k, own in enumerate(system.large):
+        start, end = end, end + int(own.sum() * (own.sum() + 1) // 2)
+        change[k][np.ix_(own, own)] = _unpacked(solution[start:end], int(own.sum()))
+    change = system.rotation @ change @ _transposed(system.rotation)
+    slack = 0 * weights
+    if state.slack is not None:
+        slack = (tau - bend - state.slack * weights) / state.weights - state.slack
+    return Step(target - _diagonals(system.spectrum) + change, -change, weights, slack, theta, t)
+
+
+def _advanced(system: System, state: State, rules: Rules) -> State:
+    """The next state: Mehrotra's predictor says how far τ can fall and how the path bends."""
+    middle, c = _diagonals(system.spectrum), state.weights
+    step = _direction(system, state, rules, 0.0, 0 * c, 0 * middle)
+    primal, dual = _room(system, state, rules, step, 1.0)
+    slack = 0 * c if state.slack is None else state.slack
+    now = float(np.sum(system.spectrum**2) + c @ slack)
+    after = np.sum((middle + primal * step.parts) * (middle + dual * step.duals))
+    after += (c + dual * step.weights) @ (slack + primal * step.slack)
+    left = min(max(float(after) / now, 0.0), 1.0)
+    count = system.spectrum.size + (0 if state.slack is None else len(c))
+    tau = max(left**3, 1e-8) * now / count
+    turn = _second_order(step, system.spectrum)
+    step = _direction(system, state, rules, tau, step.weights * step.slack, turn)
+    primal, dual = _room(system, state, rules, step, min(max(0.9, 1 - left), 0.99))
+    moved = system.scaling @ step.parts @ _transposed(system.scaling)
+    return State(
+        _symmetric(state.parts + primal * moved),
+        c + dual * step.weights,
+        state.slack if state.slack is None else slack + primal * step.slack,
+        state.theta + dual * step.theta,
+        state.t + primal * step.t,
+    )
+
+
+def _room(
+    system: System, state: State, rules: Rules, step: Step, share: float
+) -> tuple[float, float]:
+    """How far to go: not beyond the step, nor beyond this share of the way to the border."""
+    of_forms, of_weights = rules.room(state, step)
+    primal = min(of_forms, _reach(system.spectrum, step.parts))
+    dual = min(of_weights, _reach(system.spectrum, step.duals))
+    return min(1.0, share * primal), min(1.0, share * dual)
+
+
+def _reach(spectrum: np.ndarray, change: np.ndarray) -> float:
+    """The largest a with diag(spectrum) + a·change ⪰ 0."""
+    root = np.sqrt(spectrum)
+    least = float(np.linalg.eigvalsh(change / root[:, :, None] / root[:, None, :]).min())
+    return -1 / least if least < 0 else np.inf
+
+
+def _ratio(values: np.ndarray, change: np.ndarray) -> float:
+    """The largest a at which values + a·change have the signs of the values."""
+    least = float((change / values).min())
+    return -1 / least if least < 0 else np.inf
+
+
+def _second_order(step: Step, spectrum: np.ndarray) -> np.ndarray:
+    """Z with spectrum ∘ Z = dP ∘ dS, where A ∘ B = (AB + BA)/2."""
+    return 2 * _symmetric(step.parts @ step.duals) / (spectrum[:, :, None] + spectrum[:, None, :])
+
+
+def _scaling(parts: np.ndarray, slacks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(G, spectrum) with GᵀSG = G⁻¹PG⁻ᵀ = diag(spectrum)."""
+    of_parts, of_slacks = np.linalg.cholesky(parts), np.linalg.cholesky(slacks)
+    _, spectrum, right = np.linalg.svd(_transposed(of_slacks) @ of_parts)
+    return of_parts @ _transposed(right) / np.sqrt(spectrum)[:, None, :], spectrum
+
+
+def _solution(system: System, right: np.ndarray) -> np.ndarray:
+    """Of the equations, refined once."""
+    solve = lambda b: system.balance * scipy.linalg.lu_solve(system.factors, system.balance * b)
+    first = solve(right)
+    return first + solve(right - system.matrix @ first)
+
+
+def _balance(matrix: np.ndarray) -> np.ndarray:
+    """Factors of rows and columns that bring the largest entry of each near 1 (Ruiz)."""
+    factors = np.ones(len(matrix))
+    for _ in range(3):
+        largest_entry = np.abs(matrix * factors * factors[:, None]).max(axis=1)
+        factors /= np.sqrt(np.where(largest_entry > 0, largest_entry, 1.0))
+    return factors
+
+
+def _pairs(points: np.ndarray) -> np.ndarray:
+    """The packed forms zzᵀ of rows z."""
+    i, j = np.triu_indices(points.shape[1])
+    return points[:, i] * points[:, j] * np.where(i == j, 1.0, 2**0.5)
+
+
+def _packed(matrix: np.ndarray) -> np.ndarray:
+    """The upper triangle, off the diagonal times √2: ⟨A, B⟩ is the product of both."""
+    i, j = np.triu_indices(len(matrix))
+    return matrix[i, j] * np.where(i == j, 1.0, 2**0.5)
+
+
+def _unpacked(entries: np.ndarray, size: int) -> np.ndarray:
+    i, j = np.triu_indices(size)
+    matrix = np.zeros((size, size))
+    matrix[i, j] = matrix[j, i] = entries / np.where(i == j, 1.0, 2**0.5)
+    return matrix
+
+
+def _form(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Σ cᵢxᵢxᵢᵀ."""
+    return (x.T * weights) @ x
+
+
+def _outputs(x: np.ndarray, form: np.ndarray) -> np.ndarray:
+    """xᵢᵀAxᵢ."""
+    return np.sum((x @ form) * x, axis=1)
+
+
+def _operator(form: np.ndarray) -> float:
+    """‖A‖_op."""
+    return float(np.abs(np.linalg.eigvalsh(form)).max())
+
+
+def _nuclear(form: np.ndarray) -> float:
+    """‖A‖_*."""
+    return float(np.abs(np.linalg.eigvalsh(form)).sum())
+
+
+def _norms(forms: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(forms, 2, axis=(1, 2))
+
+
+def _identities(size: int) -> np.ndarray:
+    return np.stack([np.eye(size)] * 2)
+
+
+def _diagonals(values: np.ndarray) -> np.ndarray:
+    return values[:, :, None] * np.eye(values.shape[1])
+
+
+def _transposed(matrices: np.ndarray) -> np.ndarray:
+    return np.swapaxes(matrices, -1, -2)
+
+
+def _symmetric(matrices: np.ndarray) -> np.ndarray:
+    return (matrices + _transposed(matrices)) / 2
