@@ -14,7 +14,7 @@ its dual weights; then units that an oracle finds to be worth more under these t
 until the bounds meet. The interior-point method's weights lie amid the optimal ones, not at a
 corner, which keeps them from jumping where there are many.
 
-Of the quadratic activation both are semidefinite programmes (`quadratic`). All else here is of relu.
+Of the quadratic activation both are semidefinite programmes (`quadratic`); all else is of relu.
 
 Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's margin); Bach (JMLR
 2017) for the variation norm and column generation; Pilanci and Ergen (ICML 2020) for the programme.
@@ -199,7 +199,7 @@ def global_minimum(
         its weights bound the minimum too; there it is computed if it is not given.
       activation, norm: as in `max_margin`. Of z² it is the minimum of mean loss + λ‖Θ‖_{2,3}³, for
         λ over the longest row's squared length from 1e-300 on where some network fits the samples,
-        and from about 1e-12 on where none does.
+        and from about 1e-9 on where none does.
       params, oracle, tolerance, max_rounds, **options: as in `max_margin`.
 
     Raises:

@@ -213,12 +213,8 @@ def squared_norm(primal: Params) -> flint.arb:
 
 def cubed_norm(primal: Params) -> flint.arb:
     """‖Θ‖_{2,3}³ = Σ ‖(uⱼ, wⱼ)‖₂³ in a ball."""
-    neurons = balls(
-        np.concatenate(
-            [np.asarray(part, np.float64).T for part in (primal[0], primal[1].T)], axis=1
-        )
-    )
-    squares = [row.dot(row) for row in neurons]
+    first, last = (balls(np.asarray(part, np.float64)) for part in primal)
+    squares = [u.dot(u) + w * w for u, w in zip(first.T, last[:, 0], strict=True)]
     return sum((square * square.sqrt() for square in squares), flint.arb(0))
 
 

@@ -17,8 +17,9 @@ A = P − N with P, N ⪰ 0 and slacks S₊ = θ − C, S₋ = θ + C, C = Σ c�
 interior-point method: PS₊ = NS₋ = τ is followed to τ = 0 by Nesterov and Todd's directions. Since
 xᵢxᵢᵀ has rank one, a step is a system of about n unknowns: dP changes the outputs by
 −Σⱼ dcⱼ(xᵢᵀWxⱼ)², W of the scaling. Near the end W is of size 1/√τ on P's own space; the products
-of its directions stay unknowns of their own, so that no digits are lost. For networks of other
-activations A has no such form: there the Euclidean norm is what is convex in the neurons' sizes.
+of its directions stay unknowns of their own, so that no digits are lost.
+
+In the Euclidean norm an eigenvalue would cost its 2/3rd power, which is not convex.
 
 Sources: derived here; Morwani, Edelman, Oncescu, Zhao, Kakade (ICLR 2024) for ‖·‖_{2,3}; Todd, Toh,
 Tütüncü (SIAM J. Optimization 1998) for the direction; Mehrotra (SIAM J. Optimization 1992) for
@@ -44,6 +45,7 @@ SHARES = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8)  # of A, to
 STEPS, STALLED = 100, 12  # of the interior-point method: at most, and without a better bound
 RANGE = 1e-300, 1e300  # of λ/‖x‖², ‖x‖ the longest row: what float64 carries
 SIZES = 1e-150, 1e150  # of x, whose squares float64 must hold
+NUDGE = 1e-15  # of the balanced equations
 BOTH = np.array([1.0, -1.0])  # the signs of P and N
 
 
@@ -71,16 +73,17 @@ def widest(problem: Problem, tolerance: float) -> tuple[Params, np.ndarray]:
     if not lengths.all():  # f = 0 on a row of zeros
         raise _not_separable(0.0)
     points, basis = row_space(problem.x / lengths[:, None])
-    shares = (lengths.min() / lengths) ** 2
+    shares = np.maximum((lengths.min() / lengths) ** 2, RANGE[0])
     found = _widest(points, problem.y, shares, tolerance)
-    alpha = problem.y * found.weights
+    alpha, form = problem.y * found.weights, found.form
     _check_separable(problem, alpha, lengths)
     if found.value <= 0:  # is it the long rows that nothing separates?
         of_unit_rows = _widest(points, problem.y, np.ones(len(shares)), tolerance)
         _check_separable(problem, problem.y * of_unit_rows.weights, lengths)
-    margin = lambda form: (problem.y * _outputs(points, form) / shares).min() / _nuclear(form)
+        form = of_unit_rows.form
     alpha = alpha * shares
-    return _network(basis, _fewest(found.form, margin)), alpha / alpha.sum()
+    margin = lambda form: _margin(points, problem.y, shares, form)
+    return _network(basis, _fewest(form, margin)), alpha / alpha.sum()
 
 
 def least(problem: Problem, tolerance: float) -> tuple[Params, np.ndarray]:
@@ -91,7 +94,8 @@ def least(problem: Problem, tolerance: float) -> tuple[Params, np.ndarray]:
     """
     _check_size(problem.x)
     shift = -int(row_exponents(problem.x).max())
-    mu = float(np.ldexp(problem.lam / VALUE, 2 * shift))  # x·2^shift is solved, with λ·4^shift
+    with np.errstate(over="ignore"):  # x·2^shift is solved, with λ·4^shift
+        mu = float(np.ldexp(_lam(problem) / VALUE, 2 * shift))
     if not RANGE[0] <= mu <= RANGE[1]:
         raise ValueError(
             f"lam divided by the longest row's squared length must lie between {RANGE[0]} and "
@@ -103,11 +107,9 @@ def least(problem: Problem, tolerance: float) -> tuple[Params, np.ndarray]:
     points = np.ldexp(problem.x, shift) @ basis
     found = _least(points, problem.y, problem.loss, mu, tolerance)
     value = DUALS[problem.loss].value
-    objective = lambda form: (
-        -np.mean(value(_outputs(points, form), problem.y) / mu) - _nuclear(form)
-    )
-    form = np.ldexp(_fewest(found.form, objective), 2 * shift)
-    return _network(basis, form), found.weights * (len(points) * mu)
+    loss = lambda form: float(np.mean(value(_outputs(points, form), problem.y) / mu))
+    form = _fewest(found.form, lambda form: -loss(form) - _nuclear(form))
+    return _network(basis, np.ldexp(form, 2 * shift)), found.weights * (len(points) * mu)
 
 
 def better(problem: Problem, one: Params, other: Params) -> Params:
@@ -121,7 +123,11 @@ def _score(problem: Problem, params: Params) -> float:
     cost = float((np.sum(first**2, axis=0) + last[:, 0] ** 2) ** 1.5 @ np.ones(len(last)))
     if problem.is_margin:
         return float((problem.y * outputs).min()) / (cost or 1.0)
-    return -float(np.mean(DUALS[problem.loss].value(outputs, problem.y))) - problem.lam * cost
+    return -float(np.mean(DUALS[problem.loss].value(outputs, problem.y))) - _lam(problem) * cost
+
+
+def _lam(problem: Problem) -> float:
+    return float(problem.lam or 0.0)
 
 
 def largest(problem: Problem, dual: np.ndarray) -> flint.arb:
@@ -178,6 +184,8 @@ def _check_size(x: np.ndarray) -> None:
 def _check_separable(problem: Problem, weights: np.ndarray, lengths: np.ndarray) -> None:
     """Whether `weights`, ≥ 0 of the rows at unit length, prove that no form separates."""
     rows = problem._replace(x=problem.x / lengths[:, None])
+    if VALUE * _operator(_form(rows.x, weights * rows.y)) > 2 * SEPARABLE * weights.sum():
+        return
     margin = above(largest(rows, weights) / 2 / float(weights.sum()))
     if margin <= SEPARABLE:
         raise _not_separable(margin)
@@ -200,11 +208,11 @@ def _lengths(x: np.ndarray) -> np.ndarray:
 
 
 class State(NamedTuple):
-    """An iterate: P and N, shape (2, d, d), c, and what goes with c: slack∘c = τ; θ and t."""
+    """An iterate: P and N, shape (2, d, d), c, its slack, θ and t."""
 
     parts: np.ndarray
     weights: np.ndarray
-    slack: np.ndarray | None = None
+    slack: np.ndarray
     theta: float = 1.0
     t: float = 0.0
 
@@ -228,12 +236,14 @@ class Rules(NamedTuple):
       outputs: state -> (the outputs that belong to the weights, minus their derivative by these),
         the slack apart.
       room: (state, step) -> how far slack and weights may go at most, in multiples of the step.
+      paired: whether slack∘c = τ, so that c keeps its signs; else there is no slack.
       shares: of t in the outputs, with the labels' signs; None where there is no t and θ = 1.
     """
 
     bounds: Callable[[State], tuple[float, float]]
     outputs: Callable[[State], tuple[np.ndarray, np.ndarray]]
     room: Callable[[State, Step], tuple[float, float]]
+    paired: bool
     shares: np.ndarray | None = None
 
 
@@ -244,8 +254,7 @@ def _widest(x: np.ndarray, y: np.ndarray, shares: np.ndarray, tolerance: float) 
     """
 
     def bounds(state: State) -> tuple[float, float]:
-        form = state.parts[0] - state.parts[1]
-        value = float((y * _outputs(x, form) / shares).min()) / (_nuclear(form) or 1.0)
+        value = _margin(x, y, shares, state.parts[0] - state.parts[1])
         return value, _operator(_form(x, state.weights)) / float(shares @ (y * state.weights))
 
     def outputs(state: State) -> tuple[np.ndarray, np.ndarray]:
@@ -257,11 +266,11 @@ def _widest(x: np.ndarray, y: np.ndarray, shares: np.ndarray, tolerance: float) 
     (n, d), spread = x.shape, float(shares.sum())
     theta = 1.5 * _operator(_form(x, y / spread)) + 1e-3 * n / spread
     start = State(_identities(d) / (2 * d), y / spread, theta * y, theta, -theta)
-    return _followed(x, start, Rules(bounds, outputs, room, y * shares), tolerance)
+    return _followed(x, start, Rules(bounds, outputs, room, True, y * shares), tolerance)
 
 
 def _least(x: np.ndarray, y: np.ndarray, loss: str, mu: float, tolerance: float) -> Solution:
-    """min mean ℓᵢ(xᵢᵀAxᵢ)/μ + ‖A‖_*, negated; weights c = b/(nμ). The rows have length ≤ 1, or √d."""
+    """min mean ℓᵢ(xᵢᵀAxᵢ)/μ + ‖A‖_*, negated; c = b/(nμ). The largest entry of x is near 1."""
     dual, scale = DUALS[loss], len(y) * mu
     inverse = _log_odds if loss == "logistic" else (lambda b, y: y - b / 2)
 
@@ -284,13 +293,13 @@ def _least(x: np.ndarray, y: np.ndarray, loss: str, mu: float, tolerance: float)
 
     slope = -dual.slope(0 * y, y)
     half = 0.5 / max(scale, _operator(_form(x, slope)))
-    start = State(_identities(x.shape[1]), half * slope)
+    start = State(_identities(x.shape[1]), half * slope, 0 * y)
     most = float(np.mean(dual.value(0 * y, y)) / mu)  # of ‖A‖_*
     size = min(float(np.abs(outputs(start)[0]).max()), most) or 1.0
     start = start._replace(parts=start.parts * size)
     if loss == "logistic":
         start = start._replace(slack=size / start.weights)
-    return _followed(x, start, Rules(bounds, outputs, room), tolerance)
+    return _followed(x, start, Rules(bounds, outputs, room, loss == "logistic"), tolerance)
 
 
 def _log_odds(b: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -367,62 +376,92 @@ def _system(x: np.ndarray, state: State, rules: Rules) -> System:
     large = np.sum(columns**2, axis=1) > 10 * middle
     points, metric = x @ columns, _transposed(columns) @ columns
     diagonal = rules.outputs(state)[1]
-    if state.slack is not None:
+    if rules.paired:
         diagonal = diagonal + state.slack / state.weights
     matrix = _matrix(points, metric, large, diagonal, rules.shares)
     balance = _balance(matrix)
-    factors = scipy.linalg.lu_factor(matrix * balance * balance[:, None], overwrite_a=True)
+    scaled = matrix * balance * balance[:, None]
+    scaled[np.diag_indices(len(x))] += NUDGE  # where weights are not unique nothing else is there
+    factors = scipy.linalg.lu_factor(scaled, overwrite_a=True)
     return System(scaling, spectrum, rotation, points, metric, large, matrix, balance, factors)
 
 
-def _matrix(points, metric, large, diagonal: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+def _matrix(
+    points: np.ndarray,
+    metric: np.ndarray,
+    large: np.ndarray,
+    diagonal: np.ndarray,
+    shares: np.ndarray | None,
+) -> np.ndarray:
+    """The symmetric matrix of the equations: of the outputs, of Y, of tr(P + N) = 1, of Σ = 1."""
     inner = np.diag(diagonal)
     for part, own in zip(points, large, strict=True):
         of_large, of_small = (part[:, some] @ part[:, some].T for some in (own, ~own))
         inner += (2 * of_large + of_small) * of_small  # (a + b)² − a² without its cancellation
-    pairs = np.concatenate(
-        [sign * _pairs(part[:, own]) for sign, part, own in zip(BOTH, points, large, strict=True)],
-        axis=1,
-    )
-    blocks = [[inner, pairs], [pairs.T, -np.eye(pairs.shape[1])]]
+    packed = [_packed(part[:, own]) for part, own in zip(points, large, strict=True)]
+    pairs = np.concatenate([packed[0], -packed[1]], axis=1)
+    matrix = np.block([[inner, pairs], [pairs.T, -np.eye(pairs.shape[1])]])
     if shares is None:
-        return np.block(blocks)
+        return matrix
     rest = np.where(large[:, :, None] & large[:, None, :], 0.0, metric)
-    trace = BOTH @ np.sum((points @ rest) * points, axis=2)
-    own = np.concatenate([_packed(m[u][:, u]) for m, u in zip(metric, large, strict=True)])
-    edge = np.concatenate([np.stack([trace, shares], 1), np.stack([own, 0 * own], 1)])
-    corner = np.diag([np.sum(rest**2), 0.0])
-    return np.block([[np.block(blocks), -edge], [-edge.T, corner]])
+    traces = BOTH @ np.sum((points @ rest) * points, axis=2)
+    of_pairs = [_upper(part[own][:, own]) for part, own in zip(metric, large, strict=True)]
+    first = np.concatenate([traces, *of_pairs])
+    second = np.concatenate([shares, np.zeros(pairs.shape[1])])
+    edge = -np.stack([first, second], axis=1)
+    return np.block([[matrix, edge], [edge.T, np.diag([np.sum(rest**2), 0.0])]])
 
 
 def _direction(
     system: System, state: State, rules: Rules, tau: float, bend: np.ndarray, turn: np.ndarray
 ) -> Step:
     """The step to PS = τ, where `bend` and `turn` are the second order of slack and of parts."""
-    target = _diagonals(tau / system.spectrum) - turn
-    turned = _transposed(system.rotation) @ target @ system.rotation
-    outputs, n = rules.outputs(state)[0], len(state.weights)
-    if state.slack is not None:
+    target, n = _diagonals(tau / system.spectrum) - turn, len(state.weights)
+    outputs = rules.outputs(state)[0]
+    if rules.paired:
         outputs = outputs + (tau - bend) / state.weights
+    solution = _solution(system, _right(system, state, rules, target, outputs))
+    theta, t = (0.0, 0.0) if rules.shares is None else solution[-2:]
+    change = _change(system, solution[:n], solution[n:], theta)
+    slack = 0 * state.slack
+    if rules.paired:
+        slack = (tau - bend - state.slack * solution[:n]) / state.weights - state.slack
+    parts = target - _diagonals(system.spectrum) + change
+    return Step(parts, -change, solution[:n], slack, float(theta), float(t))
+
+
+def _right(
+    system: System, state: State, rules: Rules, target: np.ndarray, outputs: np.ndarray
+) -> np.ndarray:
+    turned = _transposed(system.rotation) @ target @ system.rotation
     right = np.zeros(len(system.matrix))
-    right[:n] = outputs - BOTH @ np.sum((system.points @ turned) * system.points, axis=2)
-    theta = t = 0.0
+    reached = BOTH @ np.sum((system.points @ turned) * system.points, axis=2)
+    right[: len(outputs)] = outputs - reached
     if rules.shares is not None:
         right[-2:] = np.sum(system.metric * turned) - 1, rules.shares @ state.weights - 1
-    solution = _solution(system, right)
-    if rules.shares is not None:
-        theta, t = solution[-2:]
-    weights, end = solution[:n], n
-    change = [sign * _form(part, weights) for sign, part in zip(BOTH, system.points, strict=True)]
-    change = np.stack(change) - theta * system.metric
-    for k, own in enumerate(system.large):
-        start, end = end, end + int(own.sum() * (own.sum() + 1) // 2)
-        change[k][np.ix_(own, own)] = _unpacked(solution[start:end], int(own.sum()))
-    change = system.rotation @ change @ _transposed(system.rotation)
-    slack = 0 * weights
-    if state.slack is not None:
-        slack = (tau - bend - state.slack * weights) / state.weights - state.slack
-    return Step(target - _diagonals(system.spectrum) + change, -change, weights, slack, theta, t)
+    return right
+
+
+def _change(system: System, weights: np.ndarray, pairs: np.ndarray, theta: float) -> np.ndarray:
+    """Y = −dS in the coordinates of G, of the large pairs as they were solved for."""
+    change = np.stack(
+        [_form(part, sign * weights) for sign, part in zip(BOTH, system.points, strict=True)]
+    )
+    change = change - theta * system.metric
+    start = 0
+    for part, own in zip(change, system.large, strict=True):
+        size = int(own.sum())
+        end = start + size * (size + 1) // 2
+        part[np.ix_(own, own)] = _unpacked(pairs[start:end], size)
+        start = end
+    return system.rotation @ change @ _transposed(system.rotation)
+
+
+def _solution(system: System, right: np.ndarray) -> np.ndarray:
+    """Of the equations, refined once."""
+    solve = lambda b: system.balance * scipy.linalg.lu_solve(system.factors, system.balance * b)
+    first = solve(right)
+    return first + solve(right - system.matrix @ first)
 
 
 def _advanced(system: System, state: State, rules: Rules) -> State:
@@ -430,12 +469,11 @@ def _advanced(system: System, state: State, rules: Rules) -> State:
     middle, c = _diagonals(system.spectrum), state.weights
     step = _direction(system, state, rules, 0.0, 0 * c, 0 * middle)
     primal, dual = _room(system, state, rules, step, 1.0)
-    slack = 0 * c if state.slack is None else state.slack
-    now = float(np.sum(system.spectrum**2) + c @ slack)
-    after = np.sum((middle + primal * step.parts) * (middle + dual * step.duals))
-    after += (c + dual * step.weights) @ (slack + primal * step.slack)
-    left = min(max(float(after) / now, 0.0), 1.0)
-    count = system.spectrum.size + (0 if state.slack is None else len(c))
+    now = float(np.sum(system.spectrum**2) + c @ state.slack)
+    of_parts = np.sum((middle + primal * step.parts) * (middle + dual * step.duals))
+    of_slack = (c + dual * step.weights) @ (state.slack + primal * step.slack)
+    left = min(max(float(of_parts + of_slack) / now, 0.0), 1.0)
+    count = system.spectrum.size + (len(c) if rules.paired else 0)
     tau = max(left**3, 1e-8) * now / count
     turn = _second_order(step, system.spectrum)
     step = _direction(system, state, rules, tau, step.weights * step.slack, turn)
@@ -444,7 +482,7 @@ def _advanced(system: System, state: State, rules: Rules) -> State:
     return State(
         _symmetric(state.parts + primal * moved),
         c + dual * step.weights,
-        state.slack if state.slack is None else slack + primal * step.slack,
+        state.slack + primal * step.slack,
         state.theta + dual * step.theta,
         state.t + primal * step.t,
     )
@@ -485,13 +523,6 @@ def _scaling(parts: np.ndarray, slacks: np.ndarray) -> tuple[np.ndarray, np.ndar
     return of_parts @ _transposed(right) / np.sqrt(spectrum)[:, None, :], spectrum
 
 
-def _solution(system: System, right: np.ndarray) -> np.ndarray:
-    """Of the equations, refined once."""
-    solve = lambda b: system.balance * scipy.linalg.lu_solve(system.factors, system.balance * b)
-    first = solve(right)
-    return first + solve(right - system.matrix @ first)
-
-
 def _balance(matrix: np.ndarray) -> np.ndarray:
     """Factors of rows and columns that bring the largest entry of each near 1 (Ruiz)."""
     factors = np.ones(len(matrix))
@@ -501,14 +532,14 @@ def _balance(matrix: np.ndarray) -> np.ndarray:
     return factors
 
 
-def _pairs(points: np.ndarray) -> np.ndarray:
-    """The packed forms zzᵀ of rows z."""
+def _packed(points: np.ndarray) -> np.ndarray:
+    """The upper triangles of zzᵀ for rows z, packed so that products are those of the forms."""
     i, j = np.triu_indices(points.shape[1])
     return points[:, i] * points[:, j] * np.where(i == j, 1.0, 2**0.5)
 
 
-def _packed(matrix: np.ndarray) -> np.ndarray:
-    """The upper triangle, off the diagonal times √2: ⟨A, B⟩ is the product of both."""
+def _upper(matrix: np.ndarray) -> np.ndarray:
+    """The same of one matrix."""
     i, j = np.triu_indices(len(matrix))
     return matrix[i, j] * np.where(i == j, 1.0, 2**0.5)
 
@@ -518,6 +549,11 @@ def _unpacked(entries: np.ndarray, size: int) -> np.ndarray:
     matrix = np.zeros((size, size))
     matrix[i, j] = matrix[j, i] = entries / np.where(i == j, 1.0, 2**0.5)
     return matrix
+
+
+def _margin(x: np.ndarray, y: np.ndarray, shares: np.ndarray, form: np.ndarray) -> float:
+    """min yᵢxᵢᵀAxᵢ/sharesᵢ at ‖A‖_* = 1; 0 of the zero form."""
+    return float((y * _outputs(x, form) / shares).min()) / (_nuclear(form) or 1.0)
 
 
 def _form(x: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Closed-form max margins, the best minᵢ yᵢf(Θ; xᵢ)/‖Θ‖₂^depth, and minima, where theory has them.
 
 All are for bias-free fully connected networks in `standard` scaling, of degree-one activation, so
-that the order of homogeneity is the depth L, and for any width that is large enough; one is for the
-quadratic activation. Minima are of F_λ with r = 2, at two layers.
+that the order of homogeneity is the depth L, and for any width that is large enough; two are for
+the quadratic activation, one of them in the norm ‖·‖_{2,3}. Minima are of F_λ with r = 2, at two
+layers.
 """
 
 import math
@@ -227,6 +228,24 @@ def orthonormal_quadratic_margin(num_positive: int, num_negative: int) -> float:
         raise ValueError("num_positive + num_negative must be at least 1, got 0")
     powers = num_positive ** (2 / 3) + num_negative ** (2 / 3)
     return (1.5 * 2 ** (1 / 3) * powers) ** -1.5
+
+
+def population_quadratic_margin() -> float:
+    """1/(3√3) = 0.19245: D's population, depth 2, activation z², norm ‖·‖_{2,3}, any dimension.
+
+    f = xᵀAx, and A costs ‖Θ‖_{2,3}³ = (3√3/2)‖A‖_*, the sum of the sizes of its eigenvalues
+    (`certificates.quadratic`). D is as likely with any coordinate's sign changed and with the noise
+    permuted; ‖·‖_* is convex and changes with neither, so that averaging leaves a best A with
+    A = diag(a, −b, c, …, c). As z_k² = 1 the noise is a constant, (d − 2)c: the margins are
+    a + (d − 2)c and b − (d − 2)c, of which the smaller is at most (a + b)/2 ≤ ‖A‖_*/2. There is
+    equality at a = b, c = 0, f ∝ x₁² − x₂². The constant gains nothing, since it helps one class
+    by what it takes from the other.
+
+    The dual weights are uniform: E[y xxᵀ] = ½ diag(1, −1, 0, …, 0), of operator norm ½.
+
+    Source: derived here; D is of Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2.
+    """
+    return 27**-0.5
 
 
 def linear_margin(depth: int, svm_margin: float) -> float:
