@@ -12,8 +12,11 @@ missing, and goes on until a certificate closes.
 
 Whatever found them, `proofs.proved` alone says what a network and weights prove: it takes exactly
 the arrays that are returned, encloses every operation in a ball, and bounds that cross raise.
-`planted` does so for one network on D. `group_games` has the max margins
-and minima of z² networks on the table of a finite group. All of this is NumPy on the host.
+`planted` does so for one network on D. All of this is NumPy on the host.
+
+With the activation z² and the norm ‖·‖_{2,3} the largest value is an eigenvalue, and `quadratic`
+solves for weights and network at any rank; on the table of a finite group both problems are small
+programmes over representations, which `group_games` solves.
 """
 
 from ntkreg.certificates.certified import (
