@@ -36,7 +36,7 @@ import scipy
 from ntkreg._types import Params
 from ntkreg.certificates.balls import above, balls, precision, product, rounded
 from ntkreg.certificates.enumeration import row_exponents, row_space
-from ntkreg.certificates.proofs import DUALS, Problem, bits
+from ntkreg.certificates.proofs import DUALS, Problem, bits, proved
 from ntkreg.kernels.kernel_machines import NotSeparable
 
 VALUE = 2 / 27**0.5  # κ, the largest value of a neuron of norm 1 on an input of length 1
@@ -45,6 +45,7 @@ SHARES = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8)  # of A, to
 STEPS, STALLED = 100, 12  # of the interior-point method: at most, and without a better bound
 RANGE = 1e-300, 1e300  # of λ/‖x‖², ‖x‖ the longest row: what float64 carries
 SIZES = 1e-150, 1e150  # of x, whose squares float64 must hold
+ROUNDING = 1e-15  # of an output of a row of length 1
 NUDGE = 1e-15  # of the balanced equations
 BOTH = np.array([1.0, -1.0])  # the signs of P and N
 
@@ -75,15 +76,19 @@ def widest(problem: Problem, tolerance: float) -> tuple[Params, np.ndarray]:
     points, basis = row_space(problem.x / lengths[:, None])
     shares = np.maximum((lengths.min() / lengths) ** 2, RANGE[0])
     found = _widest(points, problem.y, shares, tolerance)
-    alpha, form = problem.y * found.weights, found.form
+    alpha, forms = problem.y * found.weights, [found.form]
     _check_separable(problem, alpha, lengths)
     if found.value <= 0:  # is it the long rows that nothing separates?
         of_unit_rows = _widest(points, problem.y, np.ones(len(shares)), tolerance)
         _check_separable(problem, problem.y * of_unit_rows.weights, lengths)
-        form = of_unit_rows.form
-    alpha = alpha * shares
+        forms = [of_unit_rows.form]
+    elif tolerance * found.value * shares.min() < ROUNDING:  # which would use up the margin
+        more = shares + ROUNDING / found.value
+        forms += [_widest(points, problem.y, more, tolerance).form]
+    alpha = alpha * shares / float(alpha @ shares)
     margin = lambda form: _margin(points, problem.y, shares, form)
-    return _network(basis, _fewest(form, margin)), alpha / alpha.sum()
+    networks = [_network(basis, _fewest(form, margin)) for form in forms]
+    return max(networks, key=lambda one: proved(problem, one, alpha, np.inf)[0]), alpha
 
 
 def least(problem: Problem, tolerance: float) -> tuple[Params, np.ndarray]:

@@ -362,6 +362,14 @@ def test_rows_of_lengths_far_apart(seed):
     assert minimum(x, y, 1e-3).gap <= 1e-9
 
 
+@pytest.mark.parametrize("seed", [7, 36, 59])
+def test_long_rows_whose_outputs_must_nearly_vanish(seed):
+    """They have 1e-11 of the short row's share in the margin: rounding alone would undo it."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(30, 6)) * 10.0 ** rng.uniform(-3, 3, (30, 1))
+    assert margin(x, rng.choice([-1.0, 1.0], 30)).gap <= 1e-9
+
+
 @pytest.mark.parametrize("lam", [1e-6, 1e-30, 1e-299])
 def test_tiny_lambda_of_data_that_are_separated(lam):
     """F*/λ is about log(1/λ)/γ*."""
