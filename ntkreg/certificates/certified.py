@@ -199,7 +199,7 @@ def global_minimum(
         its weights bound the minimum too; there it is computed if it is not given.
       activation, norm: as in `max_margin`. Of z² it is the minimum of mean loss + λ‖Θ‖_{2,3}³, for
         λ over the longest row's squared length from 1e-300 on where some network fits the samples,
-        and from about 1e-9 on where none does.
+        and from about 1e-9 on where none does, or where rows differ by six orders of magnitude.
       params, oracle, tolerance, max_rounds, **options: as in `max_margin`.
 
     Raises:

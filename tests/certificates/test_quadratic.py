@@ -441,12 +441,13 @@ GOOD = random_set(4)
         ([[1.0, 2.0], [1.0, 2.0]], [1, -1]),
         ([[1.0, 2.0], [-2.0, -4.0]], [1, -1]),
         ([[1e5, 0.0], [1e5, 0.0], [0.0, 1.0]], [1, -1, 1]),
+        ([[1e12, 0.0], [1e12, 0.0], [0.0, 1.0]], [1, -1, 1]),
         ([[1.0, 2.0], [0.0, 0.0]], [1, -1]),
         ([[1.0, 0.0], [1.0, 1e-13]], [1, -1]),
         MANY,
         (1e80 * MANY[0], MANY[1]),
     ],
-    ids=["equal", "opposite", "long", "zero", "a hair apart", "many", "many large"],
+    ids=["equal", "opposite", "long", "longer", "zero", "a hair apart", "many", "many large"],
 )
 def test_data_that_no_form_separates_are_refused(x, y):
     with pytest.raises(NotSeparable, match=r"quadratic form.*unit length by \d\.\de[-+]\d\d"):
