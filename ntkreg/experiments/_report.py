@@ -16,7 +16,7 @@ EXPERIMENTS = (
     "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram", "regression",
     "teacher", "practice", "groups", "two_neurons", "group_margins", "group_limit",
 )  # fmt: skip
-# Those whose results are kept, the largest last; the first two and the fourth are of one experiment.
+# Those whose results are kept, the largest last. Three of them are of one experiment each.
 PRESETS = ("cure", "reach", "laptop", "open_experiment", "thorough", "full")
 STATUSES: tuple[Status, ...] = ("holds", "undecided", "fails", "finding")
 
