@@ -15,6 +15,7 @@ EXPERIMENTS = (
     "separation", "certify", "transition", "lambda_path", "line", "approximate", "width",
     "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram", "regression",
     "teacher", "practice", "groups", "two_neurons", "group_margins", "group_limit",
+    "quadratic",
 )  # fmt: skip
 # Those whose results are kept, the largest last. Three of them are of one experiment each.
 PRESETS = ("cure", "reach", "laptop", "open_experiment", "thorough", "full")

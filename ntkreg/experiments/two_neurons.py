@@ -261,21 +261,24 @@ def law_claim(table: pandas.DataFrame) -> Claim:
 def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """The purities of both neurons in the limit, and the margins of the limits."""
     fig, axes = _style.panels(2, columns=2, ratio=0.8)
-    looks = _style.categories(config.scales)
-    for scale in config.scales:
-        mine = table[(table.scale == scale) & table.fits]
-        look = looks[scale] | _style.DOTS | dict(alpha=0.5)
-        label = f"τ = {scale:.3g}: {len(mine)} of {(table.scale == scale).sum()} fit"
-        axes[0].plot(mine.limit_purity_0, mine.limit_purity_1, label=label, **look)
+    looks = _style.categories(table.scale.unique())
+    for scale, part in table.groupby("scale", sort=False):
+        mine, look = part[part.fits], looks[scale]
+        label = f"τ = {scale:.3g}: {len(mine)} of {len(part)} fit"
+        place = dict(less=mine.limit_purity_0.round(2), other=mine.limit_purity_1.round(2))
+        counts = mine.assign(**place).groupby(["less", "other"]).size().reset_index(name="count")
+        dots = dict(color=look["color"], marker=look["marker"], facecolors="none", linewidths=0.9)
+        axes[0].scatter(counts.less, counts.other, s=6 + 2.5 * counts["count"], **dots)
+        axes[0].scatter([], [], s=20, label=label, **dots)
         order = np.sort(mine.limit_margin)[::-1] * 1e4
-        axes[1].plot(np.arange(1, len(order) + 1), order, label=label, **look)
+        axes[1].plot(np.arange(1, len(order) + 1), order, label=label, **look | _style.DOTS)
     axes[0].axvline(1.0, **_style.LEVEL)
     axes[0].axhline(1.0, label="exactly pure: cannot fit", **_style.LEVEL)
     axes[0].set(xlabel="purity of the less pure neuron", ylabel="purity of the other")
-    axes[0].set(title="limits of the flows that fit")
-    axes[1].set(xlabel="flows that fit, by margin", ylabel="normalized margin · 10⁴", xscale="log")
+    axes[0].set(title="limits of flows that fit (area: number)")
+    axes[1].set(xlabel="flows that fit, by margin", ylabel="normalized margin · 10⁴")
     axes[1].set(title="margins of the limits")
-    _style.legend(axes[0], above=0.3)
+    _style.legend(axes[0], above=0.35)
     return fig
 
 
