@@ -93,7 +93,9 @@ RAISED = dict(proved=None, minimum_gap=np.nan, successes=np.nan, failures=np.nan
         (NOISE, changed(GD, noisy=True, **RAISED), "undecided"),
         (NOISE, changed(GD, proved=False), "undecided"),
         (NOISE, lambda rows: rows[rows.noise == 0], "not run"),
-        (CURING, lambda rows: rows, "holds"),
+        (CURING, lambda rows: rows, "undecided"),  # 33 of 34
+        (CURING, changed(CURE, cured=lambda rows: rows.failures), "holds"),
+        (CURING, changed(CURE, cured=0), "fails"),
         (CURING, changed(CURE, cured=1), "fails"),
         (CURING, changed(CURE, failures=0, cured=0), "undecided"),
         (CURING, changed(CURE, **RAISED), "undecided"),
