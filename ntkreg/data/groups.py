@@ -214,13 +214,12 @@ def named(name: str) -> Group:
     Raises:
       ValueError: for a name of no group.
     """
-    factors = []
-    for factor in name.replace("x", "×").split("×"):
-        make, size = MAKERS.get(factor[:1]), factor[1:]
-        if make is None or not size.isdecimal():
+    factors = name.replace("x", "×").split("×")
+    for factor in factors:
+        if factor[:1] not in MAKERS or not factor[1:].isdecimal():
             raise ValueError(f"name must be {', '.join(MAKERS)} and a number, got {name!r}")
-        factors.append(make(int(size)))
-    return factors[0] if len(factors) == 1 else product(*factors)
+    made = [MAKERS[factor[0]](int(factor[1:])) for factor in factors]
+    return made[0] if len(made) == 1 else product(*made)
 
 
 MAKERS = {"C": cyclic, "D": dihedral, "S": symmetric, "A": alternating, "Q": quaternion}

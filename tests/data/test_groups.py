@@ -280,3 +280,11 @@ def test_matrices_are_the_representation(group):
         times = 2 if rho.kind == "quaternionic" else 1
         np.testing.assert_allclose(traces, times * rho.real_character, atol=1e-11)
         np.testing.assert_allclose(matrices[group.identity], np.eye(size), atol=1e-11)
+
+
+def test_names_are_those_of_the_makers():
+    assert groups.named("C5") is cyclic(5) and groups.named("Q8") is quaternion(8)
+    assert groups.named("C2xS3").name == groups.named("C2×S3").name == "C2×S3"
+    for name in ("", "5", "C", "Cx", "C5x", "K4", "c5", "C-5"):
+        with pytest.raises(ValueError, match="name must be C, D, S, A, Q and a number, got"):
+            groups.named(name)

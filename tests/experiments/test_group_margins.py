@@ -1,0 +1,78 @@
+"""Margins on groups: claims that can fail, from the committed table."""
+
+import judged
+import numpy as np
+import pytest
+
+from ntkreg.experiments.group_margins import EXACT, LAW, MINIMUM, PURITY, REACHED, Config
+
+SMALLEST = Config().lams[-1]
+
+
+def moved(column, value, **where):
+    """An edit that sets a column in the trained rows, or in those that agree."""
+
+    def edit(rows):
+        chosen = np.logical_and.reduce(
+            [rows.width > 0, *(rows[name] == wanted for name, wanted in where.items())]
+        )
+        return rows.assign(**{column: rows[column].mask(chosen, value)})
+
+    return edit
+
+
+everywhere = lambda column, value: lambda rows: rows.assign(**{column: value})
+
+
+@pytest.mark.parametrize(
+    ("claim", "edit", "status"),
+    [
+        (EXACT, lambda rows: rows, "holds"),
+        (EXACT, everywhere("gap", 1e-9), "fails"),
+        (EXACT, everywhere("closed_form_error", 1e-6), "fails"),
+        (EXACT, everywhere("gap", np.nan), "undecided"),
+        (REACHED, lambda rows: rows, "holds"),
+        (REACHED, moved("short", 0.01, group="S3"), "fails"),
+        (REACHED, moved("short", -1e-6, group="C5", seed=0), "fails"),  # above the bound
+        (REACHED, moved("short", np.nan, group="C5"), "undecided"),
+        (REACHED, moved("law_short", 0.01), "undecided"),  # nowhere is the law near enough
+        (REACHED, lambda rows: rows[rows.width == 0], "not run"),
+        (MINIMUM, lambda rows: rows, "holds"),
+        (MINIMUM, moved("over", 0.1, group="Q8"), "fails"),
+        (MINIMUM, moved("over", -1e-6, seed=1), "fails"),
+        (MINIMUM, moved("over", np.nan, seed=1), "undecided"),
+        (PURITY, lambda rows: rows, "holds"),
+        (PURITY, moved("impurity", 0.2, group="C7"), "fails"),
+        (PURITY, moved("representations", 0, group="C7"), "fails"),
+        (PURITY, moved("over", 1.0), "undecided"),  # none is at the minimum
+        (LAW, lambda rows: rows, "holds"),
+        (LAW, moved("short", 0.1, lam=SMALLEST), "fails"),
+        (LAW, moved("short", np.nan, lam=SMALLEST), "undecided"),
+    ],
+)
+def test_claims_are_judged(claim, edit, status):
+    assert judged.status("group_margins", claim, edit) == status
+
+
+def test_groups_that_were_asked_for_are_reached_to_a_thousandth():
+    from ntkreg.sweeps import load
+
+    table = load(judged.RESULTS / "group_margins" / "laptop")
+    ends = table[table.lam == SMALLEST]
+    for group in ("C3", "C5", "C7", "S3"):
+        assert ends[ends.group == group].short.min() <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(cases=("C5",)), "cases must be group:width, got 'C5'"),
+        (dict(cases=("C5:0",)), "cases must be group:width, got 'C5:0'"),
+        (dict(exact=("Z5",)), "name must be C, D, S, A, Q and a number, got 'Z5'"),
+        (dict(lams=(0.0,)), "lams must be positive and finite, got 0.0"),
+        (dict(num_seeds=0), "num_seeds must be at least 1, got 0"),
+    ],
+)
+def test_bad_fields_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**fields)
