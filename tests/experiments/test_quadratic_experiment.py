@@ -26,8 +26,7 @@ def moved(column, value, predictor):
     return edit
 
 
-over_d2 = lambda rows: 0.5 * (rows.num_samples < 0.1 * rows.dim**2)
-over_d = lambda rows: 0.5 * (rows.num_samples < 8 * rows.dim)
+over_d = lambda rows: 0.5 * (rows.num_samples < 6 * rows.dim)
 
 
 @pytest.mark.parametrize(
