@@ -2,7 +2,7 @@
 
     uv run launch/groups.py                           # 20 seeds: two minutes on two cores
     uv run launch/groups.py --preset=open_experiment  # as it was posed, 100 seeds: five minutes
-    uv run launch/groups.py --preset=thorough         # annealed, six groups, widths 2 to 32
+    uv run launch/groups.py --preset=thorough         # annealed, widths 2 to 16
     uv run launch/groups.py --preset=smoke            # seconds
 
 Writes summary.csv (one row per run), key_sets.csv, arrays.npz (the final parameters), run.json,

@@ -103,9 +103,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {},
     "open_experiment": dict(num_seeds=100),
     "thorough": dict(
-        groups=("C3", "C5", "C7", "S3", "S4", "Q8"), widths=(2, 4, 8, 16, 32),
-        lams=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
-        num_seeds=20, schedule="annealed", learning_rate=1e-2,
+        widths=(2, 4, 8, 16), lams=(1e-4, 1e-3, 1e-2), schedule="annealed", learning_rate=1e-2,
     ),
     "full": dict(
         groups=("C3", "C5", "C7", "S3", "S4", "Q8"), widths=(2, 4, 8, 16, 32),
@@ -285,14 +283,14 @@ CONVERGED = Claim(
     source="O61 of the list MAIS",
 )
 ANNEALED = Claim(
-    statement="With a rate that falls to 0, at least 95 % of the runs end at stationary points",
+    statement="How many runs end at stationary points where the rate falls to 0",
     source="derived here, beside O61",
 )
 ANNEALED_KEYS = Claim(
     statement="At stationary points: how often the outputs hold every representation",
     source="derived here, beside O61",
 )
-MOST = 0.95
+RESIDUAL = stationarity.CONVERGED
 
 
 def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
@@ -355,15 +353,17 @@ def converged_claim(table: pandas.DataFrame) -> Claim:
 
 
 def annealed_claim(table: pandas.DataFrame) -> Claim:
-    """The share of stationary ends, for each activation."""
-    checks = [
-        _claims.share(
-            f"{ACTIVATIONS[activation]}: residual below {stationarity.CONVERGED:g}",
-            int(part.converged.sum()), len(part), MOST, "≥",
+    """The share of stationary ends, for each activation and λ."""
+    return ANNEALED.on(
+        *(
+            _claims.share(
+                f"{ACTIVATIONS[activation]}, λ = {lam:g}: residual below {RESIDUAL:g}",
+                int(part.converged.sum()),
+                len(part),
+            )
+            for (activation, lam), part in table.groupby(["activation", "lam"])
         )
-        for activation, part in table.groupby("activation")
-    ]  # fmt: skip
-    return ANNEALED.on(*checks)
+    )
 
 
 # The picture ----------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Where most networks miss the minimum at first: is it found at last?
     "cure": dict(
         dims=(160,), sizes_over_d=(4.0,), predictors=("net_regularized",), num_seeds=20,
-        lams=4 * (3e-3, 1e-8), num_steps=4000,
+        lams=4 * (3e-3, 1e-8), num_steps=4000, max_paths=8,
     ),
     "full": dict(
         dims=(20, 40, 80, 160), sizes_over_d=(2.0, 3.0, 3.5, 4.0, 5.0, 6.0),
@@ -324,22 +324,26 @@ def _until_below_planted(
 ) -> tuple[Params, Array, Array]:
     """A network that goes along the path again while its objective proves that it is no minimizer.
 
-    The planted network's objective is what it must reach, as every minimizer does. At most
-    `max_paths` paths; also the residual after the first, and how many more there were.
+    The planted network's objective is what it must reach, as every minimizer does. Each path begins
+    where the last one ended, at most `max_paths` of them; the best end counts. Also the residual
+    after the first, and how many more there were.
     """
 
     def once_more(state):
-        params, _, first, paths = state
+        params, best, smallest, first, paths = state
         params = follow(params).params
         own = optax.tree.cast(params, train.x.dtype)
         residual = _above_planted(network, own, train, config.lams[-1])
-        return params, residual, jnp.where(paths, first, residual), paths + 1
+        is_better = residual < smallest
+        best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), params, best)
+        smallest = jnp.where(is_better, residual, smallest)
+        return params, best, smallest, jnp.where(paths, first, residual), paths + 1
 
-    is_above = lambda state: ~(state[1] <= 0) & (state[3] < config.max_paths)
-    unknown = jnp.full((), jnp.inf, train.x.dtype)
-    state = (optax.tree.cast(start, NET_DTYPE), unknown, unknown, jnp.zeros((), int))
-    params, _, first, paths = jax.lax.while_loop(is_above, once_more, state)
-    return params, first, paths - 1
+    is_above = lambda state: ~(state[2] <= 0) & (state[4] < config.max_paths)
+    unknown, begun = jnp.full((), jnp.inf, train.x.dtype), optax.tree.cast(start, NET_DTYPE)
+    state = (begun, begun, unknown, unknown, jnp.zeros((), int))
+    _, best, _, first, paths = jax.lax.while_loop(is_above, once_more, state)
+    return best, first, paths - 1
 
 
 def _judged_net(config: Config, draw: Draw, trained: Params, lam: Array) -> dict[str, Array]:

@@ -16,7 +16,6 @@ from ntkreg import fully_connected, sweep
 from ntkreg.data import groups as data_groups
 from ntkreg.experiments import groups
 from ntkreg.experiments.groups import (
-    ANNEALED,
     CONVERGED,
     EXPERIMENT,
     KEYS,
@@ -177,16 +176,10 @@ def test_findings_are_findings(claim, edit, status):
     assert judged.status("groups", claim, edit, preset="open_experiment") == status
 
 
-def annealed(count, total):
-    rows = pandas.DataFrame({"activation": "relu", "converged": np.arange(total) < count})
-    return annealed_claim(rows).status
-
-
-def test_stationary_ends_are_judged():
-    assert annealed(1000, 1000) == "holds"
-    assert annealed(500, 1000) == "fails"
-    assert annealed(19, 20) == "undecided"
-    assert ANNEALED.status == "not run"
+def test_stationary_ends_are_counted():
+    rows = pandas.DataFrame({"activation": "relu", "lam": 0.1, "converged": np.arange(20) < 19})
+    (check,) = annealed_claim(rows).checks
+    assert check.status == "finding" and check.runs == "19 of 20 runs"
 
 
 def test_the_committed_probability_is_the_share_of_the_committed_runs():
