@@ -97,7 +97,7 @@ class Config:
         _experiment.check_distinct(self, "groups", "activations", "widths", "lams")
 
 
-# smoke: seconds. laptop: two minutes on two cores. open_experiment: as specified, five minutes.
+# smoke: seconds. laptop: two minutes on two cores. open_experiment: as posed, five minutes.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(widths=(2,), lams=(0.0, 1e-2), num_seeds=4, num_steps=1000, patience=50),
     "laptop": {},
@@ -428,10 +428,10 @@ def _shares(ax, parts, quantity, shift: float, label: str, look: _style.Look) ->
 
 
 def publish(table: pandas.DataFrame, config: Config, folder: pathlib.Path) -> None:
-    """key_sets.csv, and a page for someone who has the question and not this package."""
+    """key_sets.csv; of the experiment as posed also a page for someone without this package."""
     sets = key_sets(table)
     store.write_text(folder / "key_sets.csv", sets.to_csv(index=False, float_format="%.6g"))
-    if config.schedule == "constant":
+    if config == Config(**PRESETS["open_experiment"]):
         store.write_text(folder / "README.md", page(table, sets, config))
 
 
