@@ -47,7 +47,8 @@ def test_no_pair_of_pure_neurons_fits():
         )
         for one, other in ((1, 1), (1, 2), (2, 2))
     }
-    assert most == {(1, 1): 4, (1, 2): 4, (2, 2): 4}
+    assert most[1, 1] == most[2, 2] == 4  # an angle below 180° meets four sectors of 72°
+    assert most[1, 2] <= 4
 
 
 def test_pairs_that_are_not_pure_can_fit():
