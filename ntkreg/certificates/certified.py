@@ -63,8 +63,9 @@ class Certificate(NamedTuple):
     Attributes:
       lower, upper: the bounds. For a margin `primal` gives `lower`, for a minimum `upper`.
       gap: (upper − lower)/|upper|.
-      kind: "exact" where all activation patterns were looked at and the gap closed, "certified"
-        where both sides are proved, "heuristic" where the dual one rests on a local search.
+      kind: "exact" where all activation patterns were looked at and the gap closed, or on a group
+        all representations; "certified" where both sides are proved, "heuristic" where the dual
+        one rests on a local search.
       primal: the network's parameters (W₁ of shape (d, m), W₂ of shape (m, 1)), as those of
         `fully_connected(2, m)`.
       dual: weights of the samples: α of the margin, of any sum; b of the minimum, feasible at
@@ -420,14 +421,13 @@ def _is_quadratic(activation: str, norm) -> bool:
     Raises:
       ValueError: for an unknown activation, or a norm in which its problem is not convex.
     """
-    if activation not in NORMS:
+    if not isinstance(activation, str) or activation not in NORMS:
         raise ValueError(f"activation must be relu or quadratic, got {activation!r}")
-    norm = tuple(norm) if isinstance(norm, list) else norm
-    if norm not in NORMS[activation]:
+    if not isinstance(norm, int | float | tuple) or norm not in NORMS[activation]:
         rule = (
             "2 or (2, 2) with relu"
             if activation == "relu"
-            else ("(2, 3) with activation quadratic, in whose neurons no other norm is convex")
+            else ("(2, 3) with activation quadratic, the only one in which its problem is convex")
         )
         raise ValueError(f"norm must be {rule}, got {norm!r}")
     return activation == "quadratic"

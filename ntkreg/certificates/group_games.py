@@ -1,8 +1,9 @@
 """Networks of z² on a group's table under ℓ_{2,3}: max margins and minima by small programmes.
 
 f(a, b)[c] = Σᵢ (uᵢ(a) + vᵢ(b))² wᵢ(c) on a group of order n, ‖Θ‖³ = Σᵢ ‖ωᵢ‖₂³ over the neurons
-ωᵢ = (u, v, w). Averaging over (a, b, c) → (gak, k⁻¹bh, gch) changes neither norm nor labels, and
-both problems are convex in the masses ‖ω‖³ of unit neurons. So masses M_ρ ≥ 0 of representations
+ωᵢ = (u, v, w). Averaging over (a, b, c) → (gak, k⁻¹bh, gch), and (b⁻¹, a⁻¹, c⁻¹) with u and v
+exchanged, changes neither norm nor labels, and both problems are convex in the masses ‖ω‖³ of unit
+neurons. So masses M_ρ ≥ 0 of representations
 are all there is to choose: averaged, a neuron of mass 1 in the functions of ρ is at best
 k_ρ X_ρ(abc⁻¹), with the real character X_ρ and
 
@@ -10,9 +11,10 @@ k_ρ X_ρ(abc⁻¹), with the real character X_ρ and
 
 Proof: the average takes 2uvw alone, which is at ρ the trace of ûv̂ŵ, with û of Frobenius norm
 √(n/d)‖u‖ for real ρ; the trace is at most the product of the norms, with equality at rank one, and
-‖u‖ = ‖v‖ = ‖w‖ = 1/√3 is best. For complex ρ half of ‖u‖² lies at its conjugate; a quaternionic û
-has its singular values in pairs. A neuron in several ρ is worth Σ_ρ k_ρ √27 ‖u_ρ‖‖v_ρ‖‖w_ρ‖ …, at
-most the largest single one by Hölder's inequality.
+‖u‖ = ‖v‖ = ‖w‖ = 1/√3 is best; a smaller trace only loses, since X(1) ≥ X(C). For complex ρ half of
+‖u‖² lies at its conjugate; a quaternionic û has its singular values in pairs. A neuron in several ρ
+is worth Σ_ρ k_ρ √27 ‖u_ρ‖‖v_ρ‖‖w_ρ‖ (X_ρ(1) − X_ρ(C)), at most the largest single one by Hölder's
+inequality.
 
 **Max margin.** Wrong answers c are told apart by the class C of abc⁻¹ (conjugates and inverses
 together). With A_ρC = k_ρ(X_ρ(1) − X_ρ(C)) the margins are MA, and weights β_C ≥ 0 of the classes,
@@ -28,12 +30,12 @@ The network's side is its own margin, or objective, on the whole table.
 Source: derived here; Morwani, Edelman, Oncescu, Zhao, Kakade (ICLR 2024) for the margin of C_p.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import scipy
 
-from ntkreg._checks import check_positive
 from ntkreg._types import Params
 from ntkreg.certificates.certified import Certificate
 from ntkreg.certificates.proofs import CrossingBounds
@@ -42,6 +44,8 @@ from ntkreg.data.groups import Group
 KAPPA = {"real": 1.0, "quaternionic": 2**-0.5, "complex": 8**-0.5}
 ALLOWANCE = 1e-13  # relative, for the rounding of both bounds: sums of at most some thousand terms
 NEWTON_STEPS = 20
+SMALLEST_LAM = 1e-300  # F, about λ log(1/λ)/γ*, would leave the range of float64
+CLOSED = 1e-11  # the gap up to which the certificate is exact
 
 
 class Game(NamedTuple):
@@ -62,7 +66,13 @@ class Game(NamedTuple):
 
 
 def game(group: Group) -> Game:
-    """The game whose value is the max margin."""
+    """The game whose value is the max margin.
+
+    Raises:
+      ValueError: for what is no Group.
+    """
+    if not isinstance(group, Group):
+        raise ValueError(f"group must be a Group of data.groups, got {group!r}")
     labels = np.minimum(group.classes, group.classes[group.inverse])
     names = [name for name in np.unique(labels) if name != group.identity]
     classes = tuple(np.flatnonzero(labels == name) for name in names)
@@ -100,7 +110,7 @@ def group_margin(group: Group) -> Certificate:
         bounds=[(0, None)] * count + [(None, None)], method="highs-ds",
     )  # fmt: skip
     if not found.success:
-        raise ArithmeticError(f"the linear programme of {group.name} has no end: {found.message}")
+        raise ArithmeticError(f"the programme of {group.name} was not solved: {found.message}")
     masses = np.maximum(-found.ineqlin.marginals, 0.0)
     beta = np.maximum(found.x[:-1], 0.0)
     masses, beta = masses / masses.sum(), beta / beta.sum()
@@ -121,9 +131,10 @@ def group_minimum(group: Group, lam: float) -> Certificate:
       The certificate; `dual` is π on the wrong answers by the element abc⁻¹.
 
     Raises:
-      ValueError: for λ that is not positive and finite.
+      ValueError: for λ below 1e-300 or not finite, or what is no Group.
     """
-    check_positive(lam=lam)
+    if not isinstance(lam, int | float | np.number) or not SMALLEST_LAM <= lam < np.inf:
+        raise ValueError(f"lam must be a number, finite and at least {SMALLEST_LAM}, got {lam!r}")
     played = game(group)
     sizes, gains = played.sizes, played.gains
     masses = _best_masses(sizes, gains, lam)
@@ -147,7 +158,13 @@ def network_of_masses(group: Group, masses: np.ndarray) -> Params:
 
     Args:
       masses: of shape (representations,), ≥ 0.
+
+    Raises:
+      ValueError: for masses of another shape, or negative.
     """
+    count = len(group.representations)
+    if np.shape(masses) != (count,) or not np.all(np.asarray(masses) >= 0):
+        raise ValueError(f"masses must be {count} numbers ≥ 0 on {group.name}, got {masses}")
     parts = []
     for number, mass in enumerate(masses):
         if mass == 0:
@@ -207,31 +224,34 @@ def _best_masses(sizes: np.ndarray, gains: np.ndarray, lam: float) -> np.ndarray
 
 def _margin(group: Group, params: Params) -> float:
     """min f_ab − f_c over the table, over ‖Θ‖³, in float64."""
-    pairs = _margin_pairs(group, params)
+    smallest = min(pairs.min() for pairs in _margin_pairs(group, params))
     first, last = params
     size = np.sum((np.sum(first**2, axis=0) + np.sum(last**2, axis=1)) ** 1.5)
-    return float(pairs.min() / size)
+    return float(smallest / size)
 
 
 def _objective(group: Group, params: Params, lam: float) -> float:
-    pairs = _margin_pairs(group, params)
-    logs = scipy.special.logsumexp(-pairs, axis=1)
+    losses = [
+        np.log1p(np.exp(scipy.special.logsumexp(-pairs, axis=1)))
+        for pairs in _margin_pairs(group, params)
+    ]
     first, last = params
     mass = np.sum((np.sum(first**2, axis=0) + np.sum(last**2, axis=1)) ** 1.5)
-    return float(np.mean(np.log1p(np.exp(logs))) + lam * mass)
+    return float(np.mean(losses) + lam * mass)
 
 
-def _margin_pairs(group: Group, params: Params) -> np.ndarray:
-    """f_ab − f_c for every pair and wrong answer, of shape (n², n − 1)."""
+def _margin_pairs(group: Group, params: Params) -> Iterator[np.ndarray]:
+    """f_ab − f_c for every b and wrong answer c, of shape (n, n − 1), a after a."""
     first, last = params
     n = group.order
-    hidden = (first[:n, None] + first[None, n:]) ** 2
-    outputs = (hidden @ last).reshape(n * n, n)
-    own = np.arange(n) == group.table.ravel()[:, None]
-    return outputs[own][:, None] - outputs[~own].reshape(n * n, n - 1)
+    for a, labels in enumerate(group.table):
+        outputs = (first[a] + first[n:]) ** 2 @ last
+        own = np.arange(n) == labels[:, None]
+        yield outputs[own][:, None] - outputs[~own].reshape(n, n - 1)
 
 
 def _certificate(lower: float, upper: float, primal: Params, dual: np.ndarray) -> Certificate:
     if lower > upper:
         raise CrossingBounds(f"lower must be at most upper, got {lower} and {upper}")
-    return Certificate(lower, upper, (upper - lower) / upper, "exact", primal, dual)
+    gap = (upper - lower) / upper
+    return Certificate(lower, upper, gap, "exact" if gap <= CLOSED else "certified", primal, dual)

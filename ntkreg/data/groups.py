@@ -1,4 +1,4 @@
-"""Finite groups: tables, representations, the data set of a table, and what a network made of it.
+"""Finite groups: tables, representations, their data, and which of them a network's outputs hold.
 
 A group of order n is its multiplication table on the elements 0 … n − 1. The task is to learn it:
 the input is the pair (a, b), the label is ab. A network of one hidden layer has the outputs
@@ -15,8 +15,10 @@ Sources: Serre, "Linear Representations of Finite Groups"; Morwani, Edelman, Onc
 import dataclasses
 import functools
 import itertools
+import math
+import numbers
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -26,6 +28,7 @@ from ntkreg._types import Array, Bool, Float, Int, Params, Scalar
 from ntkreg.data.dataset import Dataset
 
 Kind = Literal["real", "complex", "quaternionic"]
+LARGEST = 2000  # order of a group: characters and checks take n³ operations and n² memory
 ROUNDING = 1e-8  # of characters, which are computed to some 1e-14
 TRIALS = 10  # combinations of class sums, of which the one that tells characters apart best counts
 
@@ -119,7 +122,7 @@ class Group:
 @functools.cache
 def cyclic(order: int) -> Group:
     """C_n: addition modulo n. Its representations are frequencies, k and n − k together."""
-    _check_size("order", order, 2)
+    _check_size("order", order, 2, f"C{order}", lambda n: n)
     elements = np.arange(order)
     waves = {str(k): np.exp(2j * np.pi * k * elements / order) for k in range(1, order // 2 + 1)}
     return from_table((elements[:, None] + elements) % order, f"C{order}", waves)
@@ -128,7 +131,7 @@ def cyclic(order: int) -> Group:
 @functools.cache
 def dihedral(num_corners: int) -> Group:
     """D_n of order 2n: the element k + n·j is the rotation rᵏ after j reflections s, srs = r⁻¹."""
-    _check_size("num_corners", num_corners, 2)
+    _check_size("num_corners", num_corners, 2, f"D{num_corners}", lambda n: 2 * n)
     n = num_corners
     turn, flip = np.arange(2 * n) % n, np.arange(2 * n) // n
     turns = turn[:, None] + np.where(flip == 0, 1, -1)[:, None] * turn
@@ -138,14 +141,14 @@ def dihedral(num_corners: int) -> Group:
 @functools.cache
 def symmetric(degree: int) -> Group:
     """S_k: the permutations of k things, in lexicographic order; ab is b first, then a."""
-    _check_size("degree", degree, 2)
+    _check_size("degree", degree, 2, f"S{degree}", math.factorial)
     return _of_permutations(list(itertools.permutations(range(degree))), f"S{degree}")
 
 
 @functools.cache
 def alternating(degree: int) -> Group:
     """A_k: the even permutations of k things, in lexicographic order; ab is b first, then a."""
-    _check_size("degree", degree, 3)
+    _check_size("degree", degree, 3, f"A{degree}", lambda k: math.factorial(k) // 2)
     even = [p for p in itertools.permutations(range(degree)) if _sign(p) > 0]
     return _of_permutations(even, f"A{degree}")
 
@@ -157,7 +160,8 @@ def quaternion(order: int = 8) -> Group:
     Raises:
       ValueError: for an order that is not 8, 12, 16, …
     """
-    if order < 8 or order % 4:
+    _check_size("order", order, 8, f"Q{order}", lambda n: n)
+    if order % 4:
         raise ValueError(f"order must be a multiple of 4 from 8 on, got {order}")
     half = order // 2
     i, j = np.arange(order) % half, np.arange(order) // half
@@ -177,12 +181,17 @@ def product(*groups: Group) -> Group:
     """
     if not groups:
         raise ValueError("groups must be at least one, got none")
+    for group in groups:
+        if not isinstance(group, Group):
+            raise ValueError(f"groups must be Groups, got {group!r}")
+    name = "×".join(group.name for group in groups)
+    _check_order(math.prod(group.order for group in groups), name)
     table = np.zeros((1, 1), int)
     for group in groups:
         pairs = table[:, None, :, None] * group.order + group.table[None, :, None, :]
         size = len(table) * group.order
         table = pairs.reshape(size, size)
-    return from_table(table, "×".join(group.name for group in groups))
+    return from_table(table, name)
 
 
 def from_table(
@@ -198,7 +207,11 @@ def from_table(
       ValueError: for a table that is no group's; where it is not associative, with the first triple
         at which it fails.
     """
-    table = _checked_table(np.asarray(table))
+    try:
+        table = np.asarray(table)
+    except ValueError:
+        raise ValueError("table must be square, got rows of several lengths") from None
+    table = _checked_table(table)
     identity = _identity(table)
     inverse = np.argmax(table == identity, axis=1)
     characters = _characters(table, identity, inverse)
@@ -214,6 +227,8 @@ def named(name: str) -> Group:
     Raises:
       ValueError: for a name of no group.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"name must be a text as 'C5', got {name!r}")
     factors = name.replace("x", "×").split("×")
     for factor in factors:
         if factor[:1] not in MAKERS or not factor[1:].isdecimal():
@@ -240,9 +255,19 @@ def _sign(permutation: tuple[int, ...]) -> int:
     return (-1) ** sum(first > second for first, second in pairs)
 
 
-def _check_size(name: str, value: int, smallest: int) -> None:
-    if value < smallest:
-        raise ValueError(f"{name} must be at least {smallest}, got {value}")
+def _check_size(
+    name: str, value: int, smallest: int, group: str, order: Callable[[int], int]
+) -> None:
+    """Raises ValueError for a size that no group has, or whose group's order is too large."""
+    if not isinstance(value, numbers.Integral) or value < smallest:
+        raise ValueError(f"{name} must be a whole number, at least {smallest}, got {value!r}")
+    too_large = value > LARGEST  # whose factorial nobody needs
+    _check_order(LARGEST + 1 if too_large else order(int(value)), group)
+
+
+def _check_order(order: int, group: str) -> None:
+    if order > LARGEST:
+        raise ValueError(f"the order of a group must be at most {LARGEST}, got {group}")
 
 
 def _checked_table(table: np.ndarray) -> np.ndarray:
@@ -250,6 +275,9 @@ def _checked_table(table: np.ndarray) -> np.ndarray:
     n = len(table) if table.ndim else 0
     if table.shape != (n, n) or n < 2:
         raise ValueError(f"table must be square, of at least 2 elements, got shape {table.shape}")
+    if table.dtype.kind not in "iuf":
+        raise ValueError(f"table must hold numbers, got {table.dtype}")
+    _check_order(n, f"a table of {n}")
     inside = np.isin(table, np.arange(n))
     if not inside.all():
         a, b = np.argwhere(~inside)[0]
@@ -380,9 +408,10 @@ def neurons(params: Params) -> Neurons:
     Raises:
       ValueError: for parameters of other shapes.
     """
-    shapes = [jnp.shape(leaf) for leaf in params]
-    n = shapes[-1][-1]
-    if len(shapes) != 2 or shapes[0] != (2 * n, shapes[1][0]):
+    shapes = [jnp.shape(leaf) for leaf in params] if isinstance(params, tuple) else []
+    is_pair = len(shapes) == 2 and all(len(shape) == 2 for shape in shapes)
+    n = shapes[-1][-1] if is_pair else 0
+    if not is_pair or shapes[0] != (2 * n, shapes[1][0]):
         raise ValueError(f"params must be of shapes (2n, m) and (m, n), got {shapes}")
     first, last = params
     return Neurons(first[:n].T, first[n:].T, last)
@@ -397,8 +426,14 @@ def fractions(group: Group, logits: Float[Array, "p n"]) -> Float[Array, " r"]:
 
     Args:
       logits: f on `pairs`, of shape (n², n).
+
+    Raises:
+      ValueError: for logits of another shape.
     """
     n = group.order
+    if jnp.shape(logits) != (n * n, n):
+        shape = jnp.shape(logits)
+        raise ValueError(f"logits must be of shape {(n * n, n)} on {group.name}, got {shape}")
     outputs = jnp.reshape(logits, (n, n, n))
     centred = outputs - outputs.mean(axis=-1, keepdims=True)
     # c with abc⁻¹ = g is g⁻¹ab.
@@ -430,7 +465,13 @@ def purities(group: Group, found: Neurons) -> Float[Array, "m r"]:
     """For every neuron and representation the share of ‖u‖² + ‖v‖² + ‖w‖² in its functions.
 
     The means of u, v and w are taken off first. A neuron of which nothing is left then has 0.
+
+    Raises:
+      ValueError: for the neurons of another group.
     """
+    if found.u.shape[-1] != group.order:
+        n = found.u.shape[-1]
+        raise ValueError(f"found must be neurons on {group.order} elements, got {n}")
     vectors = jnp.stack(found, axis=1)  # (m, 3, n)
     centred = vectors - vectors.mean(axis=-1, keepdims=True)
     total = jnp.sum(centred**2, axis=(1, 2))

@@ -115,6 +115,7 @@ class Experiment(NamedTuple):
         jitted and shared by points, so that they compile in less time than a program of each.
       batch_size: of `sweep`; how many points are one vmapped program.
       more: (table, config, folder) -> None, writes what else there is to see, after a run.
+      pages: (table, config) -> texts by the names of their files, written whenever it is drawn.
       prepare: config -> what `run` takes in its place, as arrays of the user's files and functions
         of theirs: a folder of results belongs to these too. Its ValueErrors end in one line.
       folder: (config, the preset's name) -> where results go.
@@ -134,6 +135,7 @@ class Experiment(NamedTuple):
     host: bool | Literal["cpu"] = False
     batch_size: int | None = None
     more: Callable[[pandas.DataFrame, Any, pathlib.Path], None] | None = None
+    pages: Callable[[pandas.DataFrame, Any], dict[str, str]] | None = None
     prepare: Callable[[Any], Any] = lambda config: config
     folder: Callable[[Any, str], str] | None = None
     summary: Callable[[pandas.DataFrame, Any], str] | None = None
@@ -251,6 +253,8 @@ def show(experiment: Experiment, config: Any, folder: pathlib.Path) -> None:
     for kind in _style.FORMATS:
         with store.written_atomically(folder / f"figure.{kind}") as file:
             _style.save(figure, file, kind)
+    for name, text in experiment.pages(table, config).items() if experiment.pages else ():
+        store.write_text(folder / name, text)
     if summary:
         print(summary)
     for claim in claims:

@@ -9,8 +9,9 @@ width, the key sets of their ends, and how far each stays behind the best margin
 found. *Best found* is no maximum: it is a lower bound of it, and the certified margin in ℓ_{2,3}
 (`group_margins`) bounds it from above.
 
-Coordinates start at N(0, 1/n); each λ begins where the last one ended. A neuron is *alive* with a
-millionth of ‖Θ‖₂².
+The set-up is not the conjecture's: Adam and L-BFGS on log F in place of gradient flow on F; each λ
+begins where the last one ended, not anew; and m = 32 at the laptop's size, where it asks for m ≥
+100. Coordinates start at N(0, 1/n). A neuron is *alive* with a millionth of ‖Θ‖₂².
 
 Source: the list MAIS, O56; Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 4.1; derived here.
 """
@@ -26,13 +27,14 @@ import numpy as np
 import pandas
 
 from ntkreg import networks
+from ntkreg._checks import check_lams
 from ntkreg._types import Array
 from ntkreg.certificates import group_margin
 from ntkreg.data import groups
 from ntkreg.experiments import _claims, _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.experiments.groups import COUNT, KEY, LOSS, initial
+from ntkreg.experiments.groups import COUNT, KEY, LOSS, group_of, initial
 from ntkreg.sweeps import grid
 from ntkreg.training import paths, stationarity, trainers
 
@@ -64,8 +66,8 @@ class Config:
     def __post_init__(self):
         check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         for name in self.groups:
-            groups.named(name)
-        check("lams", lambda v: 0 < v < np.inf, "positive and finite")
+            group_of("groups", name)
+        check_lams(self.lams, falling=True)
         check("learning_rate", lambda v: 0 < v < np.inf, "positive and finite")
         counts = ("num_seeds", "small_seeds", "num_steps", "finish_steps")
         for name in ("widths", "small_widths", *counts):
@@ -173,8 +175,8 @@ BELOW = Claim(
     source="derived here: ‖Θ‖_{2,3} ≤ ‖Θ‖₂",
 )
 HELD = Claim(
-    statement="How often wide z² networks hold every representation as λ → 0",
-    source="O56 of the list MAIS",
+    statement="How often z² networks hold every representation of a group, λ → 0 along a path",
+    source="beside O56 of the list MAIS",
 )
 DISTANCE = Claim(
     statement="How near the best Euclidean margin found the paths of λ end",

@@ -3,9 +3,9 @@
 A z² network is of order 3. Measured by ‖Θ‖ = (Σᵢ ‖ωᵢ‖₂³)^(1/3) over neurons, what a neuron gives
 grows like its share of ‖Θ‖³, so the max margin on the table of a group is the value of a small
 matrix game, and the minimum of mean cross-entropy + λ Σᵢ ‖ωᵢ‖³ a convex problem in as many numbers
-as there are representations: both are known exactly, at any width. Do trained networks reach them,
-with every representation in the outputs and every neuron in one of them? And is the way there, as
-λ → 0, the one that the law of the λ-path says?
+as there are representations: the best over all widths is known exactly in both. Do trained networks
+reach them, with the representations that the minimum has and every neuron in one of them? And is
+the way there, as λ → 0, the one that the law of the λ-path says?
 
 Networks are trained along a path of λ from random initial parameters, with the penalty λ Σᵢ ‖ωᵢ‖³.
 
@@ -23,11 +23,13 @@ import numpy as np
 import pandas
 
 from ntkreg import networks
+from ntkreg._checks import check_lams
 from ntkreg.certificates import Certificate, group_margin, group_minimum
 from ntkreg.data import groups
 from ntkreg.experiments import _claims, _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
+from ntkreg.experiments.groups import group_of
 from ntkreg.sweeps import grid
 from ntkreg.theory import closed_forms, path_law
 from ntkreg.training import paths
@@ -61,8 +63,8 @@ class Config:
         for case in self.cases:
             _parsed(case)
         for name in self.exact:
-            groups.named(name)
-        check("lams", lambda v: 0 < v < np.inf, "positive and finite")
+            group_of("exact", name)
+        check_lams(self.lams, falling=True)
         for name in ("num_seeds", "num_steps", "finish_steps"):
             check(name, lambda v: v >= 1, "at least 1")
         _experiment.check_distinct(self, "cases", "exact", "lams")
@@ -90,13 +92,13 @@ def _parsed(case: str) -> tuple[groups.Group, int]:
     name, _, width = case.partition(":")
     if not width.isdecimal() or int(width) < 1:
         raise ValueError(f"cases must be group:width, got {case!r}")
-    return groups.named(name), int(width)
+    return group_of("cases", name), int(width)
 
 
 def points(config: Config) -> list[dict[str, Any]]:
     """A path of λ for each case and seed; groups without training have the width 0."""
-    paths = grid(case=config.cases, seed=range(config.num_seeds))
-    return [*paths, *grid(case=[f"{name}:0" for name in config.exact], seed=[0])]
+    trained = grid(case=config.cases, seed=range(config.num_seeds)) if config.cases else []
+    return [*trained, *({"case": f"{name}:0", "seed": 0} for name in config.exact)]
 
 
 # A run ----------------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ def run(config: Config, case: str, seed: int) -> dict[str, Any]:
         np.log(config.lams), best.upper, _wrong(group, best.dual), 1, order=3, power=3
     )
     reached, log_f = np.asarray(path.info.normalized_margin), np.asarray(path.info.log_objective)
-    impurity, representations = _impurity(group, path.params)
+    impurity, held = _impurity(group, path.params)
     return found | {
         "lam": np.array(config.lams),
         "short": 1 - reached / best.upper,
@@ -142,8 +144,13 @@ def run(config: Config, case: str, seed: int) -> dict[str, Any]:
         "log_residual": np.asarray(path.info.log_residual),
         "law_short": 1 - law.normalized_margin / best.upper,
         "impurity": impurity,
-        "representations": representations,
+        "lacking": np.array([_held(group, minimum) for minimum in minima]) - held,
     }
+
+
+def _held(group: groups.Group, minimum: Certificate) -> int:
+    """How many representations the certified minimum has."""
+    return len(set(np.argmax(groups.purities(group, groups.neurons(minimum.primal)), axis=1)))
 
 
 def _closed_form_error(group: groups.Group, best: Certificate) -> float:
@@ -180,6 +187,8 @@ def by_lam(table: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     arrays = [
         name for name in table if table[name].map(lambda value: isinstance(value, np.ndarray)).any()
     ]
+    if not arrays:  # all paths failed, or none was run
+        return table.drop(columns="case")
     rows = table.explode(arrays, ignore_index=True)
     whole = {name: rows[name].astype(float) for name in arrays}
     rows = rows.assign(**whole)
@@ -196,19 +205,19 @@ EXACT = Claim(
     certified=True,
 )
 REACHED = Claim(
-    statement="Networks trained with λ Σ‖ω‖³ reach that margin as λ → 0, and never pass it",
+    statement="z² networks with λ Σ‖ω‖³ reach a group's max margin as λ → 0, and never pass it",
     source="Wei et al., Theorem 4.1, in this norm",
 )
 MINIMUM = Claim(
-    statement="They reach the known minimum of loss + λ Σ‖ω‖³ at every λ, and never pass it",
+    statement="They reach the known minimum of loss + λ Σ‖ω‖³ there at every λ, and never pass it",
     source="derived here",
 )
 PURITY = Claim(
-    statement="At the minimum all representations are there, and every neuron is of one of them",
+    statement="At a group's minimum every neuron is of one representation, and none is missing",
     source="Morwani et al. 2024 for C_p",
 )
 LAW = Claim(
-    statement="The margin nears the best one as the law of the λ-path says",
+    statement="On a group's table the margin nears the best as the law of the λ-path says",
     source="derived here (path_law)",
 )
 AGREEMENT, SHORT, DIGITS, LAW_ERROR = 1e-12, 1e-3, 1e-4, 0.1
@@ -274,19 +283,17 @@ def minimum_claim(table: pandas.DataFrame) -> Claim:
 
 
 def purity_claim(table: pandas.DataFrame) -> Claim:
-    """Of networks at the minimum: neurons in one representation; towards small λ all of these.
+    """Of networks at the minimum: neurons in one representation, and those that it has.
 
-    A minimizer's neurons are worth the most under its dual weights, which only pure ones are.
+    A minimizer's neurons maximise the value under its dual weights, and only pure neurons do.
     """
     there = table[table.over <= THERE]
     late = there[there.lam <= LATE]
-    wanted = np.array([len(groups.named(name).representations) for name in late.group])
     lost = len(table) - len(there)
     return PURITY.on(
         _claims.every("largest impurity of a neuron", there.impurity, 1 - PURE, "≤", "networks"),
         _claims.every(
-            f"representations lacking, λ ≤ {LATE:g}", wanted - late.representations, 0, "≤",
-            "networks",
+            f"representations lacking, λ ≤ {LATE:g}", late.lacking, 0, "≤", "networks",
         ),
         apart=[f"{lost} networks above F* by more than {THERE:g}" if lost else ""],
     )  # fmt: skip

@@ -1,10 +1,10 @@
 """Where the separation is when the kernel has the right features
 
 The labels of D are y = x₁² − x₂², a quadratic form of rank two. For networks with the activation z²
-the kernel's functions are the quadratic forms and a constant: unlike relu's NTK it has the target
-among its features. What is left of the separation? In the norm ℓ_{2,3} the network of the max
-margin is a semidefinite programme, certified at any dimension: it is the form xᵀAx of the smallest
-sum of |eigenvalues|; the kernel's is that of the smallest sum of their squares. A form of rank two
+the kernel's functions are the quadratic forms: unlike relu's NTK it has the target among its
+features. What is left of the separation? In the norm ℓ_{2,3} the network of the max margin is a
+semidefinite programme, certified at any dimension: it is the form xᵀAx of the smallest sum of
+|eigenvalues|; the kernel's is, for trace 0, that of the smallest sum of squares. A form of rank two
 is told from noise by the first with n in proportion to d, up to logarithms, by the second with d².
 
 For each sample of D: the certified max-margin network (`max_margin` with z²), the kernel's
@@ -22,6 +22,7 @@ import numpy as np
 import pandas
 
 from ntkreg import kernels, networks
+from ntkreg._checks import check_lams
 from ntkreg._types import Params
 from ntkreg.certificates import max_margin
 from ntkreg.data import noisy_xor
@@ -66,8 +67,10 @@ class Config:
         check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         for name in ("dims", "trained_dims"):
             check(name, lambda v: v >= 3, "at least 3")
-        for name in ("sizes_over_d", "sizes_over_d2", "lams"):
-            check(name, lambda v: 0 < v < np.inf, "positive and finite")
+        for name in ("sizes_over_d", "sizes_over_d2"):
+            check(name, lambda v: 1 / min(self.dims) <= v < np.inf, "finite, of a sample at least")
+        check("trained_dims", lambda v: v in self.dims, f"among the dims {self.dims}")
+        check_lams(self.lams, falling=True)
         for name in ("num_seeds", "num_test", "width", "num_steps", "finish_steps"):
             check(name, lambda v: v >= 1, "at least 1")
         _experiment.check_distinct(self, "dims", "sizes_over_d", "sizes_over_d2", "trained_dims")

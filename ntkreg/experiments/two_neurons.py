@@ -11,21 +11,22 @@ the strict maximum at some (a, b).
 - Of one frequency ζ: w°(c) = r cos(2πζc/5 + φ), so all sums lie in a plane, in which a label wins
   in one of five sectors of 72°. The sums of two vectors with weights ≥ 0 fill an angle below 180°,
   or lie on a line. An angle that meets all five sectors holds three of them whole, which is 216°.
-- Of two frequencies: a label that wins under weights s ≥ 0 is a point (w₁°(c), w₂°(c)) of the plane
-  that no other point exceeds in both coordinates. If this holds for all five, w₂° falls strictly
-  where w₁° rises, and then Σ w₁°w₂° < 0 (Chebyshev's sum inequality). But different frequencies are
-  orthogonal.
+- Of two frequencies: a label that is the strict winner under weights s ≥ 0 is a point
+  (w₁°(c), w₂°(c)) of the plane that no other point equals or exceeds in both coordinates. If this
+  holds for all five, no two share a coordinate, w₂° falls strictly where w₁° rises, and then
+  Σ w₁°w₂° < 0 (Chebyshev's sum inequality). But different frequencies are orthogonal.
 
 It needs s ≥ 0 alone, so that it holds for relu and with constants in u, v and w as well.
 
 **Two neurons do fit**, by the integer network below, with all margins ≥ 9 and the mean loss
-2.1e-5 < (log 2)/25. From any start that near to fitting, gradient flow keeps a positive normalized
-margin (Lyu and Li, Theorem 4.1), so that every limit of its direction fits, and is not pure. The
-start has a positive probability.
+2.1e-5 < (log 2)/25. From any start of a loss below that, gradient flow keeps a positive normalized
+margin (Lyu and Li, for the cross-entropy in their appendix), so that every limit of its direction
+fits. One neuron alone would win for one label, so both are alive in it, and one at least is not
+pure. Such starts have a positive probability.
 
 The flow is followed by Heun's method on log L, whose flow lines are those of L, with steps of at
-most a fifth of a percent of ‖Θ‖; its limit by a λ-path from where it has come, down to λ = 1e-280,
-where the direction is a KKT point of the max margin up to the residual that is given.
+most a fifth of a percent of ‖Θ‖. For its limit stands the KKT point of the max margin to which a
+λ-path leads from there, down to λ = 1e-280; `turned` is the angle between the two.
 
 Source: the list MAIS, O59; the argument is derived here; Lyu and Li (ICLR 2020).
 """
@@ -182,7 +183,7 @@ def _pure(name: str, params: Params) -> dict[str, Array]:
     return {
         f"{name}purity_0": purity[0],
         f"{name}purity_1": purity[1],
-        f"{name}same": nearest[0] == nearest[1],
+        f"{name}same": (nearest[0] == nearest[1]) & (purity[0] > 0),
     }
 
 
@@ -194,14 +195,14 @@ COUNTEREXAMPLE = Claim(
     certified=True,
 )
 IMPURE = Claim(
-    statement="No flow that fits ends with both neurons exactly pure",
+    statement="No KKT point to which a flow that fits leads has both neurons exactly pure",
     source="derived here, with Lyu and Li 2020, on O59",
 )
 LAW = Claim(
     statement="How often two neurons fit, and share their frequency, under gradient flow",
     source="O59 of the list MAIS",
 )
-PURE = 0.999  # both of at least this purity would contradict the argument at these margins
+PURE = 0.999  # stands for exactly pure: the argument excludes 1 alone
 RESIDUAL = 1e-3
 
 

@@ -1,9 +1,9 @@
 """Closed-form max margins, the best minᵢ yᵢf(Θ; xᵢ)/‖Θ‖₂^depth, and minima, where theory has them.
 
-All are for bias-free fully connected networks in `standard` scaling, of degree-one activation, so
-that the order of homogeneity is the depth L, and for any width that is large enough; two are for
-the quadratic activation, one of them in the norm ‖·‖_{2,3}. Minima are of F_λ with r = 2, at two
-layers.
+All are for bias-free fully connected networks in `standard` scaling, over all widths, and unless
+they say so of degree-one activation, so that the order of homogeneity is the depth L. Those named
+quadratic, group or cyclic are for z² at two layers, of order 3, but for one in the norm ‖·‖_{2,3}.
+Minima are at two layers, of F_λ with r = 2 or, with z², of mean loss + λ Σᵢ ‖θᵢ‖₂³.
 """
 
 import math
@@ -358,7 +358,8 @@ def cyclic_minimum(order: int, lam: float) -> float:
     share = lam / margin
     if share >= (order - 1) / order:
         return math.log(order)
-    return -math.log1p(-share) + share * math.log((order - 1) * (1 - share) / share)
+    odds = math.log(order - 1) + math.log1p(-share) - math.log(share)
+    return -math.log1p(-share) + share * odds
 
 
 def cyclic_network(order: int) -> Params:

@@ -96,8 +96,9 @@ def dual_weighted_margin(
     where the normalized margin's is O(1/‖Θ‖^order). It is at most D(α), the largest Σ αq/‖Θ‖^order
     that any network has, and γ* ≤ D(α) for all weights. So γ* lies between normalized and
     dual-weighted margin where the network is itself best for its own weights, as the global
-    minimizer of F_λ is at depth 2; `certificates.dual_bound` checks that. Elsewhere it bounds
-    nothing.
+    minimizer of F_λ is at depth 2 if a neuron's part of the norm to its power grows like what the
+    neuron gives: ‖Θ‖₂ for relu, (2, 3) for z². `certificates.dual_bound` checks it for relu.
+    Elsewhere it bounds nothing.
 
     Source: derived here; see `path_law`.
     """

@@ -124,6 +124,10 @@ TABLE = cyclic(4).table
         ((np.arange(4)[:, None] - np.arange(4)) % 4, r"at \(a, b, c\) = \(0, 0, 1\)"),
         (np.zeros((3, 3), int), "table must have an identity, got none"),
         (np.minimum.outer(np.arange(3), np.arange(3)), "inverses, got none of the element 0"),
+        ([[0, 1], [1]], "table must be square, got rows of several lengths"),
+        (np.array([["0", "1"], ["1", "0"]]), "table must hold numbers, got <U1"),
+        (TABLE + 0j, "table must hold numbers, got complex128"),
+        (np.full((2, 2), np.nan), "table must hold 0 … 1, got nan"),
     ],
 )
 def test_a_table_that_is_no_group_s_is_refused(table, message):
@@ -134,11 +138,18 @@ def test_a_table_that_is_no_group_s_is_refused(table, message):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: cyclic(1), "order must be at least 2, got 1"),
-        (lambda: dihedral(1), "num_corners must be at least 2, got 1"),
-        (lambda: symmetric(1), "degree must be at least 2, got 1"),
-        (lambda: alternating(2), "degree must be at least 3, got 2"),
+        (lambda: cyclic(1), "order must be a whole number, at least 2, got 1"),
+        (lambda: cyclic(5.0), "order must be a whole number, at least 2, got 5.0"),
+        (lambda: cyclic("5"), "order must be a whole number, at least 2, got '5'"),
+        (lambda: dihedral(1), "num_corners must be a whole number, at least 2, got 1"),
+        (lambda: symmetric(1), "degree must be a whole number, at least 2, got 1"),
+        (lambda: alternating(2), "degree must be a whole number, at least 3, got 2"),
         (lambda: quaternion(10), "order must be a multiple of 4 from 8 on, got 10"),
+        (lambda: product("C5"), "groups must be Groups, got 'C5'"),
+        (lambda: symmetric(99), "order of a group must be at most 2000, got S99"),
+        (lambda: alternating(8), "order of a group must be at most 2000, got A8"),
+        (lambda: cyclic(10**6), "order of a group must be at most 2000, got C1000000"),
+        (lambda: groups.named("C200xC200"), "order of a group must be at most 2000, got C200×C200"),
         (lambda: product(), "groups must be at least one, got none"),
     ],
 )
@@ -258,6 +269,18 @@ def test_nothing_is_pure_for_nothing():
     np.testing.assert_allclose(pure, [[1, 0]], atol=1e-12)
 
 
+def test_what_is_of_another_group_is_refused():
+    with pytest.raises(ValueError, match=r"logits must be of shape \(25, 5\) on C5, got \(9, 3\)"):
+        groups.fractions(cyclic(5), jnp.zeros((9, 3)))
+    with pytest.raises(ValueError, match="found must be neurons on 5 elements, got 3"):
+        groups.purities(cyclic(5), groups.Neurons(*jnp.zeros((3, 2, 3))))
+    with pytest.raises(ValueError, match="name must be a text as 'C5', got 5"):
+        groups.named(5)
+    for params in ((), {"a": 1}, (jnp.ones(3), jnp.ones(3))):
+        with pytest.raises(ValueError, match=r"params must be of shapes \(2n, m\) and \(m, n\)"):
+            groups.neurons(params)
+
+
 def test_parameters_of_another_network_are_refused():
     network = fully_connected(2, 4, 5, "quadratic")
     params = network.init(jax.random.key(0), 9)
@@ -270,6 +293,7 @@ SMALL = [group for group in GROUPS if group.order <= 30]  # all pairs of matrice
 
 @pytest.mark.parametrize("group", SMALL, ids=lambda group: group.name)
 def test_matrices_are_the_representation(group):
+    n = group.order
     for number, rho in enumerate(group.representations):
         matrices = group.matrices(number)
         size = rho.degree * (1 if rho.kind == "real" else 2)

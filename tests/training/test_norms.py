@@ -84,7 +84,7 @@ def test_the_pair_of_twos_is_the_euclidean_norm():
     np.testing.assert_allclose(one.info.norm, other.info.norm, rtol=1e-6)
 
 
-@pytest.mark.parametrize("norm", [(2, 3), (2, 1.5)])
+@pytest.mark.parametrize("norm", [(2, 3), (2, 1.5), (2, 1)])
 def test_a_dead_neuron_has_finite_slopes(norm):
     network, params = network_and_params()
     dead = jax.tree.map(jnp.array, (params[0].at[:, 0].set(0), params[1].at[0].set(0)))
@@ -123,10 +123,46 @@ def test_weak_regularisation_leads_to_the_best_margin_of_its_own_norm():
         assert euclidean != pytest.approx(best, rel=1e-2)
 
 
-@pytest.mark.parametrize("norm", [3, 0, (2, 0.0), (2, -1.0), (1, 3), (2, np.inf), (2, 3, 1), "l2"])
+STRANGE = [3, 0, (2, 0.5), (2, -1.0), (1, 3), (2, np.inf), (2, 3, 1), (2,), "l2", None, (2, "3")]
+STRANGE += [[2, 3]]
+
+
+@pytest.mark.parametrize("norm", STRANGE, ids=str)
 def test_a_norm_that_there_is_not_is_refused(norm):
-    with pytest.raises(ValueError, match=r"norm must be 2, or \(2, p\) with a finite p > 0, got"):
-        TrainOptions(norm=norm)
+    network, params = network_and_params()
+    message = r"norm must be 2, or \(2, p\) with a finite p ≥ 1, got"
+    for call in (
+        lambda: TrainOptions(norm=norm),
+        lambda: norms.norm_of(params, norm),
+        lambda: normalized_margin(network, params, samples(), norm),
+        lambda: objectives.objective(LOGISTIC, network, params, samples(), -3.0, norm=norm),
+        lambda: objectives.log_objective(LOGISTIC, network, params, samples(), -3.0, norm=norm),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("p", [1.0, 1.01, 1.5, 3.0])
+def test_dead_neurons_change_nothing(p):
+    _, (first, last) = network_and_params()
+    dead = jnp.pad(first, ((0, 0), (0, 99))), jnp.pad(last, ((0, 99), (0, 0)))
+    for function in (norms.norm_of, norms.log_norm, norms.log_slope):
+        expected = float(function((first, last), (2, p)))
+        assert function(dead, (2, p)) == pytest.approx(expected, rel=1e-12)
+    assert norms.norm_of(jax.tree.map(jnp.zeros_like, dead), (2, p)) < 1e-100
+
+
+def test_the_layers_of_a_tree_without_order_are_not_guessed():
+    params = {"z": jnp.ones((3, 3)), "a": jnp.ones((3, 3))}
+    with pytest.raises(ValueError, match=r"got \(2, p\) for dict"):
+        norms.norm_of(params, (2, 3))
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
+def test_a_power_of_the_norm_has_a_slope_at_zero(power):
+    zero = (jnp.zeros((3, 2)), jnp.zeros((2, 1)))
+    slope = jax.grad(lambda p: norms.to_power(p, 2, power))(zero)
+    assert all((leaf == 0).all() for leaf in slope)
 
 
 def test_neurons_are_those_of_two_layers_alone():
