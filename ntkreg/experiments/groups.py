@@ -472,16 +472,16 @@ representation, and two-sided p-values: Fisher's exact test between m = 2 and m 
 λ = 0 and 0.01 the exact test on the seeds that differ.
 
 {_change_table(table, config)}
-A key set's threshold decides too: *near* are runs in which the smaller fraction is within a factor 2
-of 0.005.
+A key set's threshold decides too: *near* are runs whose smaller fraction is within a factor 2 of
+0.005.
 
 ## What came out
 
 {_setting_table(table, sets)}
-*Converged* met the rule at some update; the others ran for all {config.num_steps:,} and count as not
-converged. *N = 1*: one representation has 95 % of the squared fractions. *ν*: the share of neurons
-pure for each representation. relu runs rattle at kinks to the end, and their counts change by a few
-from one machine to another.
+*Converged* runs met the rule at some update; the others ran for all {config.num_steps:,}. *N = 1*:
+one representation has 95 % of the squared fractions. *ν*: the share of neurons pure for each
+representation. relu runs rattle at kinks to the end, and their counts change by a few from one
+machine to another.
 
 ![shares](figure.png)
 
@@ -514,20 +514,12 @@ def _share(count: int, total: int) -> str:
 def _same_table(table: pandas.DataFrame) -> str:
     mine = table[(table.group == "C5") & (table.width == 2)]
     columns = ("same_0.05", "same_0.1", "nearest_same")
-    rows = [
-        [
-            ACTIVATIONS[activation],
-            f"{lam:g}",
-            *(_share(int(part[column].sum()), len(part)) for column in columns),
-            _share(
-                int((part.nearest_same & (part.accuracy == 1)).sum()),
-                int((part.accuracy == 1).sum()),
-            )
-            if (part.accuracy == 1).any()
-            else "—",
-        ]
-        for (activation, lam), part in mine.groupby(["activation", "lam"])
-    ]
+    rows = []
+    for (activation, lam), part in mine.groupby(["activation", "lam"]):
+        learned = part[part.accuracy == 1]
+        of_them = _share(int(learned.nearest_same.sum()), len(learned)) if len(learned) else "—"
+        shares = [_share(int(part[column].sum()), len(part)) for column in columns]
+        rows.append([ACTIVATIONS[activation], f"{lam:g}", *shares, of_them])
     head = ("σ", "λ", "both pure, 95 %: as posed", "both pure, 90 %", "nearest the same",
             "nearest the same, of those that learned")  # fmt: skip
     return _markdown(head, rows)
@@ -578,8 +570,8 @@ def _setting_table(table: pandas.DataFrame, sets: pandas.DataFrame) -> str:
              int(part.converged.sum()), int((part.accuracy == 1).sum()), laws,
              int((part.spectral_count == 1).sum()), multiple, int(part["same_0.05"].sum())]
         )  # fmt: skip
-    head = ("group", "σ", "m", "λ", "runs", "converged", "learned", "key sets: runs [95 %]", "N = 1",
-            "mean ν", "all neurons pure for one")  # fmt: skip
+    head = ("group", "σ", "m", "λ", "runs", "converged", "learned", "key sets: runs [95 %]",
+            "N = 1", "mean ν", "all neurons pure for one")  # fmt: skip
     return _markdown(head, rows)
 
 

@@ -172,8 +172,15 @@ def test_masses_of_nothing_are_the_zero_network():
 
 
 def test_bad_numbers_are_refused():
-    with pytest.raises(ValueError, match="lam must be positive and finite, got 0"):
-        group_minimum(cyclic(5), 0.0)
+    for lam in (0.0, 1e-310, -1.0, np.nan, np.inf, [0.1, 0.2]):
+        with pytest.raises(ValueError, match="lam must be a number, finite and at least 1e-300"):
+            group_minimum(cyclic(5), lam)
+    for group in ("C5", cyclic(5).table):
+        with pytest.raises(ValueError, match="group must be a Group of data.groups, got"):
+            group_margin(group)
+    for masses in ([1.0], [1.0, -1.0]):
+        with pytest.raises(ValueError, match="masses must be 2 numbers ≥ 0 on C5, got"):
+            group_games.network_of_masses(cyclic(5), masses)
     with pytest.raises(ValueError, match="order must be odd, got 4"):
         closed_forms.cyclic_minimum(4, 0.1)
     with pytest.raises(ValueError, match="order must be odd, got 6"):

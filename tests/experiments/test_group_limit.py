@@ -35,8 +35,10 @@ def test_the_best_found_are_near_those_that_are_known_and_not_above():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(groups=("S3xB",)), "name must be C, D, S, A, Q and a number, got 'S3xB'"),
-        (dict(lams=(0.0,)), "lams must be positive and finite, got 0.0"),
+        (dict(groups=("S3xB",)), "groups must be names of groups, got 'S3xB': name must"),
+        (dict(groups=("S99",)), "got 'S99': the order of a group must be at most 2000, got S99"),
+        (dict(lams=(0.0,)), "lams must be positive and finite, got 0"),
+        (dict(lams=(1e-4, 1e-2)), "lams must fall from each to the next, got 0.01 after 0.0001"),
         (dict(widths=(4, 4)), "widths must have each value once, got 4 twice"),
     ],
 )

@@ -4,7 +4,15 @@ import judged
 import numpy as np
 import pytest
 
-from ntkreg.experiments.group_margins import EXACT, LAW, MINIMUM, PURITY, REACHED, Config
+from ntkreg.experiments.group_margins import (
+    EXACT,
+    EXPERIMENT,
+    LAW,
+    MINIMUM,
+    PURITY,
+    REACHED,
+    Config,
+)
 
 SMALLEST = Config().lams[-1]
 
@@ -43,7 +51,7 @@ everywhere = lambda column, value: lambda rows: rows.assign(**{column: value})
         (MINIMUM, moved("over", np.nan, seed=1), "undecided"),
         (PURITY, lambda rows: rows, "holds"),
         (PURITY, moved("impurity", 0.2, group="C7"), "fails"),
-        (PURITY, moved("representations", 0, group="C7"), "fails"),
+        (PURITY, moved("lacking", 1, group="C7"), "fails"),
         (PURITY, moved("over", 1.0), "undecided"),  # none is at the minimum
         (LAW, lambda rows: rows, "holds"),
         (LAW, moved("short", 0.1, lam=SMALLEST), "fails"),
@@ -68,11 +76,18 @@ def test_groups_that_were_asked_for_are_reached_to_a_thousandth():
     [
         (dict(cases=("C5",)), "cases must be group:width, got 'C5'"),
         (dict(cases=("C5:0",)), "cases must be group:width, got 'C5:0'"),
-        (dict(exact=("Z5",)), "name must be C, D, S, A, Q and a number, got 'Z5'"),
-        (dict(lams=(0.0,)), "lams must be positive and finite, got 0.0"),
+        (dict(cases=("E8:4",)), "cases must be names of groups, got 'E8': name must be C, D"),
+        (dict(exact=("Z5",)), "exact must be names of groups, got 'Z5': name must be C, D, S"),
+        (dict(lams=(1e-4, 1e-2)), "lams must fall from each to the next, got 0.01 after 0.0001"),
+        (dict(lams=(0.0,)), "lams must be positive and finite, got 0"),
         (dict(num_seeds=0), "num_seeds must be at least 1, got 0"),
     ],
 )
 def test_bad_fields_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Config(**fields)
+
+
+def test_one_half_may_be_left_out():
+    assert len(EXPERIMENT.points(Config(cases=(), exact=("C3",)))) == 1
+    assert len(EXPERIMENT.points(Config(cases=("C3:8",), exact=(), num_seeds=2))) == 2

@@ -25,9 +25,9 @@ from ntkreg.experiments.groups import (
     descended,
     initial,
     key_sets,
-    page,
     with_key_sets,
 )
+from ntkreg.sweeps import load
 
 CONFIG = Config(
     groups=("C5",), activations=("quadratic",), widths=(2,), lams=(1e-2,), num_seeds=3,
@@ -157,10 +157,14 @@ def test_key_sets_are_counted_with_their_intervals(table):
     assert found.low["none"] == 0 and found.high["1+2"] < 1
 
 
-def test_the_page_says_what_came_out(table):
-    text = page(table, key_sets(table), CONFIG)
-    assert "| C5 | z² | 2 | 0.01 | 3 |" in text
-    assert "1e-7" in text and "np.float" not in text
+def test_the_page_says_what_came_out():
+    folder = judged.RESULTS / "groups" / "open_experiment"
+    made = EXPERIMENT.pages(load(folder), EXPERIMENT.preset("open_experiment"))
+    assert made["README.md"] == (folder / "README.md").read_text()
+    assert made["key_sets.csv"] == (folder / "key_sets.csv").read_text()
+    assert "| z² | 0 | 18 of 100 [0.11, 0.27] |" in made["README.md"]
+    assert "np.float" not in made["README.md"]
+    assert "README.md" not in EXPERIMENT.pages(load(folder), CONFIG)  # it says what was specified
 
 
 @pytest.mark.parametrize(
@@ -192,8 +196,9 @@ def test_the_committed_probability_is_the_share_of_the_committed_runs():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(groups=("K5",)), "name must be C, D, S, A, Q and a number, got 'K5'"),
-        (dict(groups=("C1",)), "order must be at least 2, got 1"),
+        (dict(groups=("K5",)), "groups must be names of groups, got 'K5': name must be C, D"),
+        (dict(groups=("C1",)), "got 'C1': order must be a whole number, at least 2, got 1"),
+        (dict(schedule="annealed"), "lams must be positive with the schedule annealed, got 0"),
         (dict(activations=("tanh",)), "activations must be one of quadratic, relu, got tanh"),
         (dict(lams=(-1.0,)), "lams must be finite and at least 0, got -1.0"),
         (dict(widths=(0,)), "widths must be at least 1, got 0"),

@@ -55,7 +55,8 @@ def test_claims_are_judged(claim, edit, status):
     ("fields", "message"),
     [
         (dict(dims=(2,)), "dims must be at least 3, got 2"),
-        (dict(sizes_over_d=(0.0,)), "sizes_over_d must be positive and finite, got 0.0"),
+        (dict(sizes_over_d=(0.0,)), "sizes_over_d must be finite, of a sample at least, got 0.0"),
+        (dict(dims=(30,)), r"trained_dims must be among the dims \(30,\), got 10"),
         (dict(lams=(np.inf,)), "lams must be positive and finite, got inf"),
     ],
 )
