@@ -176,7 +176,7 @@ def test_bad_numbers_are_refused():
         with pytest.raises(ValueError, match="lam must be a number, finite and at least 1e-300"):
             group_minimum(cyclic(5), lam)
     for group in ("C5", cyclic(5).table):
-        with pytest.raises(ValueError, match="group must be a Group of data.groups, got"):
+        with pytest.raises(ValueError, match=r"group must be a Group of data\.groups, got"):
             group_margin(group)
     for masses in ([1.0], [1.0, -1.0]):
         with pytest.raises(ValueError, match="masses must be 2 numbers ≥ 0 on C5, got"):
