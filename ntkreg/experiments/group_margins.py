@@ -150,7 +150,8 @@ def run(config: Config, case: str, seed: int) -> dict[str, Any]:
 
 def _held(group: groups.Group, minimum: Certificate) -> int:
     """How many representations the certified minimum has."""
-    return len(set(np.argmax(groups.purities(group, groups.neurons(minimum.primal)), axis=1)))
+    shares = np.asarray(groups.purities(group, groups.neurons(minimum.primal)))
+    return len(np.unique(shares.argmax(axis=1)))
 
 
 def _closed_form_error(group: groups.Group, best: Certificate) -> float:
@@ -188,7 +189,7 @@ def by_lam(table: pandas.DataFrame, config: Config) -> pandas.DataFrame:
         name for name in table if table[name].map(lambda value: isinstance(value, np.ndarray)).any()
     ]
     if not arrays:  # all paths failed, or none was run
-        return table.drop(columns="case")
+        return table.drop(columns="case").assign(lam=np.nan)
     rows = table.explode(arrays, ignore_index=True)
     whole = {name: rows[name].astype(float) for name in arrays}
     rows = rows.assign(**whole)
@@ -226,8 +227,9 @@ THERE, LATE = 1e-9, 1e-4  # F over F*, relative; λ from which all representatio
 
 
 def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
-    """The claims that the table has rows for."""
-    found = [exact_claim(table)]
+    """The claims that the table has rows for; a run that raised an error has no group."""
+    table = table.dropna(subset="group")
+    found = [exact_claim(table)] if len(table) else []
     trained = table[table.width > 0]
     if len(trained):
         found += [reached_claim(trained), minimum_claim(trained), purity_claim(trained)]
@@ -324,7 +326,7 @@ def law_claim(table: pandas.DataFrame) -> Claim:
 def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """Margins, objectives and purities against λ, the best seed's with the range of all."""
     fig, axes = _style.panels(3, columns=3, ratio=0.95)
-    rows = table[table.width > 0]
+    rows = table[table.width > 0].dropna(subset="lam")
     names = list(dict.fromkeys(rows.group))
     looks = _style.categories(names)
     for name in names:
