@@ -106,7 +106,9 @@ class Config:
 
 # smoke: seconds. laptop: two minutes on two cores. open_experiment: as posed, five minutes.
 PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": dict(widths=(2,), lams=(0.0, 1e-2), num_seeds=4, num_steps=1000, patience=50),
+    "smoke": dict(
+        groups=("C5",), widths=(2,), lams=(0.0, 1e-2), num_seeds=4, num_steps=1000, patience=50
+    ),
     "laptop": {},
     "open_experiment": dict(num_seeds=100),
     "thorough": dict(
