@@ -1,5 +1,6 @@
-"""What is learned from: samples of the paper's distribution and others, images, splits, checks."""
+"""What is learned from: samples of the paper's distribution and others, images, groups, checks."""
 
+from ntkreg.data import groups
 from ntkreg.data.dataset import (
     Dataset,
     check_dataset,
@@ -23,6 +24,7 @@ __all__ = [
     "check_dataset",
     "digits",
     "gaussian_parity",
+    "groups",
     "halfspace",
     "images",
     "load",

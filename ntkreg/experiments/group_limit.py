@@ -180,7 +180,7 @@ HELD = Claim(
 )
 DISTANCE = Claim(
     statement="How near the best Euclidean margin found the paths of λ end",
-    source="Wei et al., Theorem 4.1, says so of the global minimizer",
+    source="beside O56 of the list MAIS",
 )
 BEST = Claim(
     statement="The best Euclidean margins found on groups' tables, by width",

@@ -4,8 +4,8 @@ The labels of D are y = x₁² − x₂², a quadratic form of rank two. For net
 the kernel's functions are the quadratic forms: unlike relu's NTK it has the target among its
 features. What is left of the separation? In the norm ℓ_{2,3} the network of the max margin is a
 semidefinite programme, certified at any dimension: it is the form xᵀAx of the smallest sum of
-|eigenvalues|; the kernel's is, for trace 0, that of the smallest sum of squares. A form of rank two
-is told from noise by the first with n in proportion to d, up to logarithms, by the second with d².
+|eigenvalues|; the kernel's is, for trace 0, that of the smallest sum of squares. The first should
+tell a form of rank two from noise with n about d times a logarithm, the second needs d².
 
 For each sample of D: the certified max-margin network (`max_margin` with z²), the kernel's
 hard-margin SVM, and, for some, a network trained along a path of λ with the penalty λ Σᵢ ‖θᵢ‖³.
@@ -160,7 +160,7 @@ CERTIFIED = Claim(
 )
 SEPARATION = Claim(
     statement="z² networks need fewer powers of d than their kernel, though it has the target",
-    source="derived here, after Wei et al., Theorem 2.1",
+    source="derived here",
 )
 POPULATION = Claim(
     statement="How often, at the largest n/d, the planted form is a sample's max-margin network",
@@ -169,7 +169,7 @@ POPULATION = Claim(
 )
 REACHED = Claim(
     statement="z² networks trained with λ Σ‖θ‖³ reach the certified margin, and never pass it",
-    source="Wei et al., Theorem 4.1, in this norm",
+    source="derived here",
 )
 GAP, SAME, SHORT, ROUNDING = 1e-8, 1e-6, 0.02, 1e-9
 

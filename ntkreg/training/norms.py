@@ -75,7 +75,7 @@ def log_slope(params: Params, norm: Norm = EUCLIDEAN) -> Float[Array, ""]:
     For (2, p) the slope along θᵢ is (‖θᵢ‖/‖Θ‖)^(p − 1).
     """
     if norm == EUCLIDEAN:
-        return jnp.zeros(())
+        return jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
     lengths = _log_lengths(params)
     logs = (norm[1] - 1) * (lengths - _log_norm(params, norm))
     return jax.nn.logsumexp(2 * jnp.where(jnp.isfinite(lengths), logs, -jnp.inf)) / 2
