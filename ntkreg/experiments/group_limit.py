@@ -31,7 +31,7 @@ from ntkreg._checks import check_lams
 from ntkreg._types import Array
 from ntkreg.certificates import group_margin
 from ntkreg.data import groups
-from ntkreg.experiments import _claims, _experiment, _style
+from ntkreg.experiments import _claims, _descents, _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments.groups import COUNT, KEY, LOSS, group_of, initial
@@ -132,7 +132,6 @@ def run(config: Config, group: str, width: int, seed: Array) -> dict[str, Array]
         }
 
     return {
-        "lam": jnp.array(config.lams),
         "margin": info.normalized_margin,
         "log_objective": info.log_objective,
         "log_residual": info.log_residual,
@@ -142,9 +141,7 @@ def run(config: Config, group: str, width: int, seed: Array) -> dict[str, Array]
 
 def by_lam(table: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     """A row for every λ of every path."""
-    arrays = [name for name in table if isinstance(table[name].iloc[0], np.ndarray)]
-    rows = table.explode(arrays, ignore_index=True)
-    rows = rows.assign(**{name: rows[name].astype(table[name].iloc[0].dtype) for name in arrays})
+    rows = _descents.by_entry(table, "lam", config.lams)
     first = ["group", "width", "seed", "lam"]
     return rows[[*first, *(name for name in rows if name not in first)]]
 

@@ -26,7 +26,7 @@ from ntkreg import networks
 from ntkreg._checks import check_lams
 from ntkreg.certificates import Certificate, group_margin, group_minimum
 from ntkreg.data import groups
-from ntkreg.experiments import _claims, _experiment, _style
+from ntkreg.experiments import _claims, _descents, _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments.groups import group_of
@@ -137,7 +137,6 @@ def run(config: Config, case: str, seed: int) -> dict[str, Any]:
     reached, log_f = np.asarray(path.info.normalized_margin), np.asarray(path.info.log_objective)
     impurity, held = _impurity(group, path.params)
     return found | {
-        "lam": np.array(config.lams),
         "short": 1 - reached / best.upper,
         "over": np.expm1(log_f - np.log([minimum.upper for minimum in minima])),
         "minimum_gap": np.array([minimum.gap for minimum in minima]),
@@ -185,17 +184,14 @@ def _impurity(group: groups.Group, ends) -> tuple[np.ndarray, np.ndarray]:
 
 def by_lam(table: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     """A row for every λ of every path."""
-    arrays = [
-        name for name in table if table[name].map(lambda value: isinstance(value, np.ndarray)).any()
-    ]
-    if not arrays:  # all paths failed, or none was run
-        return table.drop(columns="case").assign(lam=np.nan)
-    rows = table.explode(arrays, ignore_index=True)
-    whole = {name: rows[name].astype(float) for name in arrays}
-    rows = rows.assign(**whole)
+    is_path = table.width > 0
+    rows = pandas.concat(
+        [_descents.by_entry(table[is_path], "lam", config.lams), table[~is_path]],
+        ignore_index=True,
+    )
     first = ["group", "width", "seed", "lam"]
     kept = [name for name in rows if name not in (*first, "case", "failed")]
-    return rows[[*first, *kept, "failed"]]
+    return rows[[*first, *kept, "failed"]].infer_objects()
 
 
 # Claims ---------------------------------------------------------------------------------------

@@ -148,9 +148,7 @@ def run(config: Config, scale: Scalar, seed: Array) -> dict[str, Array]:
     smallest = lambda p: jnp.min(margins.margins(network, p, data))
     start = optax.tree.scale(scale * math.sqrt(5), initial(FIVE, 2, seed))
     end, steps = flowed(value, smallest, start, config.num_steps)
-    options = trainers.TrainOptions(
-        loss=LOSS, num_steps=1, finish_steps=config.finish_steps
-    )  # fmt: skip
+    options = trainers.TrainOptions(loss=LOSS, num_steps=1, finish_steps=config.finish_steps)
     log_lams = jnp.log(jnp.array(LIMITS))
     limits = paths.follow(options, network, data, log_lams, jnp.array(1e-12), end)
     limit = jax.tree.map(lambda leaf: leaf[-1], limits)
