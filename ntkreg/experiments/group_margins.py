@@ -7,7 +7,11 @@ as there are representations: the best over all widths is known exactly in both.
 reach them, with the representations that the minimum has and every neuron in one of them? And is
 the way there, as λ → 0, the one that the law of the λ-path says?
 
-Networks are trained along a path of λ from random initial parameters, with the penalty λ Σᵢ ‖ωᵢ‖³.
+With ReLU, of order 2, the Euclidean norm is already the one: its max margins and minima are known
+too, over all neurons by a search of all cones on which the network is linear.
+
+Networks are trained along a path of λ from random initial parameters, with the penalty λ Σᵢ ‖ωᵢ‖³,
+or λ‖Θ‖² with ReLU.
 
 Source: Morwani, Edelman, Oncescu, Zhao, Kakade (ICLR 2024) for the norm and C_p; the other groups,
 the minima and their proofs are derived here (`certificates.group_games`).
@@ -25,6 +29,7 @@ import pandas
 from ntkreg import networks
 from ntkreg._checks import check_lams
 from ntkreg.certificates import Certificate, group_margin, group_minimum
+from ntkreg.certificates.group_games import Activation
 from ntkreg.data import groups
 from ntkreg.experiments import _claims, _descents, _experiment, _style
 from ntkreg.experiments._claims import Claim
@@ -33,8 +38,9 @@ from ntkreg.experiments.groups import group_of
 from ntkreg.sweeps import grid
 from ntkreg.theory import closed_forms, path_law
 from ntkreg.training import paths
+from ntkreg.training.norms import Norm
 
-NORM = (2, 3)
+NORMS: dict[str, Norm] = {"quadratic": (2, 3), "relu": 2}
 PURE = 0.999  # the share of a neuron's length from which it counts as of one representation
 ALIVE = 1e-6  # of ‖Θ‖³, from which a neuron counts
 
@@ -44,15 +50,20 @@ class Config:
     """Sizes of the experiment.
 
     Attributes:
-      cases: "group:width", the group as `data.groups.named` has it.
-      exact: groups whose margins are computed and not trained.
+      cases: "group:width", the group as `data.groups.named` has it, with z²; "group:width:relu".
+      exact: groups whose margins are computed and not trained; "group:relu".
       lams: of the path, falling.
       num_seeds: initial parameters of each case.
       num_steps, finish_steps: of Adam and L-BFGS at each λ.
     """
 
-    cases: tuple[str, ...] = ("C3:16", "C4:32", "C5:32", "C6:64", "C7:64", "S3:64", "Q8:64")
-    exact: tuple[str, ...] = ("C8", "C9", "C10", "C11", "C12", "C13", "S4", "D4", "A4", "A5")
+    cases: tuple[str, ...] = (
+        "C3:16", "C4:32", "C5:32", "C6:64", "C7:64", "S3:64", "Q8:64",
+        "C3:24:relu", "C4:40:relu", "C5:60:relu",
+    )  # fmt: skip
+    exact: tuple[str, ...] = (
+        "C8", "C9", "C10", "C11", "C12", "C13", "S4", "D4", "A4", "A5", "C7:relu",
+    )  # fmt: skip
     lams: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-8, 1e-16, 1e-32, 1e-64, 1e-128, 1e-250)
     num_seeds: int = 4
     num_steps: int = 2000
@@ -61,9 +72,11 @@ class Config:
     def __post_init__(self):
         check = lambda name, *rule: _experiment.check_field(name, getattr(self, name), *rule)
         for case in self.cases:
-            _parsed(case)
+            name, width, _ = _parsed(case)
+            group_of("cases", name)
+            check("cases", lambda _, width=width: width >= 1, "of width at least 1")
         for name in self.exact:
-            group_of("exact", name)
+            group_of("exact", name.removesuffix(":relu"))
         check_lams(self.lams, falling=True)
         for name in ("num_seeds", "num_steps", "finish_steps"):
             check(name, lambda v: v >= 1, "at least 1")
@@ -73,7 +86,7 @@ class Config:
 # smoke: seconds. laptop: two minutes on two cores. thorough: modular addition to p = 53, an hour.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        cases=("C3:16", "S3:32"), exact=("Q8",), num_seeds=1, num_steps=500,
+        cases=("C3:16", "S3:32", "C3:24:relu"), exact=("Q8", "C4:relu"), num_seeds=1, num_steps=500,
         lams=(1e-2, 1e-4, 1e-16, 1e-128),
     ),
     "laptop": {},
@@ -87,64 +100,71 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def _parsed(case: str) -> tuple[groups.Group, int]:
-    """(the group, the width) that "group:width" names."""
-    name, _, width = case.partition(":")
-    if not width.isdecimal() or int(width) < 1:
-        raise ValueError(f"cases must be group:width, got {case!r}")
-    return group_of("cases", name), int(width)
+def _parsed(case: str) -> tuple[str, int, Activation]:
+    """The group's name, the width and the activation that a case names."""
+    name, _, width = case.removesuffix(":relu").partition(":")
+    if not width.isdecimal():
+        raise ValueError(f"cases must be group:width or group:width:relu, got {case!r}")
+    return name, int(width), "relu" if case.endswith(":relu") else "quadratic"
 
 
 def points(config: Config) -> list[dict[str, Any]]:
     """A path of λ for each case and seed; groups without training have the width 0."""
     trained = grid(case=config.cases, seed=range(config.num_seeds)) if config.cases else []
-    return [*trained, *({"case": f"{name}:0", "seed": 0} for name in config.exact)]
+    exact = [":".join([name, "0", *rest]) for name, *rest in (t.split(":") for t in config.exact)]
+    return [*trained, *grid(case=exact, seed=[0])] if exact else trained
 
 
 # A run ----------------------------------------------------------------------------------------
 
 
 @functools.cache
-def _margin(name: str) -> Certificate:
-    return group_margin(groups.named(name))
+def _margin(name: str, activation: Activation) -> Certificate:
+    return group_margin(groups.named(name), activation)
 
 
 @functools.cache
-def _minimum(name: str, lam: float) -> Certificate:
-    return group_minimum(groups.named(name), lam)
+def _minimum(name: str, lam: float, activation: Activation) -> Certificate:
+    return group_minimum(groups.named(name), lam, activation)
 
 
 def run(config: Config, case: str, seed: int) -> dict[str, Any]:
     """A path of λ, an entry each, with what is certified beside it."""
-    name, _, width = case.partition(":")
-    group, best = groups.named(name), _margin(name)
+    name, width, activation = _parsed(case)
+    group, best = groups.named(name), _margin(name, activation)
+    is_relu = activation == "relu"
     found: dict[str, Any] = {
-        "group": name, "width": int(width), "best_margin": best.lower, "gap": best.gap,
-        "closed_form_error": _closed_form_error(group, best),
+        "group": name, "activation": activation, "width": width, "best_margin": best.lower,
+        "gap": best.gap, "proved": best.kind != "heuristic",
     }  # fmt: skip
-    if not int(width):
+    if not is_relu:
+        found |= _closed_form_error(group, best)
+    if not width:
         return found
-    network = networks.fully_connected(2, int(width), group.order, "quadratic")
+    network = networks.fully_connected(2, width, group.order, activation)
     path = paths.train_path(
         network, groups.pairs(group), lams=list(config.lams), key=jax.random.key(seed),
-        loss="cross_entropy", norm=NORM, num_steps=config.num_steps,
+        loss="cross_entropy", norm=NORMS[activation], num_steps=config.num_steps,
         finish_steps=config.finish_steps,
     )  # fmt: skip
-    minima = [_minimum(name, lam) for lam in config.lams]
+    minima = [_minimum(name, lam, activation) for lam in config.lams]
     law = path_law.predicted(
-        np.log(config.lams), best.upper, _wrong(group, best.dual), 1, order=3, power=3
-    )
+        np.log(config.lams), best.upper, _wrong(group, best.dual), 1, order=network.order,
+        power=network.order,
+    )  # fmt: skip
     reached, log_f = np.asarray(path.info.normalized_margin), np.asarray(path.info.log_objective)
-    impurity, held = _impurity(group, path.params)
-    return found | {
+    found |= {
         "short": 1 - reached / best.upper,
         "over": np.expm1(log_f - np.log([minimum.upper for minimum in minima])),
         "minimum_gap": np.array([minimum.gap for minimum in minima]),
         "log_residual": np.asarray(path.info.log_residual),
         "law_short": 1 - law.normalized_margin / best.upper,
-        "impurity": impurity,
-        "lacking": np.array([_held(group, minimum) for minimum in minima]) - held,
     }
+    if is_relu:  # whose best neurons need not be pure
+        return found
+    impurity, held = _impurity(group, path.params)
+    lacking = np.array([_held(group, minimum) for minimum in minima]) - held
+    return found | {"impurity": impurity, "lacking": lacking}
 
 
 def _held(group: groups.Group, minimum: Certificate) -> int:
@@ -153,12 +173,12 @@ def _held(group: groups.Group, minimum: Certificate) -> int:
     return len(np.unique(shares.argmax(axis=1)))
 
 
-def _closed_form_error(group: groups.Group, best: Certificate) -> float:
-    """Of the closed form, relative; NaN where it does not hold."""
+def _closed_form_error(group: groups.Group, best: Certificate) -> dict[str, float]:
+    """Of the closed form, relative; nothing where it does not hold."""
     try:
-        return abs(closed_forms.group_margin(group) / best.upper - 1)
+        return {"closed_form_error": abs(closed_forms.group_margin(group) / best.upper - 1)}
     except ValueError:
-        return np.nan
+        return {}
 
 
 def _wrong(group: groups.Group, dual: np.ndarray) -> np.ndarray:
@@ -189,7 +209,7 @@ def by_lam(table: pandas.DataFrame, config: Config) -> pandas.DataFrame:
         [_descents.by_entry(table[is_path], "lam", config.lams), table[~is_path]],
         ignore_index=True,
     )
-    first = ["group", "width", "seed", "lam"]
+    first = ["group", "activation", "width", "seed", "lam"]
     kept = [name for name in rows if name not in (*first, "case", "failed")]
     return rows[[*first, *kept, "failed"]].infer_objects()
 
@@ -217,20 +237,46 @@ LAW = Claim(
     statement="On a group's table the margin nears the best as the law of the λ-path says",
     source="derived here (path_law)",
 )
+RELU = Claim(
+    statement="The max margin of ReLU networks on a group's table is known, and none passes it",
+    source="derived here",
+    certified=True,
+)
 AGREEMENT, SHORT, DIGITS, LAW_ERROR = 1e-12, 1e-3, 1e-4, 0.1
-ROUNDING, NONE = 1e-12, 1e-9
+RELU_GAP, ROUNDING, NONE = 1e-10, 1e-12, 1e-9
 THERE, LATE = 1e-9, 1e-4  # F over F*, relative; λ from which all representations are needed
 
 
 def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
     """The claims that the table has rows for; a run that raised an error has no group."""
     table = table.dropna(subset="group")
+    relu = table[table.activation == "relu"]
+    table = table[table.activation == "quadratic"]
     found = [exact_claim(table)] if len(table) else []
     trained = table[table.width > 0]
     if len(trained):
         found += [reached_claim(trained), minimum_claim(trained), purity_claim(trained)]
         found += [law_claim(trained)]
+    found += [relu_claim(relu)] if len(relu) else []
     return [claim for claim in found if claim.checks]
+
+
+def relu_claim(table: pandas.DataFrame) -> Claim:
+    """Gaps of the groups that were proved; trained networks beside margins and minima."""
+    each = table.drop_duplicates("group")
+    proved, trained = each[each.proved.astype(bool)], table[table.width > 0]
+    best, over = _ends(trained).groupby("group").short.min(), trained.groupby("group").over.min()
+    unproved = ", ".join(each.group[~each.proved.astype(bool)])
+    checks = [_claims.every("relative gap", proved.gap, RELU_GAP, "≤", "groups, proved")]
+    if len(trained):
+        checks += [
+            _claims.every("short of γ*, relative", trained.short, -ROUNDING, "≥", "networks"),
+            _claims.every("over F*, relative", trained.over, -ROUNDING, "≥", "networks"),
+        ]
+    for what, least in {"short of γ*, best seed": best, "over F*, best λ and seed": over}.items():
+        checks += [_claims.exact(f"{group}: {what}", value) for group, value in least.items()]
+    searched = f"the best of many searches, not proved: {unproved}" if unproved else ""
+    return RELU.on(*checks, apart=[searched])
 
 
 def exact_claim(table: pandas.DataFrame) -> Claim:
@@ -323,10 +369,10 @@ def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """Margins, objectives and purities against λ, the best seed's with the range of all."""
     fig, axes = _style.panels(3, columns=3, ratio=0.95)
     rows = table[table.width > 0].dropna(subset="lam")
-    names = list(dict.fromkeys(rows.group))
-    looks = _style.categories(names)
-    for name in names:
-        mine = rows[rows.group == name]
+    names = rows.group + rows.activation.map({"quadratic": "", "relu": " ReLU"})
+    looks = _style.categories(list(dict.fromkeys(names)))
+    for name in looks:
+        mine = rows[names == name]
         label = f"{name}, m = {mine.width.iloc[0]}"
         _ranges(axes[0], mine, "short", looks[name] | _style.DOTS, label)
         _ranges(axes[1], mine, "over", looks[name], label)
@@ -360,5 +406,5 @@ def _best(found) -> tuple:
 
 EXPERIMENT = Experiment(
     "group_margins", Config, PRESETS, points, run, claims, figure,
-    (EXACT, REACHED, MINIMUM, PURITY, LAW), table=by_lam, host=True,
+    (EXACT, REACHED, MINIMUM, PURITY, LAW, RELU), table=by_lam, host=True,
 )  # fmt: skip

@@ -90,7 +90,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         losses=("squared",), output_scales=(1.0, 64.0), scale_width=16, num_seeds=2, num_steps=50,
         num_looks=3,
     ),
-    "laptop": dict(num_seeds=6),
+    "laptop": dict(
+        widths=(64, 128, 256, 512, 1024, 2048), deep_widths=(64, 128, 256, 512), num_seeds=5
+    ),
     "thorough": {},
     "full": dict(
         dim=20, num_samples=64, num_test=1024, widths=tuple(2**k for k in range(6, 15)),

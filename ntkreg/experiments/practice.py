@@ -137,7 +137,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         datasets=("digits",), sizes=(50,), num_seeds=2, width=16, channels=2,
         annealing_sizes=(50,), num_steps=20,
     ),
-    "laptop": dict(num_seeds=3),
+    "laptop": dict(sizes=(50, 250), num_seeds=3),
     "thorough": {},
     "full": dict(
         datasets=("digits:3:8", "digits:4:9", "digits", "mnist", "cifar10"),

@@ -112,14 +112,15 @@ class Config:
         check("width", lambda v: v >= PLANTED_WIDTH, f"at least {PLANTED_WIDTH}, to plant D's")
 
 
-# smoke: seconds. laptop: minutes on two cores. full: one accelerator.
+# smoke: seconds. laptop, thorough: minutes on two cores. full: one accelerator.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         # d^1.5 = 3d = d²/3 = 27: one shape for each law and predictor.
         dims=(9,), sizes_over_d=(1.0, 3.0), sizes_over_d2=(1 / 3,), num_seeds=2, width=16,
         lams=(1e-2, 1e-4), num_steps=500, num_test=500, learning_rate=0.02,
     ),
-    "laptop": {},
+    "laptop": dict(dims=(10, 20, 30)),
+    "thorough": {},
     "full": dict(dims=(10, 20, 40, 80), num_seeds=20, num_test=16_384),
 }  # fmt: skip
 

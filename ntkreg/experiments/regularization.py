@@ -83,7 +83,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         num_seeds=3, learning_rate=5.0,
         num_steps=2000, wide_steps=600, num_looks=3, num_test=200,
     ),
-    "laptop": dict(num_seeds=12),
+    "laptop": dict(sizes=(40, 160), num_seeds=5),
     "thorough": {},
     "full": dict(
         sizes=(40, 80, 160, 320, 640), width=1024, lams=(0.0, 1e-4, 1e-3, 1e-2),

@@ -100,7 +100,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         tasks=("classification", "regression"), dim=5, sizes=(40,), num_trials=2, width=32,
         lams=(1e-2, 1e-5), num_steps=500, learning_rate=0.01, num_test=500,
     ),
-    "laptop": dict(num_trials=10),
+    "laptop": dict(num_trials=6),
     "thorough": {},
     "full": dict(
         sizes=(20, 40, 80, 160, 320, 640, 1280, 2560), num_trials=100, num_steps=10_000,

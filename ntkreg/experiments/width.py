@@ -112,8 +112,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         error_steps=300, finish_steps=5, num_test=500,
     ),
     "laptop": dict(
-        margin_widths=(1, 2, 4, 8, 16, 128), error_widths=(16, 64, 256), bound_depths=(2, 3),
-        num_draws=3, num_seeds=6,
+        margin_widths=(1, 4, 16, 128), error_widths=(16, 64, 256), bound_depths=(2, 3),
+        num_draws=3, num_seeds=4,
     ),
     "thorough": {},
     "full": dict(

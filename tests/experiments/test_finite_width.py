@@ -10,21 +10,9 @@ import pytest
 
 from ntkreg import certificates
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments.finite_width import (
-    ADAM,
-    ARRAYS,
-    CURE,
-    CURING,
-    EXPERIMENT,
-    GD,
-    NOISE,
-    SUCCESS,
-    Config,
-    exponent,
-    points,
-    samples_of,
-    transitions,
-)
+from ntkreg.experiments.finite_width import CURING, EXPERIMENT, NOISE, SUCCESS, Config
+from ntkreg.experiments.finite_width.claims import exponent, transitions
+from ntkreg.experiments.finite_width.runs import ADAM, ARRAYS, CURE, GD, points, samples_of
 
 CONFIG = EXPERIMENT.preset("smoke")
 WIDTHS, SIZES = (2, 4, 8, 16, 32, 64, 128), (8, 12, 16, 24, 48)

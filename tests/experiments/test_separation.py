@@ -9,12 +9,22 @@ import pytest
 from judged import judged, status
 
 from ntkreg import data, kernels, networks
-from ntkreg.experiments import _statistics, separation
-from ntkreg.experiments.separation import EXPERIMENT, Config
+from ntkreg.experiments import _statistics
+from ntkreg.experiments.separation import (
+    CURED,
+    EXPERIMENT,
+    LEARNS,
+    MACHINE,
+    SPAN,
+    Config,
+    claims,
+    figure,
+    runs,
+)  # fmt: skip
 from ntkreg.kernels import kernel_machines
 from ntkreg.training import trainers
 
-drawn = jax.jit(separation._draw, static_argnames=("num_test", "dim", "num_rows"))
+drawn = jax.jit(runs._draw, static_argnames=("num_test", "dim", "num_rows"))
 
 
 def test_crossing_interpolates_in_log_size():
@@ -78,7 +88,7 @@ def test_a_scaling_over_one_seed_has_a_slope_and_no_interval(seeds):
 def test_signal_share_is_one_for_the_label_and_small_for_a_noise_coordinate():
     samples = data.noisy_xor(jax.random.key(0), 20_000, 6)
     counted = jnp.ones(20_000, bool)
-    share = lambda f: float(separation.signal_share(f, samples.x, counted))
+    share = lambda f: float(runs.signal_share(f, samples.x, counted))
     assert share(samples.y) == pytest.approx(1.0)
     assert share(samples.x[:, 4]) < 1e-3
     # y and a noise coordinate are independent and of variance 1: half of the sum is signal.
@@ -89,7 +99,7 @@ def test_signal_share_is_one_for_the_label_and_small_for_a_noise_coordinate():
 def test_planted_objective_is_the_minimum_over_its_scales(lam):
     scales = np.linspace(0, 40, 400_001)
     on_grid = np.logaddexp(0, -scales) + 8 * lam * scales
-    assert separation.planted_objective(lam) == pytest.approx(on_grid.min(), rel=1e-8)
+    assert runs.planted_objective(lam) == pytest.approx(on_grid.min(), rel=1e-8)
 
 
 def test_a_network_above_the_planted_objective_is_not_solved():
@@ -101,14 +111,12 @@ def test_a_network_above_the_planted_objective_is_not_solved():
     samples = data.noisy_xor(jax.random.key(0), 50, 6)
     best = np.log(1 / (8 * lam) - 1)
     residual = lambda scale: float(
-        separation._above_planted(
-            network, (np.sqrt(scale) * first, np.sqrt(scale) * last), samples, lam
-        )
+        runs._above_planted(network, (np.sqrt(scale) * first, np.sqrt(scale) * last), samples, lam)
     )
     assert residual(best) == pytest.approx(0.0, abs=1e-12)
     half = np.log1p(np.exp(-best / 2)) + 8 * lam * best / 2
-    expected = half / separation.planted_objective(lam) - 1
-    assert residual(best / 2) == pytest.approx(expected) and expected > separation.NET_SOLVED
+    expected = half / runs.planted_objective(lam) - 1
+    assert residual(best / 2) == pytest.approx(expected) and expected > runs.NET_SOLVED
 
 
 def test_test_points_are_fresh_and_many():
@@ -117,17 +125,17 @@ def test_test_points_are_fresh_and_many():
     seen = {row.tobytes() for row in np.asarray(draw.train.x)}
     is_fresh = np.array([row.tobytes() not in seen for row in np.asarray(draw.test.x)])
     np.testing.assert_array_equal(draw.is_fresh, is_fresh)
-    assert is_fresh.sum() >= separation.MIN_TEST
+    assert is_fresh.sum() >= runs.MIN_TEST
     assert not is_fresh.all()
 
 
 CLAIMS = {
-    (separation.LEARNS, "fails"): lambda r: r.assign(test_error=1.0),
-    (separation.LEARNS, "undecided"): lambda r: r.assign(residual=1.0),
-    (separation.SPAN, "fails"): lambda r: r.assign(r_squared=r.r_squared + 0.1),
-    (separation.SPAN, "undecided"): lambda r: r.assign(solved=False),
-    (separation.MACHINE, "fails"): lambda r: r.assign(test_error=r.test_error / 2),
-    (separation.MACHINE, "undecided"): lambda r: r[r.dim == r.dim.min()],
+    (LEARNS, "fails"): lambda r: r.assign(test_error=1.0),
+    (LEARNS, "undecided"): lambda r: r.assign(residual=1.0),
+    (SPAN, "fails"): lambda r: r.assign(r_squared=r.r_squared + 0.1),
+    (SPAN, "undecided"): lambda r: r.assign(solved=False),
+    (MACHINE, "fails"): lambda r: r.assign(test_error=r.test_error / 2),
+    (MACHINE, "undecided"): lambda r: r[r.dim == r.dim.min()],
 }
 
 
@@ -144,16 +152,16 @@ def test_a_changed_table_is_judged_otherwise(case):
 
 def test_networks_that_go_along_the_path_again_are_a_claim_of_their_own():
     """Of ten that missed the minimum at first three still do: a finding, with exact intervals."""
-    largest = lambda r: (r.predictor == separation.NETWORK) & (r.dim == 40)
+    largest = lambda r: (r.predictor == runs.NETWORK) & (r.dim == 40)
     first = lambda r: largest(r) & (r.num_samples == 160) | largest(r) & (r.num_samples == 240)
     edit = lambda r: r.assign(
         first_residual=r.first_residual.mask(first(r), 0.1),
         residual=r.residual.mask(first(r) & (r.num_samples == 160) & (r.seed < 3), 0.1),
     )
-    found = judged("separation", edit)[separation.CURED.statement]
+    found = judged("separation", edit)[CURED.statement]
     assert found.status == "finding"
     assert [check.measured for check in found.checks] == pytest.approx([0.7, 32 / 35, 10 / 35])
-    assert separation.CURED.statement not in judged("separation")
+    assert CURED.statement not in judged("separation")
 
 
 def test_networks_that_missed_the_minimum_are_counted_apart():
@@ -161,7 +169,7 @@ def test_networks_that_missed_the_minimum_are_counted_apart():
     lost = lambda r: r.assign(
         residual=r.residual.mask(r.seed == 0, 0.1), test_error=r.test_error.mask(r.seed == 0, 0.5)
     )
-    found = judged("separation", lost)[separation.LEARNS.statement]
+    found = judged("separation", lost)[LEARNS.statement]
     assert found.checks[0].runs == "84 of 105 networks" and found.status == "holds"
     assert found.apart[0] == ("d = 10: 7 of 35 networks end above the planted network's objective")
 
@@ -180,9 +188,9 @@ def test_growth_recovers_the_power(power):
 
 def synthetic():
     """A table whose errors fall from ½ like a power of n over its threshold."""
-    points = pandas.DataFrame(separation.points(Config()))
-    rows = separation.by_predictor(points, Config())
-    is_net = ~rows.predictor.isin(separation.KERNELS)
+    points = pandas.DataFrame(runs.points(Config()))
+    rows = runs.by_predictor(points, Config())
+    is_net = ~rows.predictor.isin(runs.KERNELS)
     threshold = np.where(is_net, 3.0 * rows.dim, 0.6 * rows.dim**2)
     noise = 1 + 0.02 * np.random.default_rng(0).normal(size=len(rows))
     errors = 0.5 / (1 + (rows.num_samples / threshold) ** np.where(is_net, 8.0, 1.0)) * noise
@@ -201,7 +209,7 @@ def synthetic():
 def test_the_best_coefficients_are_no_worse_than_the_svm_s_on_the_same_samples():
     """R² of the SVM's function over all inputs at d = 6 is below the largest of any."""
     config = Config(dims=(6,), oracle_dims=(6,), oracle_sizes=(0.5,), sizes_over_d2=(0.5,))
-    best = separation._kernels(config, "oracle", 6, 18, 18, 0)
+    best = runs._kernels(config, "oracle", 6, 18, 18, 0)
     draw, _ = drawn(0, 18, config.num_test, dim=6, num_rows=18)
     everything = data.noisy_xor_population(6)
     gram, cross = kernels.ntk(
@@ -214,49 +222,49 @@ def test_the_best_coefficients_are_no_worse_than_the_svm_s_on_the_same_samples()
 
 
 def test_the_slope_s_interval_holds_the_true_power():
-    found = separation.scaling(synthetic(), "ntk_svm")
+    found = claims.scaling(synthetic(), "ntk_svm")
     assert found.slope == pytest.approx(2.0, abs=0.05)
     assert found.slope_interval[0] <= found.slope <= found.slope_interval[1]
 
 
 def test_the_figure_has_a_line_for_every_curve():
-    drawn = separation.figure(synthetic(), Config())
+    drawn = figure.figure(synthetic(), Config())
     texts = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in drawn.axes[:5]]
     assert texts[0][-1] == "best β, n = 0.3 d²" and "√(d/n)" in texts[1]
     assert texts[3] == texts[4] == [f"d = {dim}" for dim in Config().oracle_dims]
 
 
 def test_without_the_learned_functions_the_figure_says_so():
-    drawn = separation.figure(synthetic().drop(columns="plane"), Config())
+    drawn = figure.figure(synthetic().drop(columns="plane"), Config())
     for ax in drawn.axes[6:8]:
         assert "function not kept" in [text.get_text() for text in ax.texts]
 
 
 def test_the_table_keeps_the_functions_that_are_drawn_and_residuals_where_there_is_a_lam():
-    points = pandas.DataFrame(separation.points(Config()))
+    points = pandas.DataFrame(runs.points(Config()))
     one = [np.zeros(3)] * len(points)
     each = dict(residual=one, r_squared=one, first_residual=one, paths_more=one)
     each |= dict(plane=[np.zeros((3, 5, 5))] * len(points))
-    rows = separation.table(points.assign(**each), Config())
+    rows = runs.table(points.assign(**each), Config())
     drawn = rows[rows.plane.notna()]
     assert set(drawn.predictor) == {"net_regularized", "ntk_svm"}
     assert set(zip(drawn.dim, drawn.num_samples, strict=True)) == {(40, 240)}
     assert len(drawn) == 2 * Config().num_seeds
-    assert set(rows[rows.residual.isna()].predictor) == set(separation.BASELINES)
-    assert set(rows[rows.r_squared.notna()].predictor) == {separation.ORACLE}
+    assert set(rows[rows.residual.isna()].predictor) == set(runs.BASELINES)
+    assert set(rows[rows.r_squared.notna()].predictor) == {runs.ORACLE}
 
 
 def test_points_leave_out_what_is_too_large():
     config = Config(max_ntk_samples=320, max_tuned_samples=100)
-    rows = separation.by_predictor(pandas.DataFrame(separation.points(config)), config)
+    rows = runs.by_predictor(pandas.DataFrame(runs.points(config)), config)
     sizes = set(zip(rows.predictor, rows.dim, rows.num_samples, strict=True))
     assert ("ntk_svm", 20, 320) in sizes and ("ntk_svm", 40, 1280) not in sizes
-    assert max(n for predictor, _, n in sizes if predictor in separation.TUNED) <= 100
-    assert {predictor for predictor, _, _ in sizes} == set(separation.PREDICTORS)
+    assert max(n for predictor, _, n in sizes if predictor in runs.TUNED) <= 100
+    assert {predictor for predictor, _, _ in sizes} == set(runs.PREDICTORS)
 
 
 def test_few_programs_serve_all_sizes():
-    points = pandas.DataFrame(separation.points(EXPERIMENT.preset("laptop")))
+    points = pandas.DataFrame(runs.points(EXPERIMENT.preset("laptop")))
     assert (points.num_rows >= points.num_samples).all()
     assert len(points.groupby(["kind", "dim", "num_rows"])) <= 14
 
@@ -275,16 +283,16 @@ def test_samples_repeated_unequally_make_the_same_network():
     for num_rows in (12, 20):
         draw, key = drawn(0, 12, 100, dim=6, num_rows=num_rows)
         network = networks.fully_connected(2, 16)
-        options = separation._training_of(config, True) | dict(loss=separation.WEIGHTED)
-        found = trainers.train(network, separation._weighted(draw), key=key, **options)
+        options = runs._training_of(config, True) | dict(loss=runs.WEIGHTED)
+        found = trainers.train(network, runs._weighted(draw), key=key, **options)
         trained.append(found.params)
     chex.assert_trees_all_close(*trained, rtol=1e-6)
 
 
 def test_kernel_predictors_do_not_depend_on_the_number_of_rows():
     """With as many rows as samples they are the plain machines of the plain Gram matrix."""
-    config = Config(dims=(6,), sizes_over_d2=(0.5,), num_test=200 + separation.MIN_TEST)
-    few, many = (separation._kernels(config, "kernels", 6, 18, rows, 0) for rows in (18, 40))
+    config = Config(dims=(6,), sizes_over_d2=(0.5,), num_test=200 + runs.MIN_TEST)
+    few, many = (runs._kernels(config, "kernels", 6, 18, rows, 0) for rows in (18, 40))
     for name in ("test_error", "train_error", "lam"):
         np.testing.assert_array_equal(few[name], many[name])
     for name in ("normalized_margin", "signal_share", "plane"):

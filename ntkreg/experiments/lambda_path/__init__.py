@@ -108,7 +108,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         num_steps=300, finish_steps=10,
     ),
     "laptop": dict(
-        problems=all_problems((2, 3, 4, 6, 8)), num_draws=2, num_seeds=2, num_steps=4000
+        problems=all_problems((2, 4, 8)), num_draws=2, num_seeds=2, num_steps=3000
     ),
     "thorough": {},
     "full": dict(

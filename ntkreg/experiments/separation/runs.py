@@ -1,21 +1,4 @@
-"""The separation: the regularised network learns D from O(d) samples, its kernel needs Ω(d²)
-
-On D the label sits in two coordinates and d − 2 others are noise. The theorem says that every
-minimizer of the ℓ2-regularised loss errs at most like √(d/n), while no combination of the NTK's
-functions at n ≲ d² samples does better than a constant error. Networks are judged where they reach
-the objective of the network that made the labels, as every minimizer does; one that ends above it
-is known to have missed the minimum, goes along the path of λ again, and is counted apart if it
-still does.
-
-Every predictor has the same samples for the same d, n and seed, and is tested on fresh points. The
-kernel appears as users would train it (hard margin, logistic, ridge, the latter two with the λ that
-is best on the test set), and as the coefficients β of largest signal-to-noise ratio over the whole
-distribution, which are exact: their R² bounds what any β can do. For the network, error · √(n/d)
-rises with d toward ½√3.3 = 0.91, since no error is above ½ and the planted network is the best of
-all from n = 3.3 d on; for the kernel it has no bound.
-
-Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
-"""
+"""Networks and kernel predictors on the same samples of D: points, one point's run, the table."""
 
 import dataclasses
 import functools
@@ -33,9 +16,7 @@ from ntkreg import data, kernels, networks
 from ntkreg._compat import jit_quickly
 from ntkreg._types import Array, Bool, Float, Params, PRNGKey
 from ntkreg.data.dataset import Dataset
-from ntkreg.experiments import _claims, _experiment, _statistics, _style, _training
-from ntkreg.experiments._claims import Check, Claim
-from ntkreg.experiments._experiment import Experiment
+from ntkreg.experiments import _experiment, _statistics, _training
 from ntkreg.experiments._training import NET_DTYPE
 from ntkreg.kernels import kernel_machines
 from ntkreg.theory import kernel_span
@@ -47,6 +28,7 @@ TUNED = ("ntk_logistic", "ntk_ridge")
 ORACLE = "ntk_oracle"  # the coefficients of largest signal-to-noise ratio on the population
 KERNELS = (NTK, *TUNED, ORACLE)
 PREDICTORS = (NETWORK, *BASELINES, *KERNELS)
+POWERS = {NETWORK: 1, NTK: 2}  # of d, that the theorem predicts
 RESULTS = (
     "test_error", "train_error", "normalized_margin", "signal_share", "num_test", "lam",
     "residual", "r_squared", "solved", "plane", "first_residual", "paths_more",
@@ -509,7 +491,7 @@ def signal_share(
 def table(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     """A row for each predictor, with residuals where there is a λ, and planes where drawn."""
     rows = by_predictor(found, config)
-    drawn = [i for predictor in POWERS for i in _plane_rows(rows, config, predictor).index]
+    drawn = [i for predictor in POWERS for i in plane_rows(rows, config, predictor).index]
     return rows.assign(
         residual=rows.residual.mask(rows.predictor.isin(BASELINES)),
         r_squared=rows.r_squared.where(rows.predictor == ORACLE),
@@ -517,6 +499,20 @@ def table(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
         paths_more=rows.paths_more.where(rows.predictor == NETWORK),
         plane=rows.plane.where(rows.index.isin(drawn), None),
     )
+
+
+def dim_inside(config: Config) -> int:
+    """The dimension in which signal and learned functions are drawn: the upper middle one."""
+    return config.dims[len(config.dims) // 2]
+
+
+def plane_rows(rows: pandas.DataFrame, config: Config, predictor: str) -> pandas.DataFrame:
+    """The runs whose mean function is drawn: those with n nearest to 6d."""
+    dim = dim_inside(config)
+    rows = rows[(rows.predictor == predictor) & (rows.dim == dim)]
+    distance = np.log(rows.num_samples / (6 * dim)).abs()
+    nearest = rows[distance == distance.min()]
+    return nearest[nearest.num_samples == nearest.num_samples.min()]
 
 
 def by_predictor(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
@@ -539,318 +535,3 @@ def curve(
     if rows.empty:
         return np.zeros(0), np.zeros((0, 0))
     return np.unique(rows.num_samples), _statistics.stacked(rows, column, "num_samples", "seed")
-
-
-LEVEL = 0.25  # of the test error, at which sample sizes are compared
-BELOW = 0.3  # n/d² at which the kernels have learned next to nothing
-POWERS = {NETWORK: 1, NTK: 2}  # of d, that the theorem predicts
-THEOREM = "Wei et al., Theorem 2.1"
-LEARNS = Claim(
-    "With ℓ2 regularisation a network learns D from O(d) samples: error ≤ √(d/n)", THEOREM
-)
-SPAN = Claim(
-    "No coefficients let the NTK at n ≲ d² samples learn D", f"{THEOREM}, constants here",
-    certified=True,
-)  # fmt: skip
-CURED = Claim(
-    "Networks that provably missed the minimum reach it on the same λ-path run again",
-    "derived here",
-)
-MACHINE = Claim("The NTK's max-margin predictor learns D only from n ∝ d² samples", THEOREM)
-CLAIMS = (LEARNS, CURED, SPAN, MACHINE)
-
-
-def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
-    """Of each kind of predictor that was run."""
-    judged = {NETWORK: learns, ORACLE: span, NTK: machine}
-    there = set(rows.predictor)
-    if (rows.num_samples < 5 * rows.dim).all():  # sizes at which the network may miss the minimum
-        there -= {NETWORK}
-    found = [claim(rows) for predictor, claim in judged.items() if predictor in there]
-    missed = rows[rows.first_residual > 0] if "first_residual" in rows else rows[:0]
-    return [*found, cured(rows, missed)] if len(missed) else found
-
-
-def cured(rows: pandas.DataFrame, missed: pandas.DataFrame) -> Claim:
-    """Of networks above the planted one's objective after the first path, in the largest d."""
-    largest = missed.dim.max()
-    there = of(rows, NETWORK)[of(rows, NETWORK).dim == largest]
-    own, reached = missed[missed.dim == largest], lambda part: len(minimizers(part))
-    at = f"networks at d = {largest}"
-    return CURED.on(
-        _claims.share("missed networks that reach F(planted)", reached(own), len(own), runs=at),
-        _claims.share("all networks that do", reached(there), len(there), runs=at),
-        _claims.share("networks that missed it at first", len(own), len(there), runs=at),
-    )
-
-
-def learns(rows: pandas.DataFrame) -> Claim:
-    """Of networks that reach the planted network's objective; the others are no minimizers."""
-    mine, solved = of(rows, NETWORK), minimizers(rows)
-    later = solved[solved.num_samples >= 5 * solved.dim]
-    of_all = f"of {len(mine)} networks"
-    return LEARNS.on(
-        _claims.every(
-            "largest error · √(n/d)", _statistics.scaled_errors(solved), 1.0, "≤", of_all
-        ),
-        _claims.every("largest error from n = 5d on", later.test_error, 0.01, "≤", of_all),
-        _claims.slope("exponent of n in d, network at 25 % error", scaling(rows, NETWORK)),
-        _growth("exponent of sup error · √(n/d), network", _statistics.growth(solved)),
-        apart=[
-            f"d = {dim}: {missed} of {len(part)} networks end above the planted network's objective"
-            for dim, part in mine.groupby("dim")
-            if (missed := len(part) - len(minimizers(part)))
-        ],
-    )
-
-
-def span(rows: pandas.DataFrame) -> Claim:
-    """Of the best coefficients on each sample, the worst dimension."""
-    below = at_share(solved_kernels(rows, ORACLE))
-    return SPAN.on(
-        _worst_dim("largest R² at n = 0.3 d², every β", below, "r_squared", 0.12, "≤"),
-        _worst_dim("smallest error at n = 0.3 d², best β", below, "test_error", 0.35, "≥"),
-        _jump(rows),
-        apart=[_unsolved(rows, ORACLE)],
-    )
-
-
-def machine(rows: pandas.DataFrame) -> Claim:
-    """Of the SVM, in the dimensions that have all sizes; where they end early n is not ∝ d²."""
-    mine = solved_kernels(rows, NTK)
-    below = at_share(mine)
-    errors = [part.test_error.to_numpy() for _, part in below.groupby("dim")]
-    flat = _statistics.log_slope_of_means(sorted(set(below.dim)), errors)
-    complete = mine[mine.dim.isin(below.dim)]
-    return MACHINE.on(
-        _worst_dim("smallest error at n = 0.3 d², SVM", below, "test_error", LEVEL, "≥"),
-        _growth("exponent of the error in d at n = 0.3 d²", flat, -0.1, "≥"),
-        _growth("exponent of sup error · √(n/d), SVM", _statistics.growth(complete), 0.25, "≥"),
-        _claims.slope("exponent of n in d, SVM at 25 % error", scaling(rows, NTK)),
-        apart=[_unsolved(rows, NTK)],
-    )
-
-
-def _worst_dim(
-    what: str, rows: pandas.DataFrame, column: str, bound: float, relation: _claims.Relation
-) -> Check:
-    """The mean of a column in the dimension in which it is furthest from keeping the bound."""
-    parts = rows.groupby("dim")[column] if len(rows) else [("none", ())]
-    return _claims.worst(
-        _claims.mean(what, part, bound, relation, f"samples at d = {dim}") for dim, part in parts
-    )
-
-
-def _jump(rows: pandas.DataFrame) -> Check:
-    """Where R² passes ½ in the largest dimension, in units of the number of quadratic features."""
-    found, what = jump(rows), "n/(d(d + 1)/2) at which R² is ½"
-    if not found.dims:
-        return _claims.exact(what, math.nan)
-    dim = found.dims[-1]
-    at, low, high = np.array([found.sizes[-1], *found.intervals[-1]]) / (dim * (dim + 1) / 2)
-    return Check(what, float(at), float(low), float(high), runs=f"samples at d = {dim}")
-
-
-def of(rows: pandas.DataFrame, predictor: str) -> pandas.DataFrame:
-    """The rows of one predictor."""
-    return rows[rows.predictor == predictor]
-
-
-def minimizers(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """The regularised networks that are not proved to miss the minimum: F ≤ F(planted)."""
-    return rows[(rows.predictor == NETWORK) & (rows.residual <= 0)]
-
-
-def solved_kernels(rows: pandas.DataFrame, predictor: str) -> pandas.DataFrame:
-    """The runs of a kernel predictor that are solved."""
-    return rows[(rows.predictor == predictor) & rows.solved.astype(bool)]
-
-
-def _unsolved(rows: pandas.DataFrame, predictor: str) -> str:
-    mine, solved = of(rows, predictor), solved_kernels(rows, predictor)
-    return f"{len(mine) - len(solved)} of {len(mine)} not solved" if len(solved) < len(mine) else ""
-
-
-def at_share(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """The rows at n = 0.3 d²."""
-    return rows[rows.num_samples == (BELOW * rows.dim**2).round()]
-
-
-def _growth(
-    what: str,
-    found: tuple[float, tuple[float, float]],
-    bound: float | None = None,
-    relation: _claims.Relation = "",
-) -> Check:
-    return Check(what, found[0], *found[1], bound, relation, "seeds")
-
-
-def scaling(rows: pandas.DataFrame, predictor: str) -> _statistics.Scaling:
-    """Where the mean test error of one predictor crosses 25 %, and how that grows with d."""
-    dims = sorted(set(of(rows, predictor).dim))
-    curves = {dim: curve(rows, predictor, dim, "test_error") for dim in dims}
-    return _statistics.scaling(curves, LEVEL)
-
-
-def jump(rows: pandas.DataFrame) -> _statistics.Scaling:
-    """Where the largest R² of any coefficients passes ½."""
-    dims = sorted(set(of(rows, ORACLE).dim))
-    curves = {dim: curve(rows, ORACLE, dim, "r_squared") for dim in dims}
-    return _statistics.scaling({d: (n, 1 - r2) for d, (n, r2) in curves.items()}, 0.5)
-
-
-LOOKS = {  # predictor -> (its look in every figure, its name)
-    "net_regularized": ("network", "network, ℓ2-regularised"),
-    "net_small_init": ("network_small_init", "λ = 0, small start"),
-    "net_standard_init": ("network_no_lam", "λ = 0, standard start"),
-    "ntk_svm": ("ntk", "NTK, hard margin"),
-    "ntk_logistic": ("ntk_logistic", "NTK, logistic"),
-    "ntk_ridge": ("ntk_ridge", "NTK, ridge"),
-    "ntk_oracle": ("certified", "NTK, best β of all"),
-}
-
-
-SHORT = {NETWORK: "network", NTK: "SVM", ORACLE: "best β"}
-
-
-@_style.styled
-def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Eight panels; every point is a mean over seeds with its 95 % interval."""
-    fig, axes = _style.panels(8, columns=4, ratio=1.15)
-    _own_form(axes[0], rows, config)
-    for ax, predictor in zip(axes[1:], (NETWORK, NTK, ORACLE), strict=False):
-        _collapse(ax, rows, predictor)
-    _r_squared(axes[4], rows)
-    _signal(axes[5], rows, _dim_inside(config))
-    meshes = [
-        _plane(ax, _plane_rows(rows, config, predictor), predictor)
-        for ax, predictor in zip(axes[6:], POWERS, strict=True)
-    ]
-    if any(meshes):
-        label = "mean f, in standard deviations of f"
-        beside: _style.Look = dict(shrink=0.6, aspect=30)
-        bar = fig.colorbar(max(meshes, key=bool), ax=axes[6:], location="bottom", **beside)
-        bar.set_label(label, labelpad=1)
-        bar.set_ticks([-2, -1, 0, 1, 2])
-    return fig
-
-
-def _look(predictor: str) -> _style.Look:
-    return _style.METHODS[LOOKS[predictor][0]]
-
-
-def _dim_inside(config: Config) -> int:
-    """The dimension in which signal and learned functions are drawn: the upper middle one."""
-    return config.dims[len(config.dims) // 2]
-
-
-def _plane_rows(rows: pandas.DataFrame, config: Config, predictor: str) -> pandas.DataFrame:
-    """The runs whose mean function is drawn: those with n nearest to 6d."""
-    dim = _dim_inside(config)
-    rows = rows[(rows.predictor == predictor) & (rows.dim == dim)]
-    distance = np.log(rows.num_samples / (6 * dim)).abs()
-    nearest = rows[distance == distance.min()]
-    return nearest[nearest.num_samples == nearest.num_samples.min()]
-
-
-OWN_SIZES = {NETWORK: (1, (3.0, 4.0, 6.0)), NTK: (2, (0.3,)), ORACLE: (2, (0.3,))}
-
-
-def _own_form(ax, rows: pandas.DataFrame, config: Config) -> None:
-    """The theorem's own form: errors at n = c·d (network) and n = c·d² (NTK) as d grows."""
-    for predictor, (power, shares) in OWN_SIZES.items():
-        for share, look in _style.ordinal(shares, _look(predictor)["color"]).items():
-            mine = of(rows, predictor)
-            mine = mine[mine.num_samples == (share * mine.dim**power).round()]
-            if len(mine):
-                dims, errors = (
-                    np.unique(mine.dim),
-                    _statistics.stacked(mine, "test_error", "dim", "seed"),
-                )
-                unit = "d" if power == 1 else "d²"
-                label = f"{SHORT[predictor]}, n = {share:g} {unit}"
-                _style.with_interval(ax, dims, errors, label=label, **look)
-    _style.at_sizes(ax, sorted(set(rows.dim)), "dimension d")
-    ax.set(ylim=(-0.02, 0.52), ylabel="test error", title="n = c·d or c·d², d grows")
-    _style.legend(ax, above=0.75)
-
-
-def _collapse(ax, rows: pandas.DataFrame, predictor: str) -> None:
-    """Test error against n/d^power: curves that lie on each other need n ∝ d^power."""
-    mine, power = of(rows, predictor), POWERS.get(predictor, 2)
-    for dim, look in _style.ordinal(sorted(set(mine.dim)), _look(predictor)["color"]).items():
-        n, errors = curve(rows, predictor, dim, "test_error")
-        _style.with_interval(ax, n / dim**power, errors, label=f"d = {dim}", **look)
-    if power == 1 and len(mine):
-        ratios = np.unique(mine.num_samples / mine.dim)
-        _style.at_sizes(ax, sorted(set(ratios.round(1))), "samples n/d")
-        over = np.geomspace(ratios[0], ratios[-1], 50)
-        ax.plot(over, over**-0.5, label="√(d/n)", **_style.PREDICTED)
-    else:
-        _style.plain_ticks(ax.xaxis)
-        ax.set_xlabel("samples n/d²")
-    ax.set(ylim=(-0.02, 0.56), ylabel="test error", title=LOOKS[predictor][1])
-    _style.legend(ax, loc="upper right" if power == 1 else "lower left")
-
-
-def _r_squared(ax, rows: pandas.DataFrame) -> None:
-    """The largest R² of any coefficients against n over the number of quadratic features."""
-    mine = of(rows, ORACLE)
-    for dim, look in _style.ordinal(sorted(set(mine.dim)), _look(ORACLE)["color"]).items():
-        n, found = curve(rows, ORACLE, dim, "r_squared")
-        _style.with_interval(ax, n / (dim * (dim + 1) / 2), found, label=f"d = {dim}", **look)
-    ax.axvline(1.0, **_style.PREDICTED)
-    ax.set(ylim=(-0.04, 1.04), xlabel="samples n/(d(d + 1)/2)", ylabel="largest R² of any β")
-    ax.set_title("the span of the NTK")
-    _style.legend(ax, loc="upper left")
-
-
-def _signal(ax, rows: pandas.DataFrame, dim: int) -> None:
-    """The share of each function's variance that the signal explains, and its training error."""
-    for predictor in POWERS:
-        n, share = curve(rows, predictor, dim, "signal_share")
-        if not n.size:
-            continue
-        look = _look(predictor)
-        _style.with_interval(ax, n, share, label=LOOKS[predictor][1], **look)
-        errors = curve(rows, predictor, dim, "train_error")[1]
-        _style.with_interval(ax, n, errors, **look | _style.HOLLOW | dict(linestyle=":"))
-    training = _style.HOLLOW | dict(color=_style.GREY, linestyle=":", marker="o")
-    ax.plot([], [], label="training errors", **training)
-    ax.set(ylim=(-0.04, 1.04), xlabel="samples n", title=f"share of signal, d = {dim}")
-    ax.set_ylabel("Var E[f | x₁, x₂] / Var f")
-    _style.plain_ticks(ax.xaxis)
-    ax.set_yticks(np.linspace(0, 1, 6))
-    _style.legend(ax, above=0.42)
-
-
-def _plane(ax, rows: pandas.DataFrame, predictor: str):
-    """The learned function over (x₁, x₂), noise and seeds averaged out, and the data's support."""
-    if rows.empty:
-        ax.set_axis_off()
-        return None
-    first = rows.iloc[0]
-    ax.set(xlabel="x₁", ylabel="x₂", aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
-    ax.set(xlim=(-PLANE_EXTENT, PLANE_EXTENT), ylim=(-PLANE_EXTENT, PLANE_EXTENT))
-    ax.set_title(f"{LOOKS[predictor][1]}\nd = {first.dim}, n = {first.num_samples}")
-    points = dict(color="white", edgecolors="black", linewidths=0.7, zorder=2)
-    ax.scatter([1, -1], [0, 0], marker="P", s=28, label="y = +1", **points)
-    ax.scatter([0, 0], [1, -1], marker="o", s=20, label="y = −1", **points)
-    ax.legend(loc="upper right", handletextpad=0.0, handlelength=1.5, frameon=True, borderpad=0.1)
-    if "plane" not in rows or rows.plane.isna().any():
-        ax.text(0, 0, "function not kept", ha="center", va="center")
-        return None
-    mean = np.mean(np.stack(rows.plane), axis=0)
-    side = np.linspace(-PLANE_EXTENT, PLANE_EXTENT, len(mean))
-    levels = np.linspace(-2, 2, 17)
-    mesh = ax.contourf(side, side, mean.T, levels=levels, cmap="PuOr", extend="both")
-    # Dashed where f < 0: in grey the two halves of the map look alike.
-    widths = dict(levels=[-1.0, 0.0, 1.0], linewidths=[0.4, 0.9, 0.4])
-    ax.contour(side, side, mean.T, colors="black", **widths)
-    return mesh
-
-
-EXPERIMENT = Experiment(
-    "separation", Config, PRESETS, points, run, claims, figure, CLAIMS, table=table,
-    static=("dim", "num_rows"), host="cpu",
-)  # fmt: skip
