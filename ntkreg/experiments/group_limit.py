@@ -83,8 +83,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "laptop": {},
     "thorough": dict(
-        groups=("S3", "C3", "C4", "C5", "C7"), widths=(32, 100), num_seeds=64,
-        small_widths=(3, 4, 5, 6, 7, 8, 9), small_seeds=300, num_steps=2000, finish_steps=100,
+        groups=("S3", "C5", "C7", "Q8"), widths=(8, 32, 100, 400),
+        small_widths=(3, 4, 5, 6, 7, 9), small_seeds=100, num_steps=2000,
     ),
     "full": dict(
         groups=("S3", "C3", "C4", "C5", "C7", "Q8", "S4"), widths=(8, 32, 100, 400),

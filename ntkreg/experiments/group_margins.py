@@ -74,7 +74,8 @@ class Config:
         for case in self.cases:
             name, width, _ = _parsed(case)
             group_of("cases", name)
-            check("cases", lambda _, width=width: width >= 1, "of width at least 1")
+            if width < 1:
+                raise ValueError(f"cases must be of width at least 1, got {case}")
         for name in self.exact:
             group_of("exact", name.removesuffix(":relu"))
         check_lams(self.lams, falling=True)

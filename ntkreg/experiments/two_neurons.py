@@ -90,7 +90,7 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(scales=(1.0,), num_seeds=10, num_steps=2000, finish_steps=30),
     "laptop": {},
-    "thorough": dict(num_seeds=1000, num_steps=40_000),
+    "thorough": dict(num_seeds=1000),
     "full": dict(num_seeds=10_000, num_steps=40_000),
 }
 

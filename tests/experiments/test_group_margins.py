@@ -11,6 +11,7 @@ from ntkreg.experiments.group_margins import (
     MINIMUM,
     PURITY,
     REACHED,
+    RELU,
     Config,
 )
 
@@ -56,6 +57,12 @@ everywhere = lambda column, value: lambda rows: rows.assign(**{column: value})
         (LAW, lambda rows: rows, "holds"),
         (LAW, moved("short", 0.1, lam=SMALLEST), "fails"),
         (LAW, moved("short", np.nan, lam=SMALLEST), "undecided"),
+        (RELU, lambda rows: rows, "holds"),
+        (RELU, everywhere("gap", 1e-9), "fails"),
+        (RELU, moved("short", -1e-6, activation="relu", group="C5"), "fails"),  # above the bound
+        (RELU, moved("over", -1e-6, activation="relu", seed=1), "fails"),
+        (RELU, everywhere("proved", False), "undecided"),
+        (RELU, lambda rows: rows[rows.activation == "quadratic"], "not run"),
     ],
 )
 def test_claims_are_judged(claim, edit, status):
@@ -74,8 +81,10 @@ def test_groups_that_were_asked_for_are_reached_to_a_thousandth():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(cases=("C5",)), "cases must be group:width, got 'C5'"),
-        (dict(cases=("C5:0",)), "cases must be group:width, got 'C5:0'"),
+        (dict(cases=("C5",)), "cases must be group:width or group:width:relu, got 'C5'"),
+        (dict(cases=("C5:0",)), "cases must be of width at least 1, got C5:0"),
+        (dict(cases=("C5:8:tanh",)), "cases must be group:width or group:width:relu, got 'C5:8:ta"),
+        (dict(exact=("C5:tanh",)), "exact must be names of groups, got 'C5:tanh'"),
         (dict(cases=("E8:4",)), "cases must be names of groups, got 'E8': name must be C, D"),
         (dict(exact=("Z5",)), "exact must be names of groups, got 'Z5': name must be C, D, S"),
         (dict(lams=(1e-4, 1e-2)), "lams must fall from each to the next, got 0.01 after 0.0001"),
