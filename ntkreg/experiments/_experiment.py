@@ -7,6 +7,7 @@ uv run launch/NAME.py --redraw       # judges and draws the results that are the
 import dataclasses
 import datetime
 import functools
+import inspect
 import json
 import math
 import os
@@ -82,15 +83,22 @@ def kind_of(default: Any) -> type:
     return type(default[0]) if isinstance(default, tuple) else type(default)
 
 
+BOOLS = {"True": True, "False": False}
+
+
 def _parsed(name: str, text: str, default: Any) -> Any:
+    kind = kind_of(default)
+    if kind is str and not isinstance(default, tuple):
+        return text  # commas are its own
+    parse = BOOLS.__getitem__ if kind is bool else kind
     try:
-        values = tuple(kind_of(default)(part) for part in text.split(",") if part)
-    except ValueError:
-        raise ValueError(f"--{name} must hold {kind_of(default).__name__}, got {text}") from None
+        values = tuple(parse(part) for part in text.split(",") if part)
+    except (KeyError, ValueError):
+        raise ValueError(f"--{name} must hold {kind.__name__}, got {text}") from None
     if isinstance(default, tuple):
         return values
     if len(values) != 1:
-        raise ValueError(f"--{name} must be one {kind_of(default).__name__}, got {text!r}")
+        raise ValueError(f"--{name} must be one {kind.__name__}, got {text!r}")
     return values[0]
 
 
@@ -180,7 +188,7 @@ def main(experiment: Experiment, executor: Callable[[], Executor] | None = None)
     # The sweeps' workers are threads already: a program handed to one more only waits for it.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     where = f"results/{experiment.name}/{'…' if experiment.folder else 'PRESET'}"
-    flags.DEFINE_string("preset", "laptop", f"Sizes: {', '.join(experiment.presets)}.")
+    flags.DEFINE_string("preset", "laptop", f"Sizes: {_presets(experiment)}.")
     flags.DEFINE_bool("dry_run", False, "Say what it would take; run and write nothing.")
     flags.DEFINE_bool(
         "distributed", False, "Share the points with the other processes of this job (SLURM, "
@@ -188,10 +196,38 @@ def main(experiment: Experiment, executor: Callable[[], Executor] | None = None)
     )  # fmt: skip
     flags.DEFINE_bool("redraw", False, "Judge and draw the results that are there; run nothing.")
     flags.DEFINE_string("out", None, f"Folder of the results [{where}].")
+    about = meanings(experiment.config)
     for field in dataclasses.fields(experiment.config):
-        kind = kind_of(field.default).__name__
-        flags.DEFINE_string(field.name, None, f"{kind} of Config; lists as a,b,c.")
+        kind = kind_of(field.default)
+        define = flags.DEFINE_bool if kind is bool else flags.DEFINE_string
+        lists = ",…" if isinstance(field.default, tuple) else ""
+        define(field.name, None, f"{about[field.name]} [{kind.__name__}{lists}].")
+    for flag in flags.FLAGS.get_flags_for_module(__name__):  # --help lists those of the script
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(functools.partial(_run, experiment, executor))
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """What each field of a Config is, from the entries of its docstring's Attributes."""
+    text = (inspect.getdoc(kind) or "").partition("Attributes:")[2]
+    entries = re.findall(r"^  (\w[\w, ]*): (.*(?:\n    .*)*)", text, re.MULTILINE)
+    found = {}
+    for field in dataclasses.fields(kind):
+        word = re.compile(rf"\b{field.name}\b")
+        own = [" ".join(about.split()) for names, about in entries if word.search(names)]
+        inside = [" ".join(about.split()) for _, about in entries if word.search(about)]
+        found[field.name] = next(iter(own + inside), "of Config").rstrip(".")
+    return found
+
+
+def _presets(experiment: Experiment) -> str:
+    """The presets, with the minutes that they took where they were run."""
+    words = []
+    for name in experiment.presets:
+        file = pathlib.Path(f"results/{experiment.name}/{name}/{store.RUN}")
+        seconds = json.loads(file.read_text()).get("seconds") if file.is_file() else None
+        words.append(f"{name} ({math.ceil(seconds / 60)} min)" if seconds else name)
+    return ", ".join(words)
 
 
 def _run(experiment: Experiment, executor, argv: list[str]) -> None:

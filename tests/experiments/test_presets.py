@@ -6,7 +6,7 @@ import functools
 import pytest
 
 from ntkreg import sweep
-from ntkreg.experiments import _report
+from ntkreg.experiments import _experiment, _report
 
 
 @pytest.mark.parametrize("name", _report.EXPERIMENTS)
@@ -35,3 +35,11 @@ def test_a_point_of_a_costly_experiment_runs(name):
         run, [point], static_argnames=experiment.static, host=experiment.is_host
     ).itertuples()
     assert row.failed == "" and len(row) > len(point) + 2
+
+
+@pytest.mark.parametrize("name", _report.EXPERIMENTS)
+def test_help_says_what_every_flag_is(name):
+    experiment = _report.experiment(name)
+    about = _experiment.meanings(experiment.config)
+    assert list(about) == [field.name for field in dataclasses.fields(experiment.config)]
+    assert "of Config" not in about.values()
