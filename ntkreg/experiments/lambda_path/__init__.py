@@ -107,8 +107,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         lams=(1e-3, 1e-6, 1e-16, 1e-32, 1e-100),
         num_steps=300, finish_steps=10,
     ),
-    "laptop": dict(
-        problems=all_problems((2, 4, 8)), num_draws=2, num_seeds=2, num_steps=3000
+    "laptop": dict(  # one of each kind: every problem compiles programs of its own
+        problems=(
+            *(f"random:{dim}:{n}/2/100/relu/2" for dim, n in ((2, 10), (3, 10), (3, 20))),
+            *(f"orthonormal:6:2/{depth}/32/relu/2" for depth in (2, 4, 8)),
+            *(f"orthonormal:6:2/3/32/relu/{power}" for power in (1, 4)),
+            "orthonormal:6:2/2/32/quadratic/2", "halfspace:5:12/4/16/identity/2",
+            "orthonormal:4:3:2/2/32/relu/2", "digits:100/2/32/relu/2", "D:4:24/2/50/relu/2",
+        ),
+        num_draws=2, num_seeds=2, num_steps=3000,
     ),
     "thorough": {},
     "full": dict(
