@@ -185,24 +185,41 @@ def _solved(group: Group, activation: Activation, solve: Solve) -> Solved:
 
 
 def _generated(group: Group, played: Game, solve: Solve) -> Solved:
-    """The game over ReLU neurons, of which rows are found until none is worth more."""
+    """The game over ReLU neurons, of which rows are found until none is worth more.
+
+    First those of the max margin: on them all margins can grow, and a small λ asks for no less.
+    """
     neurons: list[relu_games.Neuron] = []
-    rows = np.zeros((0, len(played.classes)))
+    neurons = _with_best(group, played, _played, neurons, proved=False)[0]
+    neurons, masses, weights, best = _with_best(group, played, solve, neurons, proved=True)
+    worth = max(best.bound * weights.sum(), float((_rows(group, played, neurons) @ weights).max()))
+    return Solved(_network_of_orbits(group, neurons, masses), weights, worth, best.is_proved)
+
+
+def _rows(group: Group, played: Game, neurons: list[relu_games.Neuron]) -> np.ndarray:
+    found = [relu_games.margins(group, neuron, played.classes) for neuron in neurons]
+    return np.array(found).reshape(-1, len(played.classes))
+
+
+def _with_best(
+    group: Group, played: Game, solve: Solve, neurons: list[relu_games.Neuron], proved: bool
+) -> tuple[list[relu_games.Neuron], np.ndarray, np.ndarray, relu_games.Best]:
+    """(neurons, more than these where others are worth more, their masses, weights, the best)."""
     masses, weights, worth = np.zeros(0), played.sizes / group.order, 0.0
     while True:
+        if neurons:
+            rows = _rows(group, played, neurons)
+            masses, weights = solve(played._replace(gains=rows))
+            worth = float((rows @ weights).max())
         share = weights.sum()
         by_element = _by_element(group, played, weights / share)
         is_more = lambda found, now=worth * (1 + CLOSED), share=share: found.bound * share > now
-        found = relu_games.best(group, by_element, proved=False)
-        if not is_more(found):
-            found = relu_games.best(group, by_element)
-        if not is_more(found):
-            network = _network_of_orbits(group, neurons, masses)
-            return Solved(network, weights, max(found.bound * share, worth), found.is_proved)
-        neurons.append(found.neuron)
-        rows = np.vstack([rows, relu_games.margins(group, found.neuron, played.classes)])
-        masses, weights = solve(played._replace(gains=rows))
-        worth = float((rows @ weights).max())
+        best = relu_games.best(group, by_element, proved=False)
+        if proved and not is_more(best):
+            best = relu_games.best(group, by_element)
+        if not is_more(best):
+            return neurons, masses, weights, best
+        neurons = [*neurons, best.neuron]
 
 
 def _network_of_orbits(
@@ -309,8 +326,9 @@ def _best_masses(sizes: np.ndarray, gains: np.ndarray, lam: float) -> np.ndarray
         step = np.zeros(len(masses))
         step[free] = np.linalg.lstsq(curved, -slope[free], rcond=FLAT)[0]
         left = -slope[free] - curved @ step[free]
-        if np.linalg.norm(left) > STRAIGHT * np.linalg.norm(slope[free]):
-            step[free] = left / STRAIGHT / np.linalg.norm(left) * masses.sum()  # as far as it goes
+        size = np.abs(left).max(initial=0.0)
+        if size > STRAIGHT * np.abs(slope[free]).max(initial=0.0):
+            step[free] = left / size * masses.sum() / STRAIGHT  # as far as it goes
         ends = masses + step < 0  # one that would fall below 0 ends there, and is no longer free
         if ends.any():
             share = masses[ends] / -step[ends]

@@ -99,6 +99,19 @@ def planted_optimality(
     return found
 
 
+def is_local_maximum(data: Dataset) -> bool:
+    """Whether the planted network is a local maximum of the margin: the local condition alone.
+
+    Weights that meet it are found; that there are none is proved.
+
+    Raises:
+      ValueError: for samples that are not of D.
+    """
+    x, y = _checked(data)
+    conditions = _local_conditions(x)
+    return _nearest_to_uniform(len(y), *conditions, np.zeros((0, len(y)))) is not None
+
+
 def _checked(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     check_dataset(data, "sign")
     x, y = np.asarray(data.x, np.float64), np.asarray(data.y, np.float64)

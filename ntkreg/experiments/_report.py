@@ -12,7 +12,7 @@ from ntkreg.experiments._claims import Claim, Status
 from ntkreg.experiments._experiment import Experiment
 
 EXPERIMENTS = (
-    "separation", "certify", "transition", "lambda_path", "line", "approximate", "width",
+    "separation", "certify", "transition", "local_maximum", "lambda_path", "line", "approximate", "width",
     "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram", "regression",
     "teacher", "practice", "groups", "two_neurons", "group_margins", "group_limit",
     "quadratic",

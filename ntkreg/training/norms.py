@@ -77,7 +77,7 @@ def log_slope(params: Params, norm: Norm = EUCLIDEAN) -> Float[Array, ""]:
     if norm == EUCLIDEAN:
         return jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
     lengths = _log_lengths(params)
-    logs = (norm[1] - 1) * (lengths - _log_norm(params, norm))
+    logs = (exponent(norm, None) - 1) * (lengths - _log_norm(params, norm))
     return jax.nn.logsumexp(2 * jnp.where(jnp.isfinite(lengths), logs, -jnp.inf)) / 2
 
 
@@ -102,7 +102,7 @@ def neuron_squares(params: Params) -> Float[Array, " m"]:
 
 
 def _log_norm(params: Params, norm: Norm) -> Float[Array, ""]:
-    p = norm[1]
+    p = exponent(norm, None)
     return jax.nn.logsumexp(p * _log_lengths(params)) / p
 
 

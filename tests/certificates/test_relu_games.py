@@ -161,6 +161,18 @@ def test_the_network_of_the_certificate_has_its_margin_and_objective(group):
     assert 0 <= minimum.gap < 1e-11 and minimum.kind == "exact"
 
 
+@pytest.mark.parametrize("lam", [1.0, 1e-8, 1e-64, 1e-250])
+def test_minima_are_known_at_any_lam(lam):
+    """On C4 the first neuron that is found loses some margins: alone it can't make F small."""
+    found = group_minimum(cyclic(4), lam, "relu")
+    assert 0 <= found.gap < 1e-11 and found.kind == "exact"
+    assert found.upper <= np.log(4) * (1 + 1e-12)
+    if lam < 1e-4:  # F/λ is about log(1/λ)/γ*
+        assert found.upper / lam == pytest.approx(
+            -np.log(lam) / group_margin(cyclic(4), "relu").upper, rel=0.1
+        )
+
+
 @pytest.mark.parametrize("lam", [1e-2, 1e-4])
 def test_minima_of_odd_cyclic_groups_have_the_closed_form_of_their_margin(lam):
     """Where all wrong answers weigh the same: 1 − π = the softmax at margin γ*M, π = λ/γ* …"""

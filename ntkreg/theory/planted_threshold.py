@@ -1,0 +1,134 @@
+"""Where the planted network of D becomes a local maximum of a sample's margin: predicted.
+
+The condition is linear (`certificates.planted`): it can be met if and only if weights w_i, not all
+zero, of every sample's noise z_i ∈ {±1}^m, m = d − 2, have Σ_i z_i w_iᵀ = 0 (m × 4 equations). A
+sample on the positive half of the first axis has w = (α, 0, −β, −β′) with 0 ≤ β, β′ ≤ α: a cone K
+with four edges in four dimensions, one coordinate for each planted neuron; those of the other three
+halves permute its coordinates.
+
+For Gaussian noise the threshold of such a problem follows from the min-max theorem of Gaussian
+processes, here for four vectors at once. The condition fails where some Y of shape (m, 4) has
+Yᵀz_i in the dual cone of K for all i. With Q = YᵀY the law of Yᵀz is that of Q^½g, g standard
+normal, and such a Y exists for m > n · V, does not for m < n · V, where
+
+    V = min over Q of max over Λ ≥ 0, tr Λ = 1, of E max over w in Q^½K of 2 gᵀw − wᵀΛ⁻¹w.
+
+Λ weighs the four directions, which have m equations each. K's symmetries (1 ↔ 2, 3 ↔ 4, and both
+pairs) leave Q and Λ three eigenvalues: on (1, 1, 1, 1), on (1, 1, −1, −1), and a double one.
+
+The window: with s the inner maximum, the number of equations that n samples can meet has the
+variance n Var s − 2m Σ l², l the eigenvalues of Λ, as the intrinsic volumes of a cone do; so shares
+go from 0 to 1 over ∝ √d samples.
+
+The min-max theorem is a proof for one vector; for four at once it is a derivation, whose number is
+compared with measured shares. Noise of ±1 has the same threshold as far as that is known
+(universality).
+
+Source: derived here; Gordon (1988); Amelunxen, Lotz, McCoy, Tropp (2014) for one vector.
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import scipy
+
+EDGES = np.array([[1, 0, 0, 0], [1, 0, -1, 0], [1, 0, 0, -1], [1, 0, -1, -1]], float).T
+# Columns: the eigenvectors of matrices with K's symmetries; the last two have one eigenvalue.
+AXES = (
+    np.array([[1, 1, 1, 1], [1, 1, -1, -1], [2**0.5, -(2**0.5), 0, 0], [0, 0, 2**0.5, -(2**0.5)]]).T
+    / 2
+)
+FACES = [face for size in (1, 2, 3) for face in itertools.combinations(range(4), size)]
+POINTS = 2**14  # of a Sobol sequence: the threshold to some 1e-3
+DOUBLE = np.array([1.0, 1.0, 2.0])
+
+
+class Threshold(NamedTuple):
+    """Of n over m = d − 2, as d grows.
+
+    Attributes:
+      ratio: n/m at which half of the samples meet the condition.
+      spread: the standard deviation of that n, over √m.
+    """
+
+    ratio: float
+    spread: float
+
+    def size(self, dim: int) -> float:
+        """The n at which half of the samples meet it."""
+        return self.ratio * (dim - 2)
+
+    def share(self, num_samples: np.ndarray, dim: int) -> np.ndarray:
+        """The share of samples of that size that meet it."""
+        width = self.spread * (dim - 2) ** 0.5
+        return scipy.stats.norm.cdf((np.asarray(num_samples) - self.size(dim)) / width)
+
+
+@functools.cache
+def local_threshold() -> Threshold:
+    """Where the planted network becomes a local maximum of the margin.
+
+    >>> round(local_threshold().ratio, 2)
+    3.34
+    """
+    g = _normal_points()
+    found = scipy.optimize.root(lambda x: _slopes(g, x), [-1.2, 0.5, 0.0, 0.0], tol=1e-7)
+    if not found.success:
+        raise ArithmeticError(f"the saddle point must be found, got {found.message}")
+    weights, roots = _unpacked(found.x)
+    values, _, _ = _inner(g, weights, roots)
+    mean, variance = values.mean(), values.var()
+    equations = variance / mean - 2 * np.sum(DOUBLE * weights**2)  # of n = 1/mean samples, over m
+    return Threshold(1 / mean, equations**0.5 / mean)
+
+
+def _normal_points() -> np.ndarray:
+    """Standard normal vectors of shape (points, 4), spread evenly, each with its negative."""
+    sobol = scipy.stats.qmc.Sobol(4, rng=np.random.default_rng(0))
+    g = scipy.stats.norm.ppf(sobol.random(POINTS // 2))
+    return np.concatenate([g, -g])
+
+
+def _unpacked(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(eigenvalues of Λ, of trace 1; those of Q^½, the double one 1) from two logarithms each."""
+    weights = np.exp([x[0], x[1], 0.0])
+    return weights / np.sum(DOUBLE * weights), np.exp([x[2], x[3], 0.0])
+
+
+def _matrix(eigenvalues: np.ndarray) -> np.ndarray:
+    return AXES * eigenvalues[[0, 1, 2, 2]] @ AXES.T
+
+
+def _inner(
+    g: np.ndarray, weights: np.ndarray, roots: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(the maximum of 2gᵀw − wᵀΛ⁻¹w over w in Q^½K, w, κ in K with w = Q^½κ), for each g.
+
+    A projection onto a cone: the largest over its faces among those with coefficients ≥ 0.
+    """
+    edges = _matrix(roots) @ EDGES
+    inverse = _matrix(1 / weights)
+    best, inside = np.zeros(len(g)), np.zeros_like(g)
+    for face in FACES:
+        some = edges[:, face]
+        form = some.T @ inverse @ some
+        coefficients = np.linalg.solve(form, (g @ some).T).T
+        value = np.einsum("pi,ij,pj->p", coefficients, form, coefficients)
+        is_better = np.all(coefficients >= 0, axis=1) & (value > best)
+        best = np.where(is_better, value, best)
+        inside[is_better] = coefficients[is_better] @ EDGES[:, face].T
+    return best, inside @ _matrix(roots).T, inside
+
+
+def _slopes(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Of V in the logarithms: zero at the saddle point."""
+    weights, roots = _unpacked(x)
+    _, w, inside = _inner(g, weights, roots)
+    along = w @ AXES / weights[[0, 1, 2, 2]]  # Λ⁻¹w, in the axes
+    squares = np.mean(along**2, axis=0)
+    by_weight = np.array([squares[0], squares[1], (squares[2] + squares[3]) / 2])
+    left = np.mean((g @ AXES - along) * (inside @ AXES), axis=0)
+    mean = np.sum(DOUBLE * weights * by_weight)
+    return np.array([by_weight[0] - mean, by_weight[1] - mean, left[0], left[1]])
