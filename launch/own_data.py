@@ -1,15 +1,16 @@
-"""Your own arrays, and network, on the λ-path: norm, margins, errors, and the optimizer's residual.
+"""Your own data, and network: what λ does, whether the NTK does as well, and how wide is enough.
 
-    uv run launch/own_data.py --data=FILE.npz [--depth=2 --width=100]
-    uv run launch/own_data.py --data=FILE.npz --module=package.module:Class
+    uv run launch/own_data.py --data=FILE [--label=COLUMN]
+    uv run launch/own_data.py --data=FILE --module=package.module:Class
 
-FILE.npz holds x, floats of shape (n, d), and y of shape (n,), ±1 or class indices 0 … k − 1; and
-if you like x_test and y_test. Class is a Flax module, linen or nnx, found from here, homogeneous
-and with one output for ±1, k for classes. Further flags: preset, num_seeds, lams, num_steps,
-finish_steps, learning_rate.
+FILE is npz, npy, CSV or TSV, libsvm, IDX or parquet, with labels of any usual coding; a table's
+label is in its last column unless --label names another. Class is a Flax module, linen or nnx,
+found from here, homogeneous, with one output for two classes and k for k. Features are standardised
+unless --raw is given; λ is chosen on a validation part, errors are those on a test part.
 
-Writes summary.csv (one row per start and λ), run.json, figure.png and figure.pdf to
-results/own_data/FILE. The same command goes on where an interrupted one ended.
+Writes report.html (the answers, with pictures), summary.csv (one row per model, seed and λ),
+run.json, figure.png and figure.pdf to results/own_data/FILE. The same command goes on where an
+interrupted one ended.
 """
 
 from ntkreg.experiments import _experiment, own_data

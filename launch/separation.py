@@ -1,7 +1,7 @@
 """Claim I: the ℓ2-regularised network learns D from O(d) samples, its NTK needs Ω(d²).
 
-    uv run launch/separation.py                      # two to seven minutes on two cores
-    uv run launch/separation.py --preset=thorough    # to d = 80: twice that
+    uv run launch/separation.py                      # two minutes on two cores
+    uv run launch/separation.py --preset=thorough    # to d = 80: ten
     uv run launch/separation.py --preset=smoke       # seconds
     uv run launch/separation.py --dims=10,20 --out=/tmp/small
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "your_own.md",
-    ROOT / "docs" / "open_question.md",
+    ROOT / "docs" / "open_question.md", ROOT / "docs" / "local_maximum.md",
 ]  # fmt: skip
 BLOCKS = [
     block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
@@ -40,7 +40,14 @@ def test_the_tutorial_is_short():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/limits.md", "docs/open_question.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/limits.md",
+        "docs/open_question.md",
+        "docs/local_maximum.md",
+    ],
 )
 def test_files_that_a_page_links_to_are_there(page):
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())

@@ -1,4 +1,4 @@
-"""What is learned from: samples of the paper's distribution and others, images, groups, checks."""
+"""What is learned from: samples of the paper's D and others, images, groups, files, checks."""
 
 from ntkreg.data import groups
 from ntkreg.data.dataset import (

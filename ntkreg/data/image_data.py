@@ -45,7 +45,8 @@ def images(name: str, folder: str | os.PathLike | None = None, download: bool = 
     Args:
       name: "mnist" or "cifar10".
       folder: where `name`.npz lies, with x (n, 28, 28) or (n, 32, 32, 3) of integers 0 … 255 and y
-        (n,) of integers 0 … 9. Pickled content is refused.
+        (n,) or (n, 1) of integers 0 … 9; or, as Keras keeps them, x_train, y_train, x_test and
+        y_test, which are put together. Pickled content is refused.
       download: fetches the images from OpenML through scikit-learn, which keeps them in its own
         folder. Nothing is fetched without it.
 
@@ -62,7 +63,7 @@ def images(name: str, folder: str | os.PathLike | None = None, download: bool = 
             f"{name} is either read from a folder with {name}.npz (folder=…) or fetched from "
             f"OpenML (download=True), got folder={folder!r} and download={download}"
         )
-    read = lambda folder: _read(pathlib.Path(folder) / f"{name}.npz", IMAGES[name])
+    read = lambda folder: _read(pathlib.Path(folder).expanduser() / f"{name}.npz", IMAGES[name])
     x, y = _fetched(name) if folder is None else read(folder)
     dtype = jnp.result_type(float)
     flat = np.asarray(x.reshape(len(x), -1), dtype) / 255
@@ -74,12 +75,23 @@ def _read(path: pathlib.Path, kind: Images) -> tuple[np.ndarray, np.ndarray]:
         raise _foreign(path, kind, "there is no such file")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("x", "y") if key in file}
+            arrays = {key: _whole(file, key) for key in ("x", "y") if _names(file, key)}
     except (AttributeError, EOFError, OSError, TypeError, ValueError) as error:
         raise _foreign(path, kind, f"numpy cannot read it: {error}") from None
     except (zipfile.BadZipFile, zlib.error) as error:
         raise _foreign(path, kind, f"it is damaged: {error}") from None
     return _checked(arrays, str(path), kind)
+
+
+def _names(file: Mapping[str, np.ndarray], key: str) -> list[str]:
+    """The names that an array goes by, all of it or its two parts."""
+    return [name for name in (key, f"{key}_train", f"{key}_test") if name in file]
+
+
+def _whole(file: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    names = _names(file, key)
+    array = np.concatenate([file[name] for name in names]) if len(names) > 1 else file[names[0]]
+    return array[:, 0] if key == "y" and array.shape[1:] == (1,) else array
 
 
 def _foreign(where: str | os.PathLike, kind: Images, found: str) -> ValueError:

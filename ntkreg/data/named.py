@@ -2,9 +2,6 @@
 
 import os
 import pathlib
-import pickle
-import zipfile
-import zlib
 from collections.abc import Callable
 
 import jax
@@ -15,7 +12,6 @@ from ntkreg._types import PRNGKey
 from ntkreg.data import dataset
 from ntkreg.data.dataset import (
     Dataset,
-    check_dataset,
     digits,
     noisy_xor,
     random_labels,
@@ -26,8 +22,6 @@ from ntkreg.data.dataset import (
 Parts = tuple[Dataset, Dataset | None]  # training and test data
 
 TEACHER_UNITS, TEACHER_MARGIN = 10, 0.01
-HELD = "x of shape (n, d) and y of shape (n,), ±1 or class indices"
-KEYS = ("x", "y", "x_test", "y_test")
 
 
 def _random(key: PRNGKey, num_test: int, dim: int, num_samples: int) -> Parts:
@@ -76,10 +70,10 @@ def load(name: str | os.PathLike, key: PRNGKey | None = None, num_test: int = 0)
     | teacher:DIM:N       | `teacher`, 10 ReLU units, outputs at least 0.01  | num_test fresh ones |
     | D:DIM:N             | `noisy_xor`                                      | num_test fresh ones |
     | digits:N            | N of `digits`, ten classes                       | all others          |
-    | a path to FILE.npz  | its x and y                                      | x_test, y_test      |
+    | a path to a file    | its own (`files.read`, any usual kind)           | its test part       |
 
-    Labels are −1 and +1 in floats, or in int32 the classes 0 … k − 1. In a file the latter are
-    integers, each of which occurs. Test data are None where there are none.
+    Labels are −1 and +1 in floats, or in int32 the classes 0 … k − 1; of a file with two classes
+    they are ±1. Test data are None where there are none.
 
     >>> load("D:5:20", jax.random.key(0))[0].x.shape
     (20, 5)
@@ -93,8 +87,13 @@ def load(name: str | os.PathLike, key: PRNGKey | None = None, num_test: int = 0)
         key, num_test < 0; for a file that holds anything else, in one line. Pickled content is
         never loaded.
     """
-    if pathlib.Path(name).suffix == ".npz":
-        return read(name)
+    is_file = bool(pathlib.Path(name).suffix) or os.path.exists(name)
+    if is_file or isinstance(name, os.PathLike):
+        from ntkreg.data import files  # loads pandas
+
+        found = files.read(name)
+        on_device = lambda data: Dataset(*(jnp.asarray(a, _dtype(a)) for a in data))
+        return on_device(found.train), found.test and on_device(found.test)
     source, sizes = parse(os.fspath(name))
     if num_test < 0:
         raise ValueError(f"num_test must be at least 0, got {num_test}")
@@ -103,8 +102,12 @@ def load(name: str | os.PathLike, key: PRNGKey | None = None, num_test: int = 0)
     return SOURCES[source][1](key, num_test, *sizes)
 
 
+def _dtype(array: np.ndarray):
+    return float if array.dtype.kind == "f" else jnp.int32
+
+
 def parse(
-    name: str, rule: str = f"name must be {NAMES} or a path to an npz file"
+    name: str, rule: str = f"name must be {NAMES} or a path to a file"
 ) -> tuple[str, tuple[int, ...]]:
     """(the source, its sizes) that "source:sizes" names; `rule` begins the error.
 
@@ -120,92 +123,3 @@ def parse(
         if size < minimum:
             raise ValueError(f"{rule}, with {what} of {source} at least {minimum}, got {name!r}")
     return source, sizes
-
-
-def read(path: str | os.PathLike) -> Parts:
-    """What an npz file holds, as `load` gives it.
-
-    Raises:
-      ValueError: in one line that says what the file must hold, where it holds anything else.
-    """
-    found = _arrays(path)
-    missing, foreign = {"x", "y"} - set(found), set(found) - set(KEYS)
-    if missing or foreign or ("x_test" in found) != ("y_test" in found):
-        names = ", ".join(sorted(found)) or "nothing"
-        raise _refused(path, f"{names} (x_test and y_test are the only others, and come together)")
-    train = _labelled(path, found["x"], found["y"])
-    if "x_test" not in found:
-        return train, None
-    return train, _tested(path, found["x_test"], found["y_test"], train)
-
-
-def _refused(path: str | os.PathLike, got: object) -> ValueError:
-    return ValueError(f"{os.fspath(path)} must hold {HELD}, got {' '.join(str(got).split())}")
-
-
-def _arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    if not pathlib.Path(path).is_file():
-        raise ValueError(f"{os.fspath(path)!r} must be an npz file with {HELD}, there is no file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file}
-    except (AttributeError, EOFError, OSError, TypeError, ValueError) as error:
-        # NumPy's own words would advise to load pickles, which run what code they like.
-        is_pickled = "pickle" in str(error)
-        got = "pickled objects, which are never loaded" if is_pickled else f"no npz file: {error}"
-        raise _refused(path, got) from None
-    except (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
-        raise _refused(path, f"a file that is damaged: {error}") from None
-
-
-def _labelled(path: str | os.PathLike, x: np.ndarray, y: np.ndarray) -> Dataset:
-    x = _inputs(path, x, y, "x", "y")
-    is_integer, is_float = (np.issubdtype(y.dtype, k) for k in (np.integer, np.floating))
-    values = np.unique(y) if is_integer or is_float else np.array([])
-    if values.size and np.isin(values, (-1, 1)).all() and (is_float or -1 in values):
-        return _dataset(x, y, float)
-    if is_integer and values.size >= 2 and (values == np.arange(values.size)).all():
-        return _dataset(x, y, jnp.int32)
-    shown = ", ".join(map(str, values[:6])) + (", …" if values.size > 6 else "")
-    raise _refused(
-        path,
-        f"y of {y.dtype} with {f'the values {shown}' if shown else 'no numbers'} (class indices "
-        "are integers 0 … k − 1, each there, k ≥ 2)",
-    )
-
-
-def _tested(path: str | os.PathLike, x: np.ndarray, y: np.ndarray, train: Dataset) -> Dataset:
-    """The test data, of the dimension and with the labels of the training data."""
-    x = _inputs(path, x, y, "x_test", "y_test")
-    is_class = jnp.issubdtype(train.y.dtype, jnp.integer)
-    if x.shape[1] != train.x.shape[1] or not np.issubdtype(
-        y.dtype, np.integer if is_class else np.number
-    ):
-        raise _refused(
-            path,
-            f"x_test of shape {x.shape} with y_test of {y.dtype}, beside x of shape "
-            f"{train.x.shape} with y of {train.y.dtype}",
-        )
-    strange = y[~np.isin(y, np.unique(train.y) if is_class else (-1, 1))]
-    if strange.size:
-        raise _refused(path, f"y_test with the value {strange[0]}, which y does not have")
-    return _dataset(x, y, train.y.dtype)
-
-
-def _inputs(
-    path: str | os.PathLike, x: np.ndarray, y: np.ndarray, x_name: str, y_name: str
-) -> np.ndarray:
-    """x, where it can be learned from."""
-    if not np.issubdtype(x.dtype, np.floating):
-        raise _refused(path, f"{x_name} of {x.dtype}, where floats are wanted")
-    x = x.astype(np.float64)
-    try:
-        check_dataset(Dataset._make((x, y)), "any")
-    except ValueError as error:
-        rule = str(error).replace("data.x", x_name)
-        raise _refused(path, f"{x_name} of {x.shape}, {y_name} of {y.shape}: {rule}") from None
-    return x
-
-
-def _dataset(x: np.ndarray, y: np.ndarray, dtype) -> Dataset:
-    return Dataset(jnp.asarray(x, float), jnp.asarray(y, dtype))

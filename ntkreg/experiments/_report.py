@@ -12,9 +12,9 @@ from ntkreg.experiments._claims import Claim, Status
 from ntkreg.experiments._experiment import Experiment
 
 EXPERIMENTS = (
-    "separation", "certify", "transition", "local_maximum", "lambda_path", "line", "approximate", "width",
-    "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram", "regression",
-    "teacher", "practice", "groups", "two_neurons", "group_margins", "group_limit",
+    "separation", "certify", "transition", "local_maximum", "lambda_path", "line", "approximate",
+    "width", "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram",
+    "regression", "teacher", "practice", "groups", "two_neurons", "group_margins", "group_limit",
     "quadratic",
 )  # fmt: skip
 # Those whose results are kept, the largest last. Three of them are of one experiment each; `cure`

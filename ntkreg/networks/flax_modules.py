@@ -1,8 +1,10 @@
 """Any homogeneous Flax module as a Network: linen and nnx, checked and with its order measured."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -72,7 +74,8 @@ def from_flax(
       order: the degree of homogeneity where it is proved, which saves the seconds of the check.
 
     Raises:
-      ValueError: for a module that is none, or has fields that cannot be hashed; one with state
+      ValueError: for a module that is none, or has fields that cannot be hashed; one that raises
+        an error of its own when it is built or called on x alone, in one line; one with state
         beside its parameters, as batch normalisation has; outputs of another shape; or parameters
         that do not enter homogeneously, as biases after the first layer, or whose scale nothing
         depends on, as of a layer with normalisation after it: the error names them. For input_dim
@@ -103,12 +106,16 @@ def _from_flax(
     input_dim: int,
     order: int | None,
 ) -> Network:
-    functions = _functions_of(module, input_dim)
-    shapes = jax.eval_shape(lambda: functions.init(jax.random.key(0)))
+    with _in_one_line(f"take x of shape (n, {input_dim}) alone"):
+        functions = _functions_of(module, input_dim)
+        shapes = jax.eval_shape(lambda: functions.init(jax.random.key(0)))
+        x = jax.ShapeDtypeStruct((NUM_INPUTS, input_dim), float)
+        found = jax.eval_shape(functions.apply, shapes, x)
     if not jax.tree.leaves(shapes):
         raise ValueError(f"module must have parameters, {module} has none")
-    x = jax.ShapeDtypeStruct((NUM_INPUTS, input_dim), float)
-    outputs = jax.eval_shape(functions.apply, shapes, x).shape
+    if not isinstance(found, jax.ShapeDtypeStruct):
+        raise ValueError(f"module must give one array, got a {type(found).__name__}")
+    outputs = found.shape
     if outputs[:1] != (NUM_INPUTS,) or len(outputs) > 2:
         raise ValueError(
             f"module must give outputs of shape (n,) or (n, k) for x of shape (n, {input_dim}), "
@@ -127,6 +134,33 @@ def _from_flax(
     if order is None:
         order = _checked_order(functions.apply, shapes, input_dim)
     return Network(init, apply, kernel, int(order))
+
+
+# What the words of an error tell about a module -> what to do about it.
+_HINTS = {
+    r"PRNG|[Dd]ropout": "dropout must be deterministic: training and test are one function here",
+    r"__call__\(\) missing": "flags as train need a default that is right for both",
+    r"__init__\(\) missing": "fields need a default",
+    r"nnx\.List|[Pp]ytree": "layers of an nnx module are kept in nnx.List",
+    r"dot_general|shape": "its first layer must have as many inputs as there are features",
+}
+_LONGEST = 160  # letters of a module's own error
+
+
+@contextlib.contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Turns any error of a user's module into a ValueError of one line that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if str(error).startswith("module must"):
+            raise
+        words = " ".join(re.sub(r"\(https?:\S+\)", "", str(error)).split())
+        hint = next((hint for pattern, hint in _HINTS.items() if re.search(pattern, words)), "")
+        raise ValueError(
+            f"module must {what}{f' ({hint})' if hint else ''}, got {type(error).__name__}: "
+            f"{words[:_LONGEST]}"
+        ) from None
 
 
 def _functions_of(module: Any, input_dim: int) -> _Functions:
