@@ -327,7 +327,7 @@ def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
                 _style.with_range(ax, times, label=LABELS[name], **style)
         _style.at_sizes(ax, part.num_lams.unique(), "number of λ")
         _style.plain_ticks(ax.yaxis)
-        ax.set(title=f"n = {num_samples:g}, width {width:g}", ylabel="µs per network and step")
+        ax.set(title=f"n = {num_samples:g}, width {width:g}", ylabel="µs a step")
     handles = axes[0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside lower center", ncols=min(columns, 3))
     return fig

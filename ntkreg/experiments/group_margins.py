@@ -370,16 +370,18 @@ def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     """Margins, objectives and purities against λ, the best seed's with the range of all."""
     fig, axes = _style.panels(3, columns=3, ratio=0.95)
     rows = table[table.width > 0].dropna(subset="lam")
-    names = rows.group + rows.activation.map({"quadratic": "", "relu": " ReLU"})
-    looks = _style.categories(list(dict.fromkeys(names)))
-    for name in looks:
-        mine = rows[names == name]
-        label = f"{name}, m = {mine.width.iloc[0]}"
-        _ranges(axes[0], mine, "short", looks[name] | _style.DOTS, label)
-        _ranges(axes[1], mine, "over", looks[name], label)
-        _ranges(axes[2], mine, "impurity", looks[name], label)
+    looks = _style.categories(list(dict.fromkeys(rows.group)))
+    for (name, activation), mine in rows.groupby(["group", "activation"], sort=False):
+        look, unit = looks[name], ""
+        if activation == "relu":
+            look, unit = look | _style.HOLLOW, " ReLU"
+        label = f"{name}{unit}, m = {mine.width.iloc[0]}"
+        _ranges(axes[0], mine, "short", look | _style.DOTS, label)
+        _ranges(axes[1], mine, "over", look, label)
+        if not unit:
+            _ranges(axes[2], mine, "impurity", look, label)
         law = mine.groupby("lam").law_short.first()
-        dashes = _style.PREDICTED | dict(color=looks[name]["color"])
+        dashes = _style.PREDICTED | dict(color=look["color"])
         axes[0].plot(-np.log10(law.index), law, **dashes)
     axes[0].plot([], [], label="law of the path", **_style.PREDICTED)
     axes[0].set(title="margin short of the best, certified", ylabel="1 − γ/γ*")
