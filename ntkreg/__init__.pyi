@@ -2,6 +2,7 @@ from . import certificates as certificates
 from . import data as data
 from . import kernels as kernels
 from . import networks as networks
+from . import neural_tangents as neural_tangents
 from . import sweeps as sweeps
 from . import theory as theory
 from . import training as training

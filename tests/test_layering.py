@@ -19,11 +19,11 @@ ABOVE = {  # each folder, and the folders that it may import from
     "theory": set(),
     "sweeps": set(),
 }
-BELOW_ALL = {"_types", "_compat", "_checks"}
+BELOW_ALL = {"_types", "_compat", "_checks", "neural_tangents"}
 
 
-def imports(source: str, package: tuple[str, ...]) -> set[str]:
-    """The dotted names of ntkreg that `source`, a module inside `package`, imports anywhere."""
+def imports(source: str, package: tuple[str, ...], root: str = PACKAGE.name) -> set[str]:
+    """The dotted names of `root` that `source`, a module inside `package`, imports anywhere."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -32,11 +32,11 @@ def imports(source: str, package: tuple[str, ...]) -> set[str]:
             kept = package[: len(package) + 1 - node.level] if node.level else ()
             base = ".".join([*kept, *([node.module] if node.module else [])])
             names |= {f"{base}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == PACKAGE.name}
+    return {name for name in names if name.split(".")[0] == root}
 
 
-def imports_of(file: Path) -> set[str]:
-    return imports(file.read_text(), file.relative_to(PACKAGE.parent).parts[:-1])
+def imports_of(file: Path, root: str = PACKAGE.name) -> set[str]:
+    return imports(file.read_text(), file.relative_to(PACKAGE.parent).parts[:-1], root)
 
 
 def module_of(name: str) -> str:
@@ -65,6 +65,12 @@ def test_no_modules_import_each_other_in_a_circle():
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_the_library_neural_tangents_is_had_from_one_module():
+    """Which imports nothing of ours, and the library by its name, among what that needs first."""
+    assert not any(imports_of(file, "neural_tangents") for file in FILES)
+    assert not imports_of(PACKAGE / "neural_tangents.py")
 
 
 @pytest.mark.parametrize(

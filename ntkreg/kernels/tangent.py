@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ntkreg._compat import neural_tangents
 from ntkreg._types import Array, Float, Params
 from ntkreg.networks.network import Network
 
@@ -86,9 +85,11 @@ def empirical_ntk(
 
     In `ntk` scaling it tends to `ntk` like width^(−1/2).
     """
+    from ntkreg import neural_tangents as nt  # seconds, which nothing else waits for
+
     # Outputs of shape "n" get their axis of one: the last axis is what the average runs over.
     outputs = lambda params, x: network.apply(params, x).reshape(x.shape[0], -1)
-    return neural_tangents().empirical_ntk_fn(outputs)(x1, x2, params)
+    return nt.empirical_ntk_fn(outputs)(x1, x2, params)
 
 
 def _kernel_of(network: Network) -> Callable:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from ntkreg._compat import neural_tangents
 from ntkreg._types import Array, Float
 from ntkreg.networks.flax_modules import from_flax
 from ntkreg.networks.network import Kernels, Network
@@ -113,7 +112,8 @@ def _module_class() -> type:
 def _infinite_width_kernel(image_shape: Shape, depth: int) -> Callable[..., Kernels]:
     @functools.cache
     def kernel_fn():
-        stax = neural_tangents().stax
+        from ntkreg.neural_tangents import stax  # seconds, which nothing else waits for
+
         conv = lambda: stax.Conv(1, (3, 3), padding="SAME", W_std=1.0, b_std=None)
         hidden = [layer for _ in range(depth - 1) for layer in (conv(), stax.Relu())]
         return stax.serial(*hidden, stax.Flatten(), stax.Dense(1, W_std=1.0, b_std=None))[2]

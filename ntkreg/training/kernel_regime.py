@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ntkreg._compat import neural_tangents
 from ntkreg._types import Array, Float, Params, PRNGKey, Scalar, Shaped
 from ntkreg.networks.network import Network
 from ntkreg.training.objectives import Loss
@@ -50,8 +49,10 @@ def linearised(network: Network) -> Network:
     """
 
     def apply(pair: FromStart, x: Array) -> Array:
+        from ntkreg import neural_tangents as nt  # seconds, which nothing else waits for
+
         start = jax.lax.stop_gradient(pair.start)
-        expanded = neural_tangents().linearize(lambda params: network.apply(params, x), start)
+        expanded = nt.linearize(lambda params: network.apply(params, x), start)
         return expanded(pair.params) - network.apply(start, x)
 
     return Network(_at_start(network), apply, network.kernel, network.order)

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from ntkreg._compat import neural_tangents
 from ntkreg.kernels.tangent import nngp, ntk
 from ntkreg.networks import arc_cosine
 from ntkreg.networks.network import ACTIVATIONS, LEAK, fully_connected
+from ntkreg.neural_tangents import stax
 
 DEPTHS = range(2, 9)
 SLOPES = {"relu": 0.0, "leaky_relu": LEAK, "identity": 1.0}
 LAYERS = {
-    "relu": lambda stax: stax.Relu(),
-    "leaky_relu": lambda stax: stax.LeakyRelu(LEAK),
-    "identity": lambda stax: stax.Identity(),
-    "quadratic": lambda stax: stax.Monomial(2),
+    "relu": stax.Relu,
+    "leaky_relu": lambda: stax.LeakyRelu(LEAK),
+    "identity": stax.Identity,
+    "quadratic": lambda: stax.Monomial(2),
 }
 
 
@@ -114,9 +114,8 @@ def test_ten_thousand_pairs_are_accurate_to_rounding_at_every_depth(activation, 
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_kernels_are_neural_tangents_away_from_collinear(activation, depth):
-    stax = neural_tangents().stax
     dense = lambda: stax.Dense(1, W_std=1.0, b_std=None)
-    hidden = [f() for _ in range(depth - 1) for f in (dense, lambda: LAYERS[activation](stax))]
+    hidden = [f() for _ in range(depth - 1) for f in (dense, LAYERS[activation])]
     kernel = stax.serial(*hidden, dense())[2]
     x1, x2 = (jax.random.normal(jax.random.key(seed), (20, 4)) for seed in (0, 1))
     found = jax.jit(fully_connected(depth, 1, activation=activation).kernel)(x1, x2)
