@@ -286,7 +286,7 @@ WIDTH = Claim(
     source="Jacot et al. 2018",
 )
 SCALE = Claim(
-    statement="At a fixed width a large output scale α trains the network like its linearisation",
+    statement="At fixed width a large output scale α trains a network like its linearisation",
     source="Chizat et al. 2019",
 )
 POWER = Claim(

@@ -150,7 +150,7 @@ def _resampled(values: np.ndarray) -> np.ndarray:
 def _middle(dim: int, n: np.ndarray, values: np.ndarray) -> Check:
     at = _halves(n, values) / local_threshold().size(dim)
     ends = _statistics.interval(at[1:])
-    return Check("n at a half over 3.34 (d − 2)", float(at[0]), *ends, runs=f"samples at d = {dim}")
+    return Check(f"d = {dim}: n at a half over 3.34 (d − 2)", float(at[0]), *ends, runs="samples")
 
 
 def _width(dim: int, n: np.ndarray, values: np.ndarray) -> Check:
@@ -160,8 +160,8 @@ def _width(dim: int, n: np.ndarray, values: np.ndarray) -> Check:
     predicted = local_threshold().spread * (dim - 2) ** 0.5 * 2 * 0.8416212335729143
     width = (last - first) / predicted
     ends = _statistics.interval(width[1:])
-    what = "20–80 % width over the predicted"
-    return Check(what, float(width[0]), *ends, runs=f"samples at d = {dim}")
+    what = f"d = {dim}: 20–80 % width over the predicted"
+    return Check(what, float(width[0]), *ends, runs="samples")
 
 
 @_style.styled

@@ -62,7 +62,7 @@ one_lost = lambda column: lambda rows: rows[column].mask(rows.seed == 0)
     ],
 )
 def test_a_claim_is_judged_by_intervals_over_seeds(claim, edit, status):
-    assert judged.status("lazy_training", claim, edit) == status
+    assert judged.status("lazy_training", claim, edit, "thorough") == status
 
 
 def test_slopes_resample_whole_seeds():

@@ -119,7 +119,7 @@ def with_errors(predictor, law, of, **columns):
 
 FEATURE = "relu_feature"
 same = lambda rows: rows.test_error
-late = lambda rows: rows.test_error + (rows.dim == 40) * (rows.num_samples >= 160)
+late = lambda rows: rows.test_error + (rows.dim == 30) * (rows.num_samples >= 120)
 
 
 @pytest.mark.parametrize(

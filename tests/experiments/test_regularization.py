@@ -77,7 +77,7 @@ def test_pairs_that_do_not_fit_are_left_out_and_counted():
         moved("test_error", 9, **with_lam, seed=0),
     )
     found = judged.judged("regularization", lambda rows: edits[1](edits[0](rows)))[ON_D.statement]
-    assert found.status == "holds" and found.apart == ("1 of 12 pairs do not both fit",)
+    assert found.status == "holds" and found.apart == ("1 of 5 pairs do not both fit",)
 
 
 @pytest.mark.slow
