@@ -128,7 +128,7 @@ def group_margin(group: Group, activation: Activation = "quadratic") -> Certific
     Returns:
       The certificate; `primal` are parameters of `fully_connected(2, m, n, activation)`, `dual`
       the weights of the wrong answers by the element abc⁻¹, of the sum 1. With ReLU on groups of
-      order above 6 it is heuristic: none of many searches found a neuron of more worth.
+      order above 5 it is heuristic: none of many searches found a neuron of more worth.
 
     Raises:
       ValueError: for another activation, or what is no Group.

@@ -202,7 +202,7 @@ def test_an_orbit_averages_a_neuron_over_the_table():
             np.testing.assert_allclose(outputs[a, b, ab] - outputs[a, b, wrong], margin, atol=1e-13)
 
 
-def test_above_order_six_the_bound_is_heuristic():
+def test_above_order_five_the_bound_is_heuristic():
     found = relu_games.best(cyclic(7), uniform(cyclic(7)))
     assert not found.is_proved
     assert found.bound == pytest.approx(0.0187332332, abs=1e-9)
