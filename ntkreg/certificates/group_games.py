@@ -66,7 +66,8 @@ class Game(NamedTuple):
 
     Attributes:
       classes: of wrong answers; for each the elements abc⁻¹ in it.
-      gains: A of shape (representations, classes): margins that a unit of mass gives.
+      gains: A of shape (rows, classes): margins that a unit of mass gives, of a representation
+        with z², of a neuron with ReLU.
     """
 
     classes: tuple[np.ndarray, ...]
@@ -187,10 +188,9 @@ def _solved(group: Group, activation: Activation, solve: Solve) -> Solved:
 def _generated(group: Group, played: Game, solve: Solve) -> Solved:
     """The game over ReLU neurons, of which rows are found until none is worth more.
 
-    First those of the max margin: on them all margins can grow, and a small λ asks for no less.
+    First those of the max margin: on them all margins can grow, as a small λ needs.
     """
-    neurons: list[relu_games.Neuron] = []
-    neurons = _with_best(group, played, _played, neurons, proved=False)[0]
+    neurons, *_ = _with_best(group, played, _played, [], proved=False)
     neurons, masses, weights, best = _with_best(group, played, solve, neurons, proved=True)
     worth = max(best.bound * weights.sum(), float((_rows(group, played, neurons) @ weights).max()))
     return Solved(_network_of_orbits(group, neurons, masses), weights, worth, best.is_proved)

@@ -14,9 +14,9 @@ with ‖u‖² + ‖v‖² + ‖w‖² = 1 is worth more than
 **Proof of the maximum.** The hyperplanes u(a) + v(b) = 0 cut space into cones with finitely many
 faces, and a maximum lies in the relative interior of exactly one face. There ‖r‖² is a quadratic
 form, and an inner maximum of it on the sphere is a top eigenvector of its restriction to the face's
-span. So a face can be left out with all its own faces where that eigenvalue is small enough, and is
-left out alone where the eigenvector lies outside of it. What is left out of all cones so is proved
-not to hold a larger value, up to rounding.
+span. So a face can be left out with all its own faces where that eigenvalue is small enough, and
+alone, its own faces still to be searched, where the eigenvector lies outside of it. Once nothing is
+left of any cone, no z is worth more, up to rounding.
 
 Cones are pairs of level vectors: u(a) + v(b) > 0 where level(a) + level(b) > k, both with every
 level 1 … k in use. By symmetry u and v are largest at the identity.
@@ -131,22 +131,24 @@ def orbit(group: Group, neuron: Neuron) -> tuple[np.ndarray, np.ndarray, np.ndar
     (a, b, c) → (gak, k⁻¹bh, gch), and (b⁻¹, a⁻¹, c⁻¹) with u and v exchanged. Left and right
     translations, and both orders, each once: 2n³ of them, of which many agree where they can.
     """
-    table, inverse, n = group.table, group.inverse, group.order
-    g, k, h = (index.ravel() for index in np.indices((n, n, n)))
-    elements = np.arange(n)
-    places = (
-        table[table[g][:, elements], k[:, None]],
-        table[table[inverse[k]][:, elements], h[:, None]],
-        table[table[g][:, elements], h[:, None]],
-    )
+    inverse = group.inverse
     flipped = Neuron(neuron.v[inverse], neuron.u[inverse], neuron.w[inverse])
     parts = [
         np.concatenate([one[at], other[at]])
-        for one, other, at in zip(neuron, flipped, places, strict=True)
+        for one, other, at in zip(neuron, flipped, _moves(group), strict=True)
     ]
     _, first = np.unique(np.hstack(parts).round(12), axis=0, return_index=True)
     u, v, w = (part[first] for part in parts)
     return u, v, w
+
+
+def _moves(group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where (g, k, h) take every a, b and c: gak, k⁻¹bh and gch, each of shape (n³, n)."""
+    table, inverse, n = group.table, group.inverse, group.order
+    g, k, h = (index.reshape(-1, 1) for index in np.indices((n, n, n)))
+    elements = np.arange(n)[None, :]
+    from_left = table[g, elements]
+    return table[from_left, k], table[table[inverse[k], elements], h], table[from_left, h]
 
 
 # The worth of a neuron ------------------------------------------------------------------------
@@ -347,10 +349,8 @@ def _places(group: Group, weights: np.ndarray) -> np.ndarray:
 
     Automorphisms are among them where they keep the weights.
     """
-    table, inverse, n = group.table, group.inverse, group.order
-    g, k, h = (index.reshape(-1, 1) for index in np.indices((n, n, n)))
-    elements = np.arange(n)[None, :]
-    a, b = table[table[g, elements], k], table[table[inverse[k], elements], h]
+    inverse, n = group.inverse, group.order
+    a, b, _ = _moves(group)
     moved = a[:, :, None] * n + b[:, None, :]
     swapped = inverse[b][:, None, :] * n + inverse[a][:, :, None]
     both = np.concatenate([moved.reshape(-1, n * n), swapped.reshape(-1, n * n)])

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import pandas
+import scipy
 
 from ntkreg import data
 from ntkreg.certificates import planted
@@ -157,7 +158,8 @@ def _width(dim: int, n: np.ndarray, values: np.ndarray) -> Check:
     """The n between shares of 20 and 80 %, over that of the normal law predicted."""
     shares = _resampled(values)
     first, last = (_statistics.crossing(n, shares, side) for side in SIDES)
-    predicted = local_threshold().spread * (dim - 2) ** 0.5 * 2 * 0.8416212335729143
+    normal = np.ptp(scipy.stats.norm.ppf(SIDES))  # of the standard normal law
+    predicted = local_threshold().spread * (dim - 2) ** 0.5 * normal
     width = (last - first) / predicted
     ends = _statistics.interval(width[1:])
     what = f"d = {dim}: 20–80 % width over the predicted"
