@@ -22,14 +22,18 @@ _QUICK: dict[str, str | bool] = {
 
 @functools.cache
 def quick_compilation(platform: str) -> dict[str, str | bool]:
-    """Compiler options for programs on `platform`; none where this XLA does not know them."""
+    """Compiler options for programs on `platform`, of those that this XLA knows."""
     if platform != "cpu":
         return {}
+    return {name: value for name, value in _QUICK.items() if _is_known(name, value)}
+
+
+def _is_known(name: str, value: str | bool) -> bool:
     try:
-        jax.jit(lambda: 0).lower().compile(compiler_options=_QUICK)
+        jax.jit(lambda: 0).lower().compile(compiler_options={name: value})
     except jax.errors.JaxRuntimeError:
-        return {}
-    return _QUICK
+        return False
+    return True
 
 
 def jit_quickly(function: Callable, static_argnames: str | tuple[str, ...] = ()) -> Callable:
