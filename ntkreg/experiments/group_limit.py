@@ -120,7 +120,7 @@ def run(config: Config, group: str, width: int, seed: Array) -> dict[str, Array]
     def at(params) -> dict[str, Array]:
         neurons = groups.neurons(params)
         shares = groups.fractions(made, network.apply(params, data.x))
-        mass = sum(jnp.sum(part**2, axis=1) for part in neurons)
+        mass = jnp.sum(jnp.concatenate(neurons, axis=1) ** 2, axis=1)
         alive = mass > ALIVE * mass.sum()
         pure = groups.purities(made, neurons).max(axis=1)
         return {

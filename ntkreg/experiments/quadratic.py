@@ -257,7 +257,7 @@ def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     _style.plain_ticks(axes[2].yaxis)
     lines = []
     for name, marker, power in ((NETWORK, "o", 1.0), (KERNEL, "s", 2.0)):
-        look = dict(color=colors[name], marker=marker)
+        look: _style.Look = dict(color=colors[name], marker=marker)
         found = _statistics.scaling(curves(table, name), LEVEL)
         lines.append((NAMES[name], look, found, power))
     _style.scalings(axes[3], lines, config.dims)
