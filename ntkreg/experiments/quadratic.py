@@ -256,7 +256,7 @@ def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
     axes[2].set(title="certified margin over D's own", yscale="log")
     _style.plain_ticks(axes[2].yaxis)
     lines = []
-    for name, marker, power in ((NETWORK, "o", 1.0), (KERNEL, "s", 2.0)):
+    for name, marker, power in ((NETWORK, "o", 1), (KERNEL, "s", 2)):
         look: _style.Look = dict(color=colors[name], marker=marker)
         found = _statistics.scaling(curves(table, name), LEVEL)
         lines.append((NAMES[name], look, found, power))
