@@ -11,10 +11,17 @@ def check_positive(**values: Scalar) -> None:
     for name, value in values.items():
         if not is_concrete(value):
             continue
-        entries = np.asarray(value, np.float64)
+        entries = _numbers(name, value)
         bad = entries[~((entries > 0) & np.isfinite(entries))]  # NaN too
         if bad.size:
             raise ValueError(f"{name} must be positive and finite, got {bad.flat[0]}")
+
+
+def _numbers(name: str, values: Scalars) -> np.ndarray:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers, got {values!r}") from None
 
 
 def check_lams(
@@ -26,7 +33,7 @@ def check_lams(
     """
     if not is_concrete(lams):
         return
-    values = np.asarray(lams, np.float64)
+    values = _numbers(name, lams)
     if values.ndim > 1 or not values.size:
         raise ValueError(f"{name} must be a number or a vector of them, got shape {values.shape}")
     good = np.isfinite(values) & (values >= 0 if may_be_zero else values > 0)

@@ -310,7 +310,8 @@ class _Text(NamedTuple):
     encoding: str
     separator: str  # " " for any white space
     skipped: int  # lines before the table
-    has_header: bool
+    has_commas: bool = False  # decimal ones
+    has_header: bool = False
 
 
 def _lines(path: pathlib.Path, text: _Text) -> Iterator[tuple[int, list[str]]]:
@@ -327,19 +328,32 @@ def _lines(path: pathlib.Path, text: _Text) -> Iterator[tuple[int, list[str]]]:
 
 
 def _looked_at(path: pathlib.Path) -> _Text:
-    """The separator that cuts the first line into most cells, white space where none does so."""
+    """The separator that cuts the first line into most cells, white space where none does so.
+
+    With semicolons, numbers may have decimal commas.
+    """
     with _opened(path) as file:
         encoding = "utf-16" if file.read(2) in UTF16 else "utf-8-sig"
     with _opened(path) as opened, io.TextIOWrapper(opened, encoding) as file:
         is_comment = lambda line: line.startswith("#") or not line.strip()
         skipped = len(list(itertools.takewhile(is_comment, file)))
-    texts = [_Text(encoding, separator, skipped, False) for separator in ",;\t| "]
-    first = lambda text: next(_lines(path, text), (0, []))[1]
-    text = max(texts[:-1], key=lambda text: len(first(text)))
-    text = text if len(first(text)) > 1 else texts[-1]
+    texts = {separator: _Text(encoding, separator, skipped) for separator in ";,\t| "}
+    cells = {separator: next(_lines(path, text), (0, []))[1] for separator, text in texts.items()}
+    most = max(";,\t|", key=lambda separator: len(cells[separator]))
+    if len(cells[";"]) > 1 and not any("," in c and not _has_comma(c) for c in cells[";"]):
+        most = ";"  # commas are decimal
+    text = texts[most if len(cells[most]) > 1 else " "]
     lines = itertools.islice(_lines(path, text), 2)
     rows = [[cell.strip() for cell in cells] for _, cells in lines]
+    if text.separator == ";" and any(map(_has_comma, itertools.chain(*rows))):
+        text = text._replace(has_commas=True)
+        rows = [[cell.replace(",", ".") for cell in cells] for cells in rows]
     return text._replace(has_header=_is_header(*rows) if len(rows) > 1 else False)
+
+
+def _has_comma(cell: str) -> bool:
+    """Whether a cell is a number with a decimal comma, as spreadsheets write in much of Europe."""
+    return not _is_number(cell) and _is_number(cell.replace(",", "."))
 
 
 def _is_header(first: list[str], second: list[str]) -> bool:
@@ -378,14 +392,22 @@ def _table(path: pathlib.Path, label: str) -> Held:
             skiprows=text.skipped, header=0 if text.has_header else None, encoding=text.encoding,
             na_values=["?", "-"], skipinitialspace=True,
         )  # fmt: skip
+    frame = frame.apply(_with_points) if text.has_commas else frame
     first = text.has_header  # lines are found by counting anew, where one is asked for
 
     def line(row: int) -> str:
         number, _ = next(itertools.islice(_lines(path, text), row + first, None))
         return f"line {number}"
 
-    said = "the first line is a header" if first else "no header"
-    return _of_frame(path, frame, label, line, text.has_header, (said,))
+    said = ["the first line is a header" if first else "no header"]
+    said += ["numbers have decimal commas"] if text.has_commas else []
+    return _of_frame(path, frame, label, line, text.has_header, tuple(said))
+
+
+def _with_points(column: pandas.Series) -> pandas.Series:
+    """A column whose cells are numbers where they are with a decimal point for the comma."""
+    numbers = pandas.to_numeric(column.astype(str).str.replace(",", "."), errors="coerce")
+    return column.astype(object).where(numbers.isna(), numbers)
 
 
 def _parquet(path: pathlib.Path, label: str) -> Held:

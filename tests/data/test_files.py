@@ -66,6 +66,8 @@ TEXTS = {
     "UTF-16": text().encode("utf-16"),
     "tabs": text("\t"),
     "semicolons": text("; "),
+    "decimal commas": text(";").replace(".", ","),
+    "decimal commas, no header": text(";", header=None).replace(".", ","),
     "white space": text("   ", header=None),
     "names with blanks": text(header=("the a", "the b", "the c", "its label")),
     "comments and empty lines": "# from somewhere\n\n" + text(end="\n\n"),
@@ -81,9 +83,16 @@ def test_a_table_is_read(tmp_path, kind):
     found = files.read(saved(tmp_path, "mine.data", TEXTS[kind]))
     np.testing.assert_array_equal(found.train.x, X)
     assert np.array_equal(found.train.y, SIGNS) and found.test is None
-    has_header = kind not in ("no header", "white space")
+    has_header = "no header" not in kind and kind != "white space"
+    assert ("numbers have decimal commas" in found.said) == ("decimal" in kind)
     assert ("the first line is a header" in found.said) == has_header
     assert any("mine.data: 8 rows of 3 features" in line for line in found.said)
+
+
+@pytest.mark.parametrize("cell", ["1.000,5", "1,000,5"])
+def test_commas_that_are_no_decimal_ones_are_refused(tmp_path, cell):
+    content = f"a;b;label\n1,5;2;0\n{cell};2;1\n"
+    assert cell in refused(saved(tmp_path, "mine.csv", content))
 
 
 @pytest.mark.parametrize("label", ["label", "1", "-4"])
