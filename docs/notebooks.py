@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
-import yaml
+from mkdocs.utils.yaml import yaml_load
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +20,7 @@ STORY = ROOT / "launch" / "reproduce.ipynb"
 
 def address() -> str:
     """The repository's address; "" while it is not set."""
-    return yaml.safe_load((ROOT / "mkdocs.yml").read_text())["repo_url"]
+    return yaml_load((ROOT / "mkdocs.yml").read_text())["repo_url"]
 
 
 def addressed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -59,7 +59,7 @@ class Docstrings(griffe.Extension):
                 pkg[name].docstring.value += f"\n\n$$\n{definition.formula}\n$$"
 
 
-def documented(of: griffe.Object) -> Iterator[Any]:
+def documented(of: Any) -> Iterator[Any]:
     """Whatever has a docstring in a module or class, and itself."""
     if of.docstring:
         yield of

@@ -24,7 +24,7 @@ PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 
 def on_config(config: MkDocsConfig) -> None:
     """Adds the experiments' pages to the contents that mkdocs.yml lists."""
-    (section,) = [one["Gallery"] for one in config.nav if "Gallery" in one]
+    (section,) = [one["Gallery"] for one in config.nav or [] if "Gallery" in one]
     section += [{title(page): page} for page in experiments()]
 
 

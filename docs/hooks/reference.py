@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "ntkreg"
 
 def on_config(config: MkDocsConfig) -> None:
     """Adds the modules to the contents that mkdocs.yml lists."""
-    (section,) = [one["Reference"] for one in config.nav if "Reference" in one]
+    (section,) = [one["Reference"] for one in config.nav or [] if "Reference" in one]
     section += contents(PACKAGE)
 
 
