@@ -70,10 +70,15 @@ def documented(of: Any) -> Iterator[Any]:
 
 def markdown(docstring: str, of: griffe.Object, pkg: griffe.Module) -> str:
     """The docstring as it is in Markdown."""
-    docstring = PROSE.sub(lambda line: line[0].replace("‖_", r"‖\_"), docstring)  # no emphasis
+    docstring = PROSE.sub(lambda line: _norms(line[0]), docstring)
     docstring = DOCTEST.sub(lambda block: f"```pycon\n{block[0]}\n```", docstring)
     docstring = ENTRY.sub(_apart, SOURCE.sub(r"**\1:** ", docstring))
     return NAME.sub(lambda name: _linked(name, of, pkg), docstring)
+
+
+def _norms(line: str) -> str:
+    """The line with the subscripts of norms, ‖·‖_* too, as they are: not as emphasis."""
+    return line.replace("‖_*", r"‖\_\*").replace("‖_", r"‖\_")
 
 
 def _apart(entry: re.Match[str]) -> str:
