@@ -15,7 +15,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages and their pictures."""
     for notebook in sorted(FOLDER.glob("*.ipynb")):
         page, pictures = converted(notebook, config.repo_url)
-        for name, content in {f"{notebook.stem}.md": page, **pictures}.items():
+        made: dict[str, str | bytes] = {f"{notebook.stem}.md": page, **pictures}
+        for name, content in made.items():
             files.append(File.generated(config, f"tutorials/{name}", content=content))
     return files
 
