@@ -1,15 +1,20 @@
-"""The API reference is whole: pages, rendered formulas, and docstrings that name what exists."""
+"""The site is built strictly and whole; docstrings have what it needs, and name what exists."""
 
 import ast
 import builtins
 import html
-import importlib.util
 import pydoc
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hooks import docstrings, pages, reference
 from matplotlib.mathtext import MathTextParser
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+from mkdocs.exceptions import Abort
 
 import ntkreg
 
@@ -19,24 +24,41 @@ SECTION = re.compile(
     r"^(Args|Raises|Attributes|Returns|Sources?):\n((?:[ \t]+.*(?:\n|$)|\n)*)", re.M
 )
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
-REST = {"others"}  # of the arguments, in an entry that refers to another function's
-
-spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs" / "build.py")
-reference = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(reference)
-_, DEFINITIONS = reference.definitions()
+DEFINITIONS = docstrings.definitions()
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory) -> dict[str, str]:
-    """Every page by its module's name, without the sources that it shows."""
-    folder = tmp_path_factory.mktemp("html")
-    reference.build(folder)
-    files = {
-        ".".join(f.relative_to(folder).with_suffix("").parts): f for f in folder.rglob("*.html")
-    }
-    source = re.compile(r'<div class="pdoc-code codehilite">.*?</div>', re.S)
-    return {name: source.sub("", file.read_text()) for name, file in files.items()}
+def site(tmp_path_factory) -> dict[str, str]:
+    """What stands on every page, by its place."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = {str(f.parent.relative_to(folder)): f for f in folder.rglob("index.html")}
+    assert not [path for file in files.values() for path in pictures(file) if not path.exists()]
+    return {name: contents(file.read_text()) for name, file in files.items()}
+
+
+def contents(page: str) -> str:
+    return page.split("<article")[1].split("</article>")[0]
+
+
+def pictures(file: Path) -> list[Path]:
+    found = re.findall(r'<img[^>]*\bsrc="([^"]+)"', file.read_text())
+    return [file.parent / source for source in found if not source.startswith("data:")]
+
+
+def built(folder: Path, page: str, module: str = '"""A module."""\n') -> None:
+    """Builds a site of one page, beside a module `added`, as mkdocs.yml says but for our hooks."""
+    (folder / "docs").mkdir()
+    (folder / "docs" / "index.md").write_text(page)
+    (folder / "added.py").write_text(module)
+    places = {"docs_dir": str(folder / "docs"), "site_dir": str(folder / "site")}
+    config = load_config(
+        str(ROOT / "mkdocs.yml"), hooks=[], nav=["index.md"], strict=True, **places
+    )
+    config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [str(folder)]
+    build(config)
 
 
 def parsed() -> dict[Path, ast.Module]:
@@ -97,23 +119,65 @@ def known_to(node: DOCUMENTED) -> set[str]:
     return names | {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
 
 
-def test_every_public_module_has_a_page(pages):
-    assert set(pages) == {*reference.modules(), "index"}
+GOOD = '"""A."""\n\n\ndef f(x: int):\n    """F.\n\n    Args:\n      x: a number.\n    """\n'
 
 
-def test_every_page_renders_mathematics(pages):
-    assert all("MathJax" in page for name, page in pages.items() if name != "index")
+def test_what_is_right_is_built(tmp_path):
+    built(tmp_path, "# A\n\n[a link](#a), [`f`][added.f]\n\n::: added\n", GOOD)
+    assert "a number" in (tmp_path / "site" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "module"),
+    [
+        ("[a link](nowhere.md)", GOOD),
+        ("[a heading](#nowhere)", GOOD),
+        ("[a name][ntkreg.nowhere]", GOOD),
+        ("::: nowhere", GOOD),
+        ("::: added", GOOD.replace("x: a number", "y: a number")),
+        ("::: added", GOOD.replace("x: a number", "of some kind")),
+    ],
+)
+def test_what_is_broken_fails_the_build(tmp_path, page, module):
+    with pytest.raises(Abort):
+        built(tmp_path, page, module)
+
+
+def test_every_public_module_has_a_page(site):
+    found = {name.replace("/", ".") for name in site if name.startswith("reference")}
+    names = map(reference.dotted, reference.modules())
+    assert found == {f"reference{name.removeprefix('ntkreg')}" for name in names}
+
+
+def test_every_experiment_has_a_page_with_its_tables_and_picture(site):
+    places = [page.removesuffix("/README.md") for page in pages.experiments()]
+    assert len(places) >= 20 and set(places) <= set(site)
+    assert all("<td" in site[place] for place in places)
+    assert site["gallery"].count("<img") >= len(places) - 3
+
+
+def test_no_markdown_is_left_on_a_page(site):
+    """Tables, lists, emphasis and links are read as GitHub reads them, sections by mkdocstrings."""
+    start = r"\| |Args:|Raises:|Attributes:|- |&gt;&gt;&gt; "
+    left = re.compile(rf"^\s*(?:<p>)?(?:{start})|\]\(|\*\*", re.M)
+    code = re.compile(r"<(pre|code)\b.*?</\1>|\\\[.*?\\\]", re.S)
+    found = {name: left.search(code.sub("", page)) for name, page in site.items()}
+    assert not {name: match[0] for name, match in found.items() if match}
+
+
+def test_emphasis_is_not_read_into_formulas(site):
+    marked = re.findall(r"<em>(.*?)</em>", "".join(site.values()), re.S)
+    assert marked and not [text for text in marked if re.search(r"^[\s)/,{]|[γ‖]", text)]
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.title)
-def test_definitions_stand_by_what_computes_them(definition, pages):
-    assert definition.names
-    formula = rf"<div>\[ {html.escape(definition.formula).replace('&#x27;', '&#39;')} \]</div>"
-    for name in (*definition.names, "ntkreg"):
-        module, rest = reference.reference(name)
-        assert pydoc.locate(name) is not None
-        member = pages[module].split(f'<section id="{rest}">')[-1].split("</section>")[0]
-        assert formula in member
+def test_definitions_stand_by_what_computes_them(definition, site):
+    formula = f"\\[\n{html.escape(definition.formula, quote=False)}\n\\]"
+    assert definition.names and formula in site["definitions"]
+    shown = [page for name, page in site.items() if name.startswith("reference")]
+    for name in definition.names:
+        assert pydoc.locate(f"ntkreg.{name}") is not None
+        assert any(formula in page for page in shown)
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.title)
@@ -122,18 +186,13 @@ def test_formulas_are_well_formed(definition):
     assert MathTextParser("path").parse(f"${formula}$").width > 0
 
 
-def test_no_mathematics_comes_from_elsewhere(pages):
-    contents = {name: page.split("<main")[-1].split("</main>")[0] for name, page in pages.items()}
-    assert not [name for name in reference.modules() if re.search(r"\$|\\\(", contents[name])]
-
-
-def test_annotations_are_short(pages):
-    assert not [name for name, page in pages.items() if re.search(r"jaxtyping\.|_jax\b", page)]
-
-
-def test_sections_are_rendered(pages):
-    raw = re.compile(r"^\s*(<p>)?(Args|Raises|Attributes):", re.M)
-    assert not [(name, m[0]) for name, page in pages.items() for m in raw.finditer(page)]
+def test_links_to_files_without_a_page_need_the_repository_s_address():
+    link = pages.LINK.fullmatch("[the code](../ntkreg/data/groups.py)")
+    turned = lambda address: pages.turned(link, "docs/limits.md", pages.places(), address)
+    assert turned("") == "the code"
+    assert (
+        turned("https://a.org/b") == "[the code](https://a.org/b/blob/main/ntkreg/data/groups.py)"
+    )
 
 
 def test_everything_public_has_a_docstring():
@@ -151,8 +210,9 @@ def test_docstrings_name_what_exists():
     assert not [(stem, word) for stem, word in words if word not in known]
 
 
-def test_dotted_names_resolve(pages):
-    quoted = re.findall(r"<code>(ntkreg\.[\w.]+)</code>", "".join(pages.values()))
+def test_dotted_names_resolve():
+    docs = [doc for tree in parsed().values() for _, doc in documented(tree)]
+    quoted = re.findall(r"`(ntkreg\.[\w.]+)`", "".join(docs))
     assert not [name for name in quoted if pydoc.locate(name) is None]
 
 
@@ -167,7 +227,7 @@ def test_sections_name_parameters_and_fields():
     ]
     for section, kind in (("Args", ast.FunctionDef), ("Attributes", ast.ClassDef)):
         own = [(node, doc) for node, doc in nodes if isinstance(node, kind)]
-        named = [(n.name, e, known_to(n) | REST) for n, doc in own for e in entries(doc, section)]
+        named = [(n.name, e, known_to(n)) for n, doc in own for e in entries(doc, section)]
         assert not [(name, entry) for name, entry, known in named if entry not in known]
 
 

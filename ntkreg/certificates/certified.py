@@ -198,10 +198,11 @@ def global_minimum(
       limit: the certificate of the max margin, where it is known already. Without enumeration and
         below λ = 1e-9 the search starts at its network, whose direction the minimizer tends to, and
         its weights bound the minimum too; there it is computed if it is not given.
-      activation, norm: as in `max_margin`. Of z² it is the minimum of mean loss + λ‖Θ‖_{2,3}³, for
+      activation: as in `max_margin`. Of z² it is the minimum of mean loss + λ‖Θ‖_{2,3}³, for
         λ over the longest row's squared length from 1e-300 on where some network fits the samples,
         and from about 1e-9 on where none does, or where rows differ by six orders of magnitude.
-      params, oracle, tolerance, max_rounds, **options: as in `max_margin`.
+
+    The other arguments are those of `max_margin`.
 
     Raises:
       NotSeparable: where only a margin of the unit rows below 1e-12 would lower F at so small
@@ -310,7 +311,8 @@ def dual_bound(
 
     Args:
       alpha: weights of the samples ≥ 0, of any sum.
-      others: as in `max_margin`.
+
+    The other arguments are those of `max_margin`.
 
     Raises:
       ValueError: for bad data, params or options, an empty class, or alpha of another shape,

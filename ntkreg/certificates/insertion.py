@@ -271,7 +271,8 @@ def train_to_global(
       key: draws the first network, of `width` neurons, unless `params` has one.
       oracle: of `oracles.KINDS`; "auto" as in `certificates.max_margin`.
       max_insertions: after which it ends, whatever the gap; the certificate says it.
-      num_steps, finish_steps: of Adam and L-BFGS after every insertion.
+      num_steps: of Adam after every insertion.
+      finish_steps: of L-BFGS after them.
       learning_rate: of Adam; larger ones leap out of what a new neuron gains.
 
     Raises:

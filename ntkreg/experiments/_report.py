@@ -143,8 +143,9 @@ def _checks(claim: Claim, runs: Sequence[Run]) -> str:
     apart = [f"- {preset}: {words}\n" for preset, one in ran.items() for words in one.apart]
     note = f"\nCounted apart:\n\n{''.join(apart)}" if apart else ""
     certified = "; rests on proofs or closed forms" if claim.certified else ""
+    statement = claim.statement.replace("*", r"\*")  # the star of γ* would end the bold type
     return (
-        f"**{claim.statement}** ({claim.source}{certified}): **{last.status}**\n\n"
+        f"**{statement}** ({claim.source}{certified}): **{last.status}**\n\n"
         f"{_table(['check', 'must be', *ran], rows)}{note}\n"
     )
 

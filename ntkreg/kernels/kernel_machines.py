@@ -163,8 +163,9 @@ def active_set(
     Source: Júdice and Pires (Comput. Oper. Res. 1994).
 
     Args:
-      product, rough_product: v -> Qv; the second may be less accurate, since what it leaves is
-        solved for by the next iteration.
+      product: v -> Qv.
+      rough_product: v -> Qv, which may be less accurate, since what it leaves is solved for by the
+        next iteration.
     """
     wanted = goal.wanted  # in the dtype to compute in
     num_samples, dtype = wanted.shape[0], wanted.dtype

@@ -155,10 +155,12 @@ def orthonormal_margin(depth: int, num_positive: int, num_negative: int) -> floa
     of the classes together cost L γ^(2/L)(n₊^(1/L) + n₋^(1/L)) = 1.
 
     Proved to be the max margin
+
     - at depth 2: for any weights α ≥ 0 with Σα = 1, γ* ≤ ½ max |Σ αᵢyᵢ relu(uᵀxᵢ)| over ‖u‖ = 1.
       Take αᵢ = 1/(√n₊(√n₊ + √n₋)) on the positive class, likewise on the negative: the sum over
       either class lies in [0, 1/(√n₊ + √n₋)] by Cauchy–Schwarz, so the difference is no larger;
     - at any depth where one class is empty: √n·minᵢ|f(xᵢ)| ≤ ‖f(X)‖₂ ≤ Π‖W_l‖_F ≤ L^(−L/2).
+
     Otherwise it is a lower bound that no training run has exceeded, and it agrees with what is
     known of regularised training on whitened data.
 

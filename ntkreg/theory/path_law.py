@@ -92,7 +92,8 @@ def predicted(
         the max margin's are not unique, those of the largest entropy are meant; a solver may give
         others, and then the constant is off.
       num_samples: n, over which the loss is averaged.
-      order, power: a of the network and r of the penalty.
+      order: a of the network.
+      power: r of the penalty.
 
     Raises:
       ValueError: where dual_value, order, power or num_samples is not positive, or alpha is not on

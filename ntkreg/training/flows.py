@@ -209,7 +209,8 @@ def noisy_flow(
 
     Args:
       lam: λ > 0.
-      sigma, noisy_steps: of the noise, as in `Settings`.
+      sigma: of the noise, as in `Settings`.
+      noisy_steps: of the noise, as in `Settings`.
       step_size: η; `stable_step` by default.
       particles: a start of your own.
       model: unit and loss.

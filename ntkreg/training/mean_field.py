@@ -138,7 +138,7 @@ def first_variation(
     lam: Scalar,
     at: Float[Array, "k p"],
 ) -> Float[Array, " k"]:
-    """L′[ρ](θ) at the rows of `at`: at a minimizer 0 where ρ has mass, and nowhere negative."""
+    """L′[ρ] at the rows θ of `at`: at a minimizer 0 where ρ has mass, and nowhere negative."""
     at_samples = slopes(model, outputs(model, particles, data.x), data)
     return at_samples @ UNITS[model.unit](at, data.x) + lam * jnp.sum(at**2, axis=1)
 

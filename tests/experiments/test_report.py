@@ -54,7 +54,8 @@ def test_the_page_of_an_experiment_has_every_check_of_every_preset(name, monkeyp
     page = _report.experiment_page(judged.RESULTS, name)
     for run in runs(name):
         for claim in run.claims:
-            _, section = page.split(f"**{claim.statement}** (")
+            statement = claim.statement.replace("*", "\\*")
+            _, section = page.split(f"**{statement}** (")
             lines = re.split(r"\n(?:\*\*|## )", section)[0].splitlines()
             rows = [x.strip("| ").split(" | ") for x in lines if x.startswith("| ")]
             found = {what: cells[rows[0].index(run.preset) - 1] for what, *cells in rows}

@@ -31,11 +31,6 @@ def test_the_story_is_told_in_the_order_of_the_talk(notebook):
     assert places == sorted(places) and text.count("**See:**") == len(SECTIONS)
 
 
-def test_the_repository_s_address_stands_in_one_place(notebook):
-    assert sum(cell.source.count("github.com") for cell in notebook.cells) == 1
-    assert "REPOSITORY = " in code_cells(notebook)[0].source
-
-
 @pytest.mark.slow
 def test_it_runs_and_draws_a_figure_for_every_section(notebook, monkeypatch, tmp_path):
     monkeypatch.setenv("NTKREG_NOTEBOOK_PRESET", "smoke")
