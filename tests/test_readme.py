@@ -30,9 +30,3 @@ def test_block_runs_and_prints_a_number(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "block", "exec"), {})
     assert re.search(r"\d\.\d", capsys.readouterr().out)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_that_a_page_links_to_are_there(page):
-    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
-    assert not [link for link in links if not page.parent.joinpath(link).exists()]
