@@ -255,9 +255,16 @@ def _pair_of_files(
 
 
 def content_of(path: pathlib.Path) -> bytes:
-    """A file's bytes, unzipped where it is gzipped."""
-    with _opened(path) as file:
-        return file.read()
+    """A file's bytes, unzipped where it is gzipped.
+
+    Raises:
+      ValueError: where it is damaged.
+    """
+    try:
+        with _opened(path) as file:
+            return file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise _refused(path, f"a file that is damaged: {error}") from None
 
 
 IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}

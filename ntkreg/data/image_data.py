@@ -146,10 +146,7 @@ def _of_files(paths: Sequence[pathlib.Path], layout: Layout, kind: Images) -> Ar
 def _content(path: pathlib.Path) -> bytes:
     from ntkreg.data import files  # loads pandas
 
-    try:
-        return files.content_of(path)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} must be a whole file, got {error}") from None
+    return files.content_of(path)
 
 
 def _npz(paths: Sequence[pathlib.Path], kind: Images) -> Arrays:
@@ -203,22 +200,27 @@ def _binary(paths: Sequence[pathlib.Path], kind: Images) -> Arrays:
 
 
 def _json(paths: Sequence[pathlib.Path], kind: Images) -> Arrays:
-    """Of a file for each class, {"data": [pixel, …]}, whose pixels are k/255 to three decimals."""
-    parts = []
-    for label, path in enumerate(paths):
-        where = f'{path} must be {{"data": [k/255 to three decimals, …]}} of k, pixels of'
-        try:
-            pixels = 255 * np.asarray(json.loads(_content(path))["data"], float)
-        except (KeyError, TypeError, ValueError) as error:
-            raise _foreign(where, kind, f"it has none: {error}") from None
-        if pixels.ndim != 1 or pixels.size % math.prod(kind.shape):
-            raise _foreign(where, kind, f"its data have shape {pixels.shape}")
-        x = np.rint(pixels)
-        if not np.allclose(pixels, x, rtol=0, atol=0.2):  # three decimals leave 0.13
-            raise _foreign(where, kind, "its data are other numbers")
-        x = x.astype(int).reshape(-1, *kind.shape)
-        parts.append(_checked({"x": x, "y": np.full(len(x), label)}, where, kind))
-    return _joined(parts)
+    """Of a file for each class, in their order."""
+    parts = [_rounded(path, kind) for path in paths]
+    return _joined([(x, np.full(len(x), label)) for label, x in enumerate(parts)])
+
+
+def _rounded(path: pathlib.Path, kind: Images) -> np.ndarray:
+    """The integers k of the numbers k/255 to three decimals in a file {"data": [number, …]}."""
+    size = math.prod(kind.shape)
+    rule = f'{{"data": [number, …]}}, k/255 to three decimals, {size} for each image'
+    refused = lambda got: ValueError(f"{path} must be {rule}, got {got}")
+    try:
+        scaled = 255 * np.asarray(json.loads(_content(path))["data"], float)
+    except (KeyError, TypeError, ValueError) as error:
+        raise refused(f"other content: {error}") from None
+    if scaled.ndim != 1 or not scaled.size or scaled.size % size:
+        raise refused(f"numbers of shape {scaled.shape}")
+    k = np.rint(scaled)
+    fits = (np.abs(scaled - k) < 0.2) & (k >= 0) & (k <= 255)  # rounding to decimals leaves 0.13
+    if not fits.all():
+        raise refused(scaled[~fits][0] / 255)
+    return k.astype(np.uint8).reshape(-1, *kind.shape)
 
 
 def _pickles(paths: Sequence[pathlib.Path], kind: Images) -> Arrays:
