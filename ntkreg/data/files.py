@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import itertools
+import math
 import os
 import pathlib
 import re
@@ -158,7 +159,7 @@ def _kind(path: pathlib.Path) -> str:
             return found
     if head[0] == 0x80 and head[1] < 6:
         raise _refused(path, "a pickle, which is never loaded since it could run any code")
-    if head[:2] == b"\0\0" and head[2] in IDX_DTYPES:
+    if head[:2] == b"\0\0" and len(head) > 3 and head[2] in IDX_DTYPES:
         return "idx"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] == b"<":
@@ -233,7 +234,7 @@ def _npy(path: pathlib.Path) -> Held:
     beside = _beside(path)
     if beside is None or not beside.is_file():
         raise _alone(path, beside, "x.npy and y.npy")
-    return _pair_of_files(path, beside, lambda file: _array(file, io.BytesIO(_content(file))))
+    return _pair_of_files(path, beside, lambda file: _array(file, io.BytesIO(content_of(file))))
 
 
 def _alone(path: pathlib.Path, beside: pathlib.Path | None, names: str) -> ValueError:
@@ -253,9 +254,17 @@ def _pair_of_files(
     return Held(part(path, beside), None, beside.name)
 
 
-def _content(path: pathlib.Path) -> bytes:
-    with _opened(path) as file:
-        return file.read()
+def content_of(path: pathlib.Path) -> bytes:
+    """A file's bytes, unzipped where it is gzipped.
+
+    Raises:
+      ValueError: where it is damaged.
+    """
+    try:
+        with _opened(path) as file:
+            return file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise _refused(path, f"a file that is damaged: {error}") from None
 
 
 IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -265,19 +274,26 @@ def _idx(path: pathlib.Path) -> Held:
     beside = _beside(path)
     if beside is None or not beside.is_file():
         raise _alone(path, beside, "…images-idx3-ubyte and …labels-idx1-ubyte")
-    return _pair_of_files(path, beside, _idx_array)
+    return _pair_of_files(path, beside, idx_array)
 
 
-def _idx_array(path: pathlib.Path) -> np.ndarray:
-    """Source: LeCun, Cortes, Burges (1998), the format of MNIST's files."""
-    content = _content(path)
-    if content[:2] != b"\0\0" or content[2] not in IDX_DTYPES:
+def idx_array(path: pathlib.Path) -> np.ndarray:
+    """The array in an IDX file, gzipped or not.
+
+    Source: LeCun, Cortes, Burges (1998), the format of MNIST's files.
+
+    Raises:
+      ValueError: for a file of another kind, and one that does not end where its shape says.
+    """
+    content = content_of(path)
+    axes = content[3] if len(content) > 3 else 0
+    if content[:2] != b"\0\0" or len(content) < 4 + 4 * axes or content[2] not in IDX_DTYPES:
         raise _refused(path, "content of another kind", "must be an IDX file")
-    dtype, axes = np.dtype(IDX_DTYPES[content[2]]), content[3]
-    shape = np.frombuffer(content, ">u4", axes, 4).astype(int)
-    wanted = 4 + 4 * axes + int(np.prod(shape)) * dtype.itemsize
+    dtype = np.dtype(IDX_DTYPES[content[2]])
+    shape = np.frombuffer(content, ">u4", axes, 4).tolist()
+    wanted = 4 + 4 * axes + math.prod(shape) * dtype.itemsize
     if len(content) != wanted:
-        rule = f"must have {wanted} bytes, an IDX file of shape {tuple(shape.tolist())}"
+        rule = f"must have {wanted} bytes, an IDX file of shape {tuple(shape)}"
         raise _refused(path, len(content), rule)
     return np.frombuffer(content, dtype, offset=4 + 4 * axes).reshape(shape)
 
@@ -289,9 +305,9 @@ def _libsvm(path: pathlib.Path) -> Held:
     from sklearn.datasets import load_svmlight_file
 
     try:
-        sparse, y = load_svmlight_file(io.BytesIO(_content(path)))
+        sparse, y = load_svmlight_file(io.BytesIO(content_of(path)))
     except ValueError as error:
-        for number, line in enumerate(_content(path).decode("latin-1").splitlines(), 1):
+        for number, line in enumerate(content_of(path).decode("latin-1").splitlines(), 1):
             if not re.fullmatch(r"\s*(#.*)?", line) and not LIBSVM.fullmatch(line):
                 raise _refused(
                     path, line.strip()[:40], f"line {number} must be label index:value …"

@@ -245,13 +245,13 @@ def _run(experiment: Experiment, executor, argv: list[str]) -> None:
         else:
             prepared = experiment.prepare(config)
             experiment = experiment._replace(prepare=lambda config: prepared)
-        points = experiment.points(config)
+        points = [] if given.redraw else experiment.points(config)  # which may need data
         if not (given.dry_run or given.redraw):
             store.check_writable(folder)
     except ValueError as error:
         _refuse(experiment, error)
     begun = time.time()
-    print(f"{len(points)} points; results go to {folder}")
+    print(f"{folder}" if given.redraw else f"{len(points)} points; results go to {folder}")
     try:
         if given.dry_run:
             return print(_estimate(experiment, config))

@@ -16,6 +16,8 @@ from ntkreg.experiments.practice import (
     EXPERIMENT,
     FINAL,
     INITIAL,
+    MNIST_ANNEALING,
+    MNIST_NETWORKS,
     NETWORKS,
     SCHEDULES,
     Config,
@@ -45,6 +47,7 @@ def errors(of, predictor="network", schedule=None, **columns):
 
 
 lower = lambda rows: rows.test_error - 0.05
+higher = lambda rows: rows.test_error + 0.05
 same = lambda rows: rows.test_error
 noisy = lambda rows: rows.test_error + 0.1 * (-1) ** rows.seed
 unknown = lambda rows: rows.test_error.mask(rows.seed == 0)
@@ -71,6 +74,22 @@ unknown = lambda rows: rows.test_error.mask(rows.seed == 0)
 )
 def test_a_claim_is_judged_by_differences_on_the_same_images(claim, edit, status):
     assert judged.status("practice", claim, edit) == status
+
+
+def test_digits_and_mnist_are_judged_apart():
+    """Each claim on its own images: what is measured on the others does not count."""
+
+    def edit(rows):
+        mnist = rows.assign(dataset=rows.dataset.str.replace("digits", "mnist"))
+        return pandas.concat([errors(lower, "kernel")(rows), errors(higher, "kernel")(mnist)])
+
+    found = judged.judged("practice", edit)
+    assert found[NETWORKS.statement].status == "fails"
+    assert found[MNIST_NETWORKS.statement].status == "holds"
+    alone = judged.judged("practice")
+    assert found[ANNEALING.statement] == alone[ANNEALING.statement]
+    assert found[MNIST_ANNEALING.statement].checks == alone[ANNEALING.statement].checks
+    assert MNIST_NETWORKS.statement not in alone
 
 
 def test_a_kernel_that_is_not_solved_takes_its_data_set_out():
@@ -154,7 +173,7 @@ def test_images_of_a_folder_are_read_and_others_asked_for(tmp_path):
     images = dict(x=rng.integers(0, 256, (30, 28, 28)), y=np.arange(30) % 10)
     np.savez(tmp_path / "mnist.npz", **images)
     assert pool(parsed("mnist:0:4"), str(tmp_path)).y.tolist() == [1, -1] * 3
-    with pytest.raises(ValueError, match=r"folder must be one with cifar10\.npz, or openml.*''"):
+    with pytest.raises(ValueError, match=r"folder must be where cifar10 lies, or openml.*''"):
         pool(parsed("cifar10"), "")
 
 
