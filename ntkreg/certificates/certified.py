@@ -15,7 +15,7 @@ until the bounds meet. The interior-point method's weights lie amid the optimal 
 corner, which keeps them from jumping where there are many.
 
 Of the quadratic activation both are semidefinite programmes (`quadratic`); all else is of relu. Of
-networks with an output a class both come from all faces too (`several_classes`).
+networks with an output a class both come from all faces, too (`several_classes`).
 
 Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's margin); Bach (JMLR
 2017) for the variation norm and column generation; Pilanci and Ergen (ICML 2020) for the programme.

@@ -76,7 +76,7 @@ def test_one_vector_alone_would_need_fewer_samples():
 
 
 def test_the_threshold_at_finite_lam_is_a_statistical_dimension():
-    """Of the cone of t·(1, …, 1, β), 0 ≤ β ≤ 1: mean and spread of projections of random vectors."""
+    """Of the cone of t·(1, …, 1, β), 0 ≤ β ≤ 1: random vectors are projected onto it."""
     actives, (rng, sizes) = 100, (np.random.default_rng(0), np.linspace(0, 1, 401)[:, None])
     squares = []
     for _ in range(400):
