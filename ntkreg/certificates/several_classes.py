@@ -279,7 +279,7 @@ def _least(samples: Samples, lam: float, tolerance: float, max_rounds: int) -> F
 
     def bound(weights: np.ndarray, largest: float) -> Bound:
         probabilities = count * lam * weights
-        share = min(2 / largest, 1 / float(probabilities.sum(axis=1).max())) if largest > 0 else 1.0
+        share = 1 / max(1.0, largest / 2, float(probabilities.sum(axis=1).max()))
         return Bound(_entropy(share * probabilities), share * probabilities, share * largest)
 
     try:
@@ -293,6 +293,9 @@ def _least(samples: Samples, lam: float, tolerance: float, max_rounds: int) -> F
 def _first(samples: Samples) -> tuple[Directions, np.ndarray]:
     """The directions that are worth most under equal weights, and no output vectors."""
     units = peaks(samples, _uniform(samples)).units
+    if not len(units):  # none gains anything at first: begin with any
+        longest = samples.x[np.argmax(np.linalg.norm(samples.x, axis=1))]
+        units = longest[None] / np.linalg.norm(longest)
     return Directions(units), np.zeros((len(units), samples.num_classes))
 
 

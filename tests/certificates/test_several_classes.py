@@ -193,6 +193,8 @@ def test_no_network_tells_equal_samples_of_two_classes_apart():
     assert found.gap <= 1e-6 and found.lower >= 2 / 3 * np.log(2)
     with pytest.raises(NotSeparable):
         max_margin(classes([[1.0, 0.5], [0.0, 0.0]], [0, 1]))
+    with pytest.raises(NotSeparable):
+        max_margin(classes([[1.0, 0.5], [1.0, 0.5]], [0, 1]))
 
 
 def test_where_lam_is_large_the_zero_network_is_best():
