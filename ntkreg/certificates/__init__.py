@@ -12,7 +12,8 @@ missing, and goes on until a certificate closes.
 
 Whatever found them, `proofs.proved` alone says what a network and weights prove: it takes exactly
 the arrays that are returned, encloses every operation in a ball, and bounds that cross raise.
-`planted` does so for one network on D. All of this is NumPy on the host.
+`planted` does so for one network on D. All of this is NumPy on the host. Networks with an output a
+class come from all faces, too (`several_classes`).
 
 With the activation z² and the norm ‖·‖_{2,3} the largest value is an eigenvalue, and `quadratic`
 solves for weights and network at any rank; on the table of a finite group both problems are small
@@ -29,7 +30,7 @@ from ntkreg.certificates.certified import (
 )
 from ntkreg.certificates.group_games import group_margin, group_minimum
 from ntkreg.certificates.insertion import GlobalResult, train_to_global
-from ntkreg.certificates.planted import Optimality, planted_optimality
+from ntkreg.certificates.planted import Optimality, planted_minimum, planted_optimality
 
 __all__ = [
     "Certificate",
@@ -41,6 +42,7 @@ __all__ = [
     "group_margin",
     "group_minimum",
     "max_margin",
+    "planted_minimum",
     "planted_optimality",
     "polish",
     "train_to_global",

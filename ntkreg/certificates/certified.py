@@ -14,7 +14,8 @@ its dual weights; then units that an oracle finds to be worth more under these t
 until the bounds meet. The interior-point method's weights lie amid the optimal ones, not at a
 corner, which keeps them from jumping where there are many.
 
-Of the quadratic activation both are semidefinite programmes (`quadratic`); all else is of relu.
+Of the quadratic activation both are semidefinite programmes (`quadratic`); all else is of relu. Of
+networks with an output a class both come from all faces, too (`several_classes`).
 
 Sources: Wei, Lee, Liu, Ma (NeurIPS 2019), Section 4 (γ* is half the ℓ1-SVM's margin); Bach (JMLR
 2017) for the variation norm and column generation; Pilanci and Ergen (ICML 2020) for the programme.
@@ -26,14 +27,14 @@ import numpy as np
 import scipy
 
 from ntkreg._types import Params
-from ntkreg.certificates import convex, oracles, quadratic, two_layer
+from ntkreg.certificates import convex, oracles, quadratic, several_classes, two_layer
 from ntkreg.certificates.balls import above, precision, rounded
 from ntkreg.certificates.column_generation import (
     NOTHING,
     Bound,
     Found,
     Step,
-    generated,
+    generated_units,
     sharpened,
     units_found,
 )
@@ -47,7 +48,8 @@ from ntkreg.data.dataset import Dataset, check_dataset
 
 LEAST_LAM = 1e-300  # F is about λ log(1/λ)/γ*: beyond it would leave the range of float64
 FAR_LAM = 1e-9  # below it Newton's method needs a start whose loss is not e^(1/λ) times too large
-ENUMERATED, BOUNDED = 1e-9, 1e-7  # tolerances unless given
+ENUMERATED, OF_CLASSES, BOUNDED = 1e-9, 1e-8, 1e-7  # tolerances unless given
+QUADRATIC, CLASSES = "activation quadratic, which has no search", "labels of classes"
 NORMS = {"relu": (2, (2, 2)), "quadratic": ((2, 3),)}  # in which the problem is convex
 EPS = float(np.finfo(float).eps)
 
@@ -67,9 +69,10 @@ class Certificate(NamedTuple):
         all representations; "certified" where both sides are proved, "heuristic" where the dual
         one rests on a local search.
       primal: the network's parameters (W₁ of shape (d, m), W₂ of shape (m, 1)), as those of
-        `fully_connected(2, m)`.
+        `fully_connected(2, m)`; W₂ of shape (m, k) of k classes.
       dual: weights of the samples: α of the margin, of any sum; b of the minimum, feasible at
-        min(1, 2λ/M) times its size, M as in `proofs.proved`.
+        min(1, 2λ/M) times its size, M as in `proofs.proved`. Of k classes of shape (n, k):
+        `several_classes.Solved.weights`.
       nodes: nodes, patterns or starts that the oracle took for the dual bound, of the sign of
         output weight that took more.
     """
@@ -104,8 +107,14 @@ def max_margin(
     whatever the rows' lengths, as long as float64 can hold the network and the weights: the margin
     of the rows at unit length should be above 1e-12.
 
+    >>> three = Dataset(jnp.eye(3), jnp.arange(3))  # a network with three outputs
+    >>> round(max_margin(three).upper, 7)  # of f_y − f_c for both other classes c
+    0.1020621
+
     Args:
-      data: x of shape (n, d), y of −1 and +1; one sample or one class will do.
+      data: x of shape (n, d), y of −1 and +1; one sample or one class will do. Labels of an integer
+        dtype that are not ±1 are classes 0 … k − 1, of a network with k outputs: to rank 4, or of
+        few samples, and with tolerance alone to choose, 1e-8 unless given.
       params: of a trained two-layer network: `lower` is at least its margin.
       oracle: a name of `oracles.KINDS`; "auto" is enumerate where faces can be listed, else
         branch_and_bound.
@@ -123,11 +132,15 @@ def max_margin(
         not the activation's, or `enumerate` of too many faces.
     """
     if _is_quadratic(activation, norm):
-        _check_unused(oracle=(oracle, "auto"), max_rounds=(max_rounds, 100), **_given(options))
+        _check_unused(
+            QUADRATIC, oracle=(oracle, "auto"), max_rounds=(max_rounds, 100), **_given(options)
+        )
         return _quadratic(data, None, "logistic", params, tolerance)
+    if _has_classes(data):
+        _check_unused(CLASSES, params=(params, None), oracle=(oracle, "auto"), **_given(options))
+        return _of_classes(data, None, tolerance, max_rounds)
     problem, name, tolerance = _posed(data, None, "logistic", None, oracle, tolerance, max_rounds)
-    if not problem.x.any(axis=1).all():  # f = 0 on a row of zeros
-        raise not_separable(0.0)
+    _check_rows(problem.x)
     if name == "enumerate":
         return _enumerated(problem, params, tolerance, max_rounds, options)
     full, (problem, shrink), basis = problem, *_in_row_space(problem)
@@ -157,7 +170,7 @@ def max_margin(
         network = _inside(params, basis)
         units = two_layer.joined(two_layer.units_and_vectors(x, network)[0], units)
         found = found._replace(network=network, value=-two_layer.normalized_margin(network, x, y))
-    found = generated(maximize, x, units, SIGNS, solve, tolerance, max_rounds, found)
+    found = generated_units(maximize, x, units, SIGNS, solve, tolerance, max_rounds, found)
     found = sharpened(maximize, x, y, found, tolerance)
     return _outside(full, found, basis, shrink, name, tolerance)
 
@@ -190,7 +203,7 @@ def global_minimum(
 
     Args:
       data: x of shape (n, d); y of −1 and +1, or real for the squared loss. One sample or one class
-        will do.
+        will do. Classes as in `max_margin`, whose logistic loss is the cross-entropy.
       lam: λ from 1e-300 on.
       loss: "logistic" or "squared" ((f − y)², no factor ½).
       output_sign: +1 or −1 for the minimum over networks whose output weights all have that sign,
@@ -219,6 +232,7 @@ def global_minimum(
         raise ValueError(f"loss must be one of {', '.join(DUALS)}, got {loss!r}")
     if _is_quadratic(activation, norm):
         _check_unused(
+            QUADRATIC,
             output_sign=(output_sign, None),
             limit=(limit, None),
             oracle=(oracle, "auto"),
@@ -226,6 +240,16 @@ def global_minimum(
             **_given(options),
         )
         return _quadratic(data, lam, loss, params, tolerance)
+    if loss == "logistic" and _has_classes(data):
+        _check_unused(
+            CLASSES,
+            output_sign=(output_sign, None),
+            limit=(limit, None),
+            params=(params, None),
+            oracle=(oracle, "auto"),
+            **_given(options),
+        )
+        return _of_classes(data, lam, tolerance, max_rounds)
     problem, name, tolerance = _posed(data, lam, loss, output_sign, oracle, tolerance, max_rounds)
     if name == "enumerate":
         return _enumerated(problem, params, tolerance, max_rounds, options)
@@ -266,7 +290,7 @@ def global_minimum(
         maxima = of_signs(maximize, limit.dual * y, None, signs)
         smallest, dual, largest = bound(maxima.weights, maxima.upper)
         known = known._replace(dual=dual, bound=smallest, largest=largest, nodes=maxima.nodes)
-    found = generated(maximize, x, units, signs, solve, tolerance, max_rounds, known, start)
+    found = generated_units(maximize, x, units, signs, solve, tolerance, max_rounds, known, start)
     return _outside(full, found, basis, shrink, name, tolerance)
 
 
@@ -379,12 +403,16 @@ def _judged(
         lower, upper = (
             (lower, max(lower, upper)) if problem.is_margin else (min(lower, upper), upper)
         )
-    if lower > upper:
-        raise CrossingBounds(f"lower must be at most upper, got {lower} and {upper}")
-    gap = (upper - lower) / abs(upper) if upper and upper < np.inf else upper
+    gap = _gap(lower, upper)
     if kind == "exact" and not gap <= tolerance:
         kind = "certified"  # both bounds hold, and leave a gap
     return Certificate(lower, upper, gap, kind, primal, dual, nodes)
+
+
+def _gap(lower: float, upper: float) -> float:
+    if lower > upper:
+        raise CrossingBounds(f"lower must be at most upper, got {lower} and {upper}")
+    return (upper - lower) / abs(upper) if upper and upper < np.inf else upper
 
 
 def _allowance(problem: Problem, dual: np.ndarray) -> float:
@@ -404,17 +432,27 @@ def _posed(
 ) -> tuple[Problem, str, float]:
     """(the problem, the oracle's name, the tolerance), checked."""
     x, y = _checked_arrays(data, "real" if loss == "squared" else "sign")
-    if not x.any():
-        raise ValueError("data.x must not be zero throughout")
-    if not max_rounds >= 1:
-        raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
     signs = (1, -1) if output_sign is None else (int(output_sign),)
     name = oracle_for(oracle, x)
     if tolerance is None:
         tolerance = ENUMERATED if name == "enumerate" else BOUNDED
+    _check_search(x, tolerance, max_rounds)
+    return Problem(x, y, lam, loss, signs), name, tolerance
+
+
+def _check_search(x: np.ndarray, tolerance: float, max_rounds: int = 1) -> None:
+    if not x.any():
+        raise ValueError("data.x must not be zero throughout")
+    if not max_rounds >= 1:
+        raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
-    return Problem(x, y, lam, loss, signs), name, tolerance
+
+
+def _check_rows(x: np.ndarray) -> None:
+    """f = 0 on a row of zeros."""
+    if not x.any(axis=1).all():
+        raise not_separable(0.0)
 
 
 def _is_quadratic(activation: str, norm) -> bool:
@@ -439,8 +477,8 @@ def _given(options: dict) -> dict:
     return {name: (value, None) for name, value in options.items()}
 
 
-def _check_unused(**options) -> None:
-    """Options (value, default) that the quadratic activation does not have.
+def _check_unused(where: str, **options) -> None:
+    """Options (value, default) that there are not with the quadratic activation, or classes.
 
     Raises:
       ValueError: for one that is not its default.
@@ -448,10 +486,7 @@ def _check_unused(**options) -> None:
     for name, (value, default) in options.items():
         if value is not default and value != default:
             shown = "a certificate" if isinstance(value, Certificate) else repr(value)
-            raise ValueError(
-                f"{name} must not be given with activation quadratic, which has no search, "
-                f"got {shown}"
-            )
+            raise ValueError(f"{name} must not be given with {where}, got {shown}")
 
 
 def _quadratic(
@@ -459,11 +494,8 @@ def _quadratic(
 ) -> Certificate:
     """The certificate of a network with the activation z² in the norm ‖·‖_{2,3}."""
     x, y = _checked_arrays(data, "real" if loss == "squared" else "sign")
-    if not x.any():
-        raise ValueError("data.x must not be zero throughout")
     tolerance = ENUMERATED if tolerance is None else tolerance
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
+    _check_search(x, tolerance)
     given = None if params is None else two_layer.checked_weights(params, x.shape[1])
     problem = Problem(x, y, lam, loss, activation="quadratic")
     solve = quadratic.widest if lam is None else quadratic.least
@@ -472,6 +504,33 @@ def _quadratic(
         primal = quadratic.better(problem, primal, given)
     proof = quadratic.largest(problem, dual)
     return _judged(problem, primal, dual, proof, "certified", tolerance, 0)
+
+
+def _has_classes(data: Dataset) -> bool:
+    """Whether labels are of an integer dtype and not −1 and +1."""
+    if not isinstance(data, Dataset) or not np.issubdtype(np.asarray(data.y).dtype, np.integer):
+        return False
+    return not np.isin(np.asarray(data.y), (-1, 1)).all()
+
+
+def _of_classes(
+    data: Dataset, lam: float | None, tolerance: float | None, max_rounds: int
+) -> Certificate:
+    """The certificate of a network with an output a class."""
+    data = check_dataset(data, "class")
+    x, labels = np.asarray(data.x, np.float64), np.asarray(data.y)
+    tolerance = OF_CLASSES if tolerance is None else tolerance
+    _check_search(x, tolerance, max_rounds)
+    if lam is None:
+        _check_rows(x)
+        found = several_classes.widest(x, labels, tolerance, max_rounds)
+    else:
+        found = several_classes.least(x, labels, lam, tolerance, max_rounds)
+    gap = _gap(found.lower, found.upper)
+    kind: oracles.Kind = "exact" if gap <= tolerance else "certified"
+    return Certificate(
+        found.lower, found.upper, gap, kind, found.primal, found.weights, found.patterns
+    )
 
 
 def oracle_for(name: str, x: np.ndarray) -> str:

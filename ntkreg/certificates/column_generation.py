@@ -5,7 +5,7 @@ to be minimised. Source: Bach (JMLR 2017), Section 4.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,9 +55,46 @@ class Found(NamedTuple):
 
 
 NOTHING = Found(None, np.inf, np.zeros(0), -np.inf, np.inf, 0)
+# (step, units) -> (upper bound of M(weights), nodes, the units and those that are worth more)
+Price = Callable[[Step, Any], tuple[float, int, Any]]
 
 
 def generated(
+    price: Price,
+    units: Any,
+    vectors: np.ndarray,
+    solve: Callable[[Any, np.ndarray], Step],
+    tolerance: float,
+    max_rounds: int,
+    found: Found,
+) -> Found:
+    """Column generation from these units; the best of `found` and all rounds, on either side.
+
+    Units are `two_layer.Units` or alike, with `chosen` and a length; `solve` begins at `vectors`.
+    """
+    born = np.zeros(len(units))
+    for number in range(max_rounds):
+        step = solve(units, vectors)
+        if step.value < found.value:
+            found = found._replace(network=step.network, value=step.value)
+        mass = np.linalg.norm(step.vectors, axis=1)
+        kept = (mass > 1e-8 * mass.sum()) | (born > number - KEPT_ROUNDS)
+        units, vectors, born = units.chosen(kept), step.vectors[kept], born[kept]
+        largest, nodes, new = price(step, units)
+        bound = step.bound(step.weights, largest)
+        if bound.value > found.bound:
+            found = found._replace(
+                dual=bound.dual, bound=bound.value, largest=bound.largest, nodes=nodes
+            )
+        if found.value - found.bound <= tolerance * abs(found.value) or len(new) == len(units):
+            break
+        fresh = len(new) - len(units)
+        vectors = np.concatenate([vectors, np.zeros((fresh, vectors.shape[1]))])
+        units, born = new, np.concatenate([born, np.full(fresh, number + 1)])
+    return found
+
+
+def generated_units(
     maximize: Oracle,
     x: np.ndarray,
     units: Units,
@@ -68,33 +105,12 @@ def generated(
     found: Found,
     start: np.ndarray | None = None,
 ) -> Found:
-    """Column generation from these units; the best of `found` and all rounds, on either side.
-
-    `start` has their vectors, for a `solve` that begins somewhere; zeros by default.
-    """
+    """`generated` with units that an oracle finds, from their vectors `start`, by default 0."""
     if not len(units):  # no unit gains anything at first: begin with any
         units = two_layer.units_of(x, x[:1], np.asarray(signs[:1]))
     vectors = np.zeros((len(units), x.shape[1])) if start is None else start
-    born = np.zeros(len(units))
-    for number in range(max_rounds):
-        step = solve(units, vectors)
-        if step.value < found.value:
-            found = found._replace(network=step.network, value=step.value)
-        mass = np.linalg.norm(step.vectors, axis=1)
-        kept = (mass > 1e-8 * mass.sum()) | (born > number - KEPT_ROUNDS)
-        units, vectors, born = units.chosen(kept), step.vectors[kept], born[kept]
-        largest, nodes, new = _priced(maximize, x, step, tolerance, signs, units)
-        bound = step.bound(step.weights, largest)
-        if bound.value > found.bound:
-            found = found._replace(
-                dual=bound.dual, bound=bound.value, largest=bound.largest, nodes=nodes
-            )
-        if found.value - found.bound <= tolerance * abs(found.value) or len(new) == len(units):
-            break
-        fresh = len(new) - len(units)
-        vectors = np.concatenate([vectors, np.zeros((fresh, x.shape[1]))])
-        units, born = new, np.concatenate([born, np.full(fresh, number + 1)])
-    return found
+    price = lambda step, units: _priced(maximize, x, step, tolerance, signs, units)
+    return generated(price, units, vectors, solve, tolerance, max_rounds, found)
 
 
 def _priced(maximize, x: np.ndarray, step: Step, tolerance: float, signs, units: Units):

@@ -55,30 +55,64 @@ class Solution(NamedTuple):
     dual: np.ndarray
 
 
+class Programme(NamedTuple):
+    """Vectors v of shape (units, dim), each in its cone, and the outputs that they make.
+
+    Attributes:
+      features: takes all vectors in one row to the outputs, shape (outputs, units·dim).
+      walls: the rows that this row of vectors makes at most 0, shape (walls, units·dim).
+      dim: of a vector.
+    """
+
+    features: np.ndarray
+    walls: "scipy.sparse.spmatrix"
+    dim: int
+
+    @property
+    def num_units(self) -> int:
+        """How many vectors there are."""
+        return self.features.shape[1] // self.dim
+
+
 def widest_margin(x: np.ndarray, y: np.ndarray, units: Units, scale: float) -> Solution:
     """max t with yᵢf(xᵢ) ≥ t and Σ‖v‖ ≤ scale; `dual` is α of the margins, on the simplex.
 
     A scale near the inverse of the margin at Σ‖v‖ = 1 keeps all numbers near 1.
     """
     longest = np.linalg.norm(x, axis=1).max()  # the solver's tolerances are made for numbers near 1
-    x, scale = x / longest, scale * longest
-    num_vectors = len(units) * x.shape[1]
-    features = y[:, None] * units.features(x)
-    margins = scipy.sparse.hstack(
-        [-scipy.sparse.csc_matrix(features), _zeros(len(x), len(units)), _ones(len(x))]
-    )
-    quadratic = scipy.sparse.csc_matrix((num_vectors + len(units) + 1,) * 2)
-    linear = np.zeros(quadratic.shape[0])
-    linear[-1] = -1.0
-    primal, dual = _solved(quadratic, linear, x, units, scale, margins)
-    alpha = np.maximum(dual[-len(x) :], 0.0)
-    return Solution(primal[:num_vectors].reshape(-1, x.shape[1]) / longest, alpha / alpha.sum())
+    programme = _of_units(x / longest, units)
+    signed = programme._replace(features=y[:, None] * programme.features)
+    found = widest(signed, scale * longest)
+    return found._replace(vectors=found.vectors / longest)
 
 
 def least_objective(
     x: np.ndarray, units: Units, loss: Loss, weight: float, start: np.ndarray
 ) -> Solution:
-    """min (1/n) Σ ℓᵢ(f(xᵢ)) + weight·Σ‖v‖ from vectors `start`; `dual` is −ℓᵢ′ at its end.
+    """min (1/n) Σ ℓᵢ(f(xᵢ)) + weight·Σ‖v‖ from vectors `start`; `dual` is −ℓᵢ′ at its end."""
+    longest = np.linalg.norm(x, axis=1).max()  # as above
+    found = least(_of_units(x / longest, units), loss, weight / longest, start * longest)
+    return found._replace(vectors=found.vectors / longest)
+
+
+def widest(programme: Programme, scale: float) -> Solution:
+    """max t with all outputs ≥ t and Σ‖v‖ ≤ scale; `dual` is on the simplex."""
+    num_outputs, num_vectors = programme.features.shape
+    num_units = programme.num_units
+    margins = scipy.sparse.hstack(
+        [-scipy.sparse.csc_matrix(programme.features), _zeros(num_outputs, num_units),
+         _ones(num_outputs)]
+    )  # fmt: skip
+    quadratic = scipy.sparse.csc_matrix((num_vectors + num_units + 1,) * 2)
+    linear = np.zeros(quadratic.shape[0])
+    linear[-1] = -1.0
+    primal, dual = _solved(quadratic, linear, programme, scale, margins)
+    alpha = np.maximum(dual[-num_outputs:], 0.0)
+    return Solution(primal[:num_vectors].reshape(-1, programme.dim), alpha / alpha.sum())
+
+
+def least(programme: Programme, loss: Loss, weight: float, start: np.ndarray) -> Solution:
+    """min (1/n) Σ ℓᵢ + weight·Σ‖v‖ from vectors `start`; `dual` is −∂ℓ by each output at its end.
 
     Newton's method: each step replaces the loss by its second-order expansion, a cone programme
     without exponentials, and goes as far along it as the objective falls (Armijo's rule). The dual
@@ -86,26 +120,23 @@ def least_objective(
     loss at the vectors are so only to the root of the precision of the objective.
     """
     value, slope, curvature = loss
-    longest = np.linalg.norm(x, axis=1).max()  # as above
-    x, weight, start = x / longest, weight / longest, start * longest
-    features = units.features(x)
-    num_samples, num_vectors = features.shape
+    features, num_units = programme.features, programme.num_units
+    num_outputs, num_vectors = features.shape
+    num_samples = len(value(np.zeros(num_outputs)))
     columns = scipy.sparse.csc_matrix(features)
-    rest = [_zeros(num_samples, len(units)), -scipy.sparse.eye(num_samples)]
+    rest = [_zeros(num_outputs, num_units), -scipy.sparse.eye(num_outputs)]
     objective = lambda v: np.mean(value(features @ v.ravel())) + weight * _total(v)
     vectors, now = start, objective(start)
     for _ in range(NEWTON_STEPS):
         outputs = features @ vectors.ravel()
         mass = max(_total(vectors), 1.0)  # of which the programme's vectors are shares
         unit = num_samples * weight * mass
-        bend = np.maximum(curvature(outputs) / unit, 1e-12)
-        lean = slope(outputs) / unit - bend * outputs
-        quadratic = scipy.sparse.block_diag(
-            [_zeros(num_vectors + len(units)), scipy.sparse.diags(bend)], "csc"
-        )
-        linear = np.concatenate([np.zeros(num_vectors), np.ones(len(units)), lean])
+        bend = _bend(curvature(outputs) / unit)
+        lean = slope(outputs) / unit - bend @ outputs
+        quadratic = scipy.sparse.block_diag([_zeros(num_vectors + num_units), bend], "csc")
+        linear = np.concatenate([np.zeros(num_vectors), np.ones(num_units), lean])
         links = scipy.sparse.hstack([mass * columns, *rest])
-        primal, multipliers = _solved(quadratic, linear, x, units, None, links)
+        primal, multipliers = _solved(quadratic, linear, programme, None, links)
         step = mass * primal[:num_vectors].reshape(vectors.shape) - vectors
         change = features @ step.ravel()
         expected = slope(outputs) @ change / num_samples
@@ -118,7 +149,19 @@ def least_objective(
             vectors, now = vectors + size * step, new
         if size < 1e-8 or -expected <= ROUNDING * now:
             break
-    return Solution(vectors / longest, -multipliers[-num_samples:] * unit)
+    return Solution(vectors, -multipliers[-num_outputs:] * unit)
+
+
+def _of_units(x: np.ndarray, units: Units) -> Programme:
+    walls = np.where(units.active, -1.0, 1.0)[:, :, None] * x[None]
+    return Programme(units.features(x), scipy.sparse.block_diag(list(walls)), x.shape[1])
+
+
+def _bend(curvature: np.ndarray) -> "scipy.sparse.spmatrix":
+    """The matrix of second derivatives, or of these on its diagonal, with no eigenvalue at 0."""
+    if curvature.ndim == 1:
+        return scipy.sparse.diags(np.maximum(curvature, 1e-12))
+    return scipy.sparse.csc_matrix(curvature) + 1e-12 * scipy.sparse.eye(len(curvature))
 
 
 def _total(vectors: np.ndarray) -> float:
@@ -133,22 +176,20 @@ def _ones(rows: int) -> "scipy.sparse.csc_matrix":
     return scipy.sparse.csc_matrix(np.ones((rows, 1)))
 
 
-def _solved(quadratic, linear, x, units: Units, scale: float | None, last) -> tuple:
+def _solved(quadratic, linear, programme: Programme, scale: float | None, last) -> tuple:
     """clarabel's (primal, dual) over (vectors, their norms, rest), vectors in their cones.
 
     The norms are at most `scale` together. The rows `last` come at the end, ≤ 0 where there is a
     scale and = 0 else.
     """
-    num_units, (num_samples, dim) = len(units), x.shape
+    walls, dim, num_units = programme.walls, programme.dim, programme.num_units
     num_vectors, width = num_units * dim, quadratic.shape[0]
-    walls = np.where(units.active, -1.0, 1.0)[:, :, None] * x[None]
-    beside = _zeros(num_units * num_samples, width - num_vectors)
+    beside = _zeros(walls.shape[0], width - num_vectors)
     # The second-order cones want (‖v‖, v) of one unit after the other.
     rows = np.arange(num_units * (dim + 1)).reshape(num_units, dim + 1)
     rows = np.concatenate([rows[:, 1:].ravel(), rows[:, 0]])
     entries = (-np.ones(len(rows)), (rows, np.arange(len(rows))))
-    inside = [("nonnegative", num_units * num_samples)]
-    blocks = [(scipy.sparse.hstack([scipy.sparse.block_diag(list(walls)), beside]), 0.0, inside)]
+    blocks = [(scipy.sparse.hstack([walls, beside]), 0.0, [("nonnegative", walls.shape[0])])]
     balls = [("second_order", dim + 1)] * num_units
     blocks += [(scipy.sparse.csc_matrix(entries, (len(rows), width)), 0.0, balls)]
     if scale is None:

@@ -345,6 +345,20 @@ def _orthonormal(rows: np.ndarray, rank: int) -> np.ndarray:
     return np.array(found, object).reshape(rank, rows.shape[1])
 
 
+def top_vectors(maps: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the critical values of ‖Bz‖² over unit vectors z in a span, rising, and z of the last).
+
+    Args:
+      maps: B, shape (…, k, d).
+      spans: the orthogonal projections to the spans, shape (…, d, d).
+    """
+    within = maps @ spans
+    values, vectors = np.linalg.eigh(within @ within.swapaxes(-1, -2))
+    z = (within.swapaxes(-1, -2) @ vectors[..., -1:])[..., 0]
+    length = np.linalg.norm(z, axis=-1, keepdims=True)
+    return values, z / np.where(length > 0, length, 1.0)
+
+
 def _onto_spans(known: Faces, vectors: np.ndarray, where: np.ndarray) -> np.ndarray:
     normals = known.normals[known.flat[where]]
     for _ in range(2):  # the second takes away what the rounding of the first left

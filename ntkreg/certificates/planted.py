@@ -1,4 +1,4 @@
-"""When is the planted network of D a sample's max-margin network? Decided from both sides.
+"""When is the planted network of D a sample's max-margin network, or minimizer? Both sides decide.
 
 The planted network |x₁| − |x₂| (`closed_forms.planted_network`) has the normalized margin 1/8 on
 every sample of D, and all samples lie on its margin. By duality it has the max margin if and only
@@ -12,6 +12,12 @@ nearby if and only if some 0 ≤ βᵢ ≤ αᵢ on the kinks have, in every coo
 
 Global condition. |Σ αᵢyᵢ relu(vᵀxᵢ)| ≤ 1/4 for every other unit v: linear too, and added for the v
 that an oracle finds, until none is left or the conditions contradict each other.
+
+At finite λ (docs/planted_minimum.md). Networks whose four neurons are the planted ones at sizes of
+their own have one margin m_g on each of the four groups of samples, of n_g samples each, so that
+their slopes are equal within a group. One of them minimises F_λ if and only if these weights,
+αᵢ = 1/(4n_g), are such as above; its margins then solve σ(−m_g) = 2λn/n_g. The condition does not
+depend on λ: it holds at every λ < min n_g/(4n), or at none. (From there on a planted neuron is 0.)
 """
 
 from typing import NamedTuple
@@ -20,8 +26,11 @@ import numpy as np
 import scipy
 
 from ntkreg._checks import check_noisy_xor
+from ntkreg.certificates import two_layer
+from ntkreg.certificates.certified import Certificate, certificate, oracle_for
 from ntkreg.certificates.convex import conic_solution
 from ntkreg.certificates.oracles import make_oracle, of_signs
+from ntkreg.certificates.proofs import Problem
 from ntkreg.data.dataset import Dataset, check_dataset
 
 MASS = 0.25
@@ -110,6 +119,61 @@ def is_local_maximum(data: Dataset) -> bool:
     x, y = _checked(data)
     conditions = _local_conditions(x)
     return _nearest_to_uniform(len(y), *conditions, np.zeros((0, len(y)))) is not None
+
+
+def planted_minimum(
+    data: Dataset, lam: float, *, oracle: str = "auto", tolerance: float = 1e-6, **options
+) -> Certificate:
+    """What the best network of the four planted neurons proves of the minimum of F_λ.
+
+    Its margins are m_g = log(n_g/(2λn) − 1) on the group g of n_g samples, its own dual weights
+    bᵢ = yᵢ·2λn/n_g. The gap is 0, up to the oracle's, if and only if it is the global minimizer.
+
+    Args:
+      data: samples of D (`data.noisy_xor`).
+      lam: 0 < λ < min n_g/(4n), so that no planted neuron is 0.
+      oracle, tolerance, **options: as in `max_margin`.
+
+    Raises:
+      ValueError: for samples that are not of D, a group without samples, or another λ.
+    """
+    x, y = _checked(data)
+    active, counts = _groups(x)
+    most = counts.min() / (4 * len(y))
+    if not 0 < lam < most:
+        raise ValueError(f"lam must lie between 0 and min n_g/(4n) = {most}, got {lam}")
+    slopes = 2 * lam * len(y) / counts
+    axes, ends = map(np.array, zip(*NEURONS, strict=True))
+    directions, signs = ends * np.eye(x.shape[1])[:, axes], np.where(axes == 0, 1.0, -1.0)
+    network = two_layer.balanced(directions, (np.log1p(-slopes) - np.log(slopes)) * signs)
+    dual = y * (slopes @ active)
+    name = oracle_for(oracle, x)
+    maximize = make_oracle(name, x, tolerance=tolerance / 4, **options)
+    maxima = of_signs(maximize, dual / len(y))
+    problem = Problem(x, y, lam)
+    return certificate(problem, network, dual, name, tolerance, maxima.upper, maxima.nodes)
+
+
+def is_local_minimum(data: Dataset) -> bool:
+    """Whether the best network of the planted neurons meets the local condition at small λ.
+
+    Raises:
+      ValueError: for samples that are not of D.
+    """
+    x, y = _checked(data)
+    active, counts = _groups(x)
+    if not counts.all():
+        return False
+    equal, right, most = _local_conditions(x)
+    equal = np.concatenate([equal, np.eye(len(y), equal.shape[1])])
+    right = np.concatenate([right, MASS / counts @ active])
+    return _nearest_to_uniform(len(y), equal, right, most, np.zeros((0, len(y)))) is not None
+
+
+def _groups(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(on which samples each planted neuron is active, shape (4, n); how many these are)."""
+    active = np.array([sign * x[:, axis] > 0 for axis, sign in NEURONS])
+    return active, active.sum(axis=1)
 
 
 def _checked(data: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -15,8 +15,9 @@ with ‖u‖² + ‖v‖² + ‖w‖² = 1 is worth more than
 faces, and a maximum lies in the relative interior of exactly one face. There ‖r‖² is a quadratic
 form, and an inner maximum of it on the sphere is a top eigenvector of its restriction to the face's
 span. So a face can be left out with all its own faces where that eigenvalue is small enough, and
-alone, its own faces still to be searched, where the eigenvector lies outside of it. Once nothing is
-left of any cone, no z is worth more, up to rounding.
+alone, its own faces still to be searched, where the eigenvector lies outside of it, or where
+several are worth as much: a circle of them leaves the face at a smaller one. Once nothing is left
+of any cone, no z is worth more, up to rounding.
 
 Cones are pairs of level vectors: u(a) + v(b) > 0 where level(a) + level(b) > k, both with every
 level 1 … k in use. By symmetry u and v are largest at the identity.
@@ -30,8 +31,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 
+from ntkreg.certificates.enumeration import top_vectors
 from ntkreg.data.groups import Group
 
 LARGEST = 5  # order of a group up to which all cones are searched: 329,462; in ten seconds
@@ -209,13 +210,14 @@ def _passing(group: Group, worth: _Worth, target: float, weights: np.ndarray) ->
         smaller = []
         for first in range(0, len(signs), BATCH):
             part = signs[first : first + BATCH]
-            values, vectors = np.linalg.eigh(_restricted(worth, part))
+            maps = worth.matrix((part > 0).astype(float))
+            values, z = top_vectors(maps, _projectors(part))
             large = 0.25 * values[:, -1] > target**2
-            part, values, vectors = part[large], values[large], vectors[large]
-            found = _inside(worth, part, values, vectors, target)
-            if found is not None:
-                return found
-            smaller.append(_facets(part))
+            both = np.concatenate([z[large], -z[large]])
+            worths = worth.of(both)
+            if len(both) and worths.max() > target:
+                return both[np.argmax(worths)]
+            smaller.append(_facets(part[large]))
         signs = np.concatenate(smaller)
     return None
 
@@ -229,52 +231,6 @@ def _projectors(signs: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(np.concatenate([rows, columns], axis=1))
     free = vectors * (values < TINY)[:, None, :]
     return free @ free.swapaxes(1, 2)
-
-
-def _restricted(worth: _Worth, signs: np.ndarray) -> np.ndarray:
-    """A P Aᵀ on each face: its eigenvalues are those of the quadratic form on the span."""
-    matrix = worth.matrix((signs > 0).astype(float))
-    return matrix @ _projectors(signs) @ matrix.swapaxes(1, 2)
-
-
-def _inside(
-    worth: _Worth, signs: np.ndarray, values: np.ndarray, vectors: np.ndarray, target: float
-) -> np.ndarray | None:
-    """A vector worth more than the target that is a top eigenvector of a face and inside it."""
-    if not len(signs):
-        return None
-    back = _projectors(signs) @ worth.matrix((signs > 0).astype(float)).swapaxes(1, 2)
-    z = (back @ vectors[:, :, -1:])[..., 0]
-    z /= np.linalg.norm(z, axis=1, keepdims=True)
-    u, v = np.split(z, 2, axis=1)
-    sums = signs * (u[:, :, None] + v[:, None, :])
-    is_inside = np.all(sums >= -TINY, axis=(1, 2)) | np.all(sums <= TINY, axis=(1, 2))
-    for one in z[is_inside]:
-        for found in (one, -one):
-            if worth.of(found) > target:
-                return found
-    for i in np.flatnonzero(values[:, -2] >= values[:, -1] * (1 - SAME)):
-        where = back[i] @ vectors[i][:, values[i] >= values[i, -1] * (1 - SAME)]
-        found = _combined(signs[i], where)
-        if found is not None and worth.of(found) > target:
-            return found
-    return None
-
-
-def _combined(signs: np.ndarray, where: np.ndarray) -> np.ndarray | None:
-    """A unit vector in the span of `where` and in the face; None where its interior has none."""
-    of_u, of_v = np.split(where / np.linalg.norm(where, axis=0), 2)
-    sums = (signs[..., None] * (of_u[:, None] + of_v[None, :]))[signs != 0]
-    count = where.shape[1]
-    found = scipy.optimize.linprog(
-        np.append(np.zeros(count), -1.0),
-        A_ub=np.hstack([-sums, np.ones((len(sums), 1))]), b_ub=np.zeros(len(sums)),
-        bounds=[(-1, 1)] * count + [(None, 1)], method="highs",
-    )  # fmt: skip
-    if found.x[-1] <= TINY:
-        return None
-    z = where @ (found.x[:-1] / np.linalg.norm(where, axis=0))
-    return z / np.linalg.norm(z)
 
 
 def _facets(signs: np.ndarray) -> np.ndarray:

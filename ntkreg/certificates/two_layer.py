@@ -5,6 +5,7 @@ the samples relu is linear in the vector v = |w|u as long as v keeps its pattern
 is V = Σ‖v‖; balanced neurons, u = v/√‖v‖ and w = ±√‖v‖, have ‖Θ‖² = 2V, and no others less.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,12 +59,17 @@ def scaled_to_lam(
     """Units and vectors of the multiple of a separating network with the smallest logistic F_λ."""
     units, vectors = units_and_vectors(x, params)
     q, norm = y * outputs(params, x), 2 * np.linalg.norm(vectors, axis=1).sum()
-    over_lam = lambda t: np.mean(np.logaddexp(0.0, -np.exp(t) * q)) / lam + np.exp(t) * norm
-    most = np.log((50.0 - np.log(lam)) / q.min())  # beyond it the loss is nothing
+    over_lam = lambda scale: np.mean(np.logaddexp(0.0, -scale * q)) / lam + scale * norm
+    return units, best_scale(over_lam, q.min(), lam) * vectors
+
+
+def best_scale(over_lam: Callable[[float], float], smallest: float, lam: float) -> float:
+    """The multiple of a network with this smallest margin > 0 at which F_λ/λ is the least."""
+    most = np.log((50.0 - np.log(lam)) / smallest)  # beyond it the loss is nothing
     best = scipy.optimize.minimize_scalar(
-        lambda t: np.log(over_lam(t)), bounds=(most - 10.0, most), method="bounded"
+        lambda t: np.log(over_lam(np.exp(t))), bounds=(most - 10.0, most), method="bounded"
     )
-    return units, np.exp(best.x) * vectors
+    return float(np.exp(best.x))
 
 
 def joined(one: Units, other: Units) -> Units:

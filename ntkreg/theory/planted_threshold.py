@@ -84,6 +84,29 @@ def local_threshold() -> Threshold:
     return Threshold(1 / mean, equations**0.5 / mean)
 
 
+@functools.cache
+def minimum_threshold() -> Threshold:
+    """Where a planted neuron becomes a local maximum of what F_λ's minimizer needs, at finite λ.
+
+    There all samples of a group have the same weight (`certificates.planted`). So each neuron has a
+    condition of its own: with ν = n/4 active samples, some 0 ≤ β ≤ 1 on the 2ν kinks have
+    Σ_active z = Σ_kinks βz. These (1, β)·t make a cone in 3ν dimensions, and m equations can be met
+    as long as m is below its statistical dimension ν(1 − min over t of 2E(g − t)₊² + t²), g
+    standard normal: one vector, for which Gordon's theorem is a proof where noise is Gaussian.
+
+    >>> round(minimum_threshold().ratio, 2)
+    11.86
+    """
+    normal = scipy.stats.norm
+    squares = lambda t: (1 + t * t) * normal.sf(t) - t * normal.pdf(t)  # E(g − t)₊²
+    left = scipy.optimize.minimize_scalar(lambda t: 2 * squares(t) + t * t, bounds=(0, 1))
+    t, mean = left.x, (1 - left.fun) / 4  # of n
+    gained = lambda g: g**2 - (g - np.clip(g, 0, t)) ** 2  # by a kink
+    gain, square = normal.expect(gained), normal.expect(lambda g: gained(g) ** 2)
+    variance = (2 * (square - gain**2) + 4 * t * t) / 4 - 2 * mean
+    return Threshold(1 / mean, (variance / mean) ** 0.5 / mean)
+
+
 def _normal_points() -> np.ndarray:
     """Standard normal vectors of shape (points, 4), spread evenly, each with its negative."""
     sobol = scipy.stats.qmc.Sobol(4, rng=np.random.default_rng(0))

@@ -5,7 +5,7 @@ import pytest
 import scipy
 
 from ntkreg.theory import planted_threshold
-from ntkreg.theory.planted_threshold import EDGES, local_threshold
+from ntkreg.theory.planted_threshold import EDGES, local_threshold, minimum_threshold
 
 SADDLE = np.array([-1.591, 0.4725, -0.3105, -0.041])
 
@@ -73,3 +73,18 @@ def test_one_vector_alone_would_need_fewer_samples():
     dimension = 4 * planted_threshold._inner(g, equal, same)[0].mean()
     assert dimension == pytest.approx(1.03, abs=0.03)
     assert 4 / dimension > local_threshold().ratio  # Λ of the saddle asks for less than equal ones
+
+
+def test_the_threshold_at_finite_lam_is_a_statistical_dimension():
+    """Of the cone of t·(1, …, 1, β), 0 ≤ β ≤ 1: random vectors are projected onto it."""
+    actives, (rng, sizes) = 100, (np.random.default_rng(0), np.linspace(0, 1, 401)[:, None])
+    squares = []
+    for _ in range(400):
+        kinks, rest = rng.normal(size=2 * actives), rng.normal(size=actives)
+        off = kinks - np.clip(kinks, 0, sizes)
+        left = np.sum(off**2, axis=1) + np.sum((rest - sizes) ** 2, axis=1)
+        squares.append(kinks @ kinks + rest @ rest - left.min())
+    found, count = minimum_threshold(), 4 * actives
+    assert np.mean(squares) == pytest.approx(count / found.ratio, rel=0.05)
+    spread = (np.var(squares) - 2 * np.mean(squares)) ** 0.5 * found.ratio
+    assert spread == pytest.approx(found.spread * (count / found.ratio) ** 0.5, rel=0.15)
