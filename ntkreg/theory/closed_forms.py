@@ -26,8 +26,10 @@ def population_margin(depth: int) -> float:
     It is 1/8, 0.03522, 0.00819, 0.00167, 0.000306 at depths L = 2 … 6, in every dimension, and
     `population_network` reaches it.
 
-    At depth 2 it is the max margin, proved so. With ‖Θ‖ ≤ 1 the smallest yf is at most its mean
-    over D, Σⱼ wⱼ E[y relu(uⱼᵀx)] ≤ ½ max |E[y relu(uᵀx)]| over ‖u‖ = 1, since
+    At depths 2 and 3 it is the max margin, proved so; deeper it is a lower bound of it that no
+    training run has exceeded, and `population_margin_bound` is an upper bound. Depth 3, where it is
+    3^(−3/2)(√3 − 1)/4, is proved in docs/depth_three.md. At depth 2, with ‖Θ‖ ≤ 1, the smallest yf
+    is at most its mean over D, Σⱼ wⱼ E[y relu(uⱼᵀx)] ≤ ½ max |E[y relu(uᵀx)]| over ‖u‖ = 1, since
     2|wⱼ|‖uⱼ‖ ≤ wⱼ² + ‖uⱼ‖². Write Z = Σ_{k≥3} u_k x_k, which is as often −Z. By
     relu(Z + a) + relu(Z − a) = Z + max(|a|, |Z|),
 
@@ -35,13 +37,6 @@ def population_margin(depth: int) -> float:
 
     which in size is at most ¼ max(|u₁|, |u₂|) ≤ ¼: γ* = 1/4 where Σ|wⱼ|‖uⱼ‖ ≤ 1 (F1), 1/8 where
     ‖Θ‖ ≤ 1.
-
-    Above depth 2 it is a lower bound of the max margin that no training run has exceeded. Proved is
-    the upper bound L^(−L/2)/√8. Take x = (s, 0, z) and x′ = (0, s′, z) with the same noise, a = uᵀx
-    and b = uᵀx′. Since |relu(a) − relu(b)| + |relu(−a) − relu(−b)| = |a − b|, and D is symmetric,
-    the mean of |relu(a) − relu(b)|² is at most ½E(a − b)² = ½(u₁² + u₂²): the first layer's outputs
-    at x and x′ are √½‖W₁‖_F apart at most, in the mean. The layers above are Lipschitz, so
-    2γ ≤ E[f(x) − f(x′)] ≤ √½ Π‖W_l‖_F ≤ √½ L^(−L/2).
 
     Source: derived here; D is of Wei, Lee, Liu, Ma (NeurIPS 2019), Section 2.
 
@@ -52,6 +47,24 @@ def population_margin(depth: int) -> float:
     above = depth - 1
     shared = 6.0 ** (1 / above) + 2.0 ** (1 / above)
     return depth ** (-depth / 2) * (2.0 * shared**above) ** -0.5
+
+
+def population_margin_bound(depth: int) -> float:
+    """An upper bound of all margins on D's population: 1/8 at depth 2, L^(−L/2)(√3 − 1)/4 above.
+
+    At depths 2 and 3 it is `population_margin`, so the max margin; at L = 4, 5, 6 it is 1.40, 1.96
+    and 2.77 times as large. With weights on the points of the two classes that depend on what
+    the first layer reads, no network has a larger weighted mean of yf: docs/depth_three.md.
+
+    Source: derived here.
+
+    Raises:
+      ValueError: for depth < 2, where nothing separates D.
+    """
+    if depth <= 3:
+        return population_margin(depth)
+    _check_count("depth", depth, 2)
+    return depth ** (-depth / 2) * (3.0**0.5 - 1.0) / 4.0
 
 
 def population_network(dim: int, depth: int = 2) -> Params:
@@ -159,6 +172,12 @@ def orthonormal_margin(depth: int, num_positive: int, num_negative: int) -> floa
     - at depth 2: for any weights α ≥ 0 with Σα = 1, γ* ≤ ½ max |Σ αᵢyᵢ relu(uᵀxᵢ)| over ‖u‖ = 1.
       Take αᵢ = 1/(√n₊(√n₊ + √n₋)) on the positive class, likewise on the negative: the sum over
       either class lies in [0, 1/(√n₊ + √n₋)] by Cauchy–Schwarz, so the difference is no larger;
+    - at depth 3: let Π‖W_l‖_F = 1, and a + b = 1 be the two classes' shares of ‖W₁‖_F². The mean
+      of relu(vᵀrelu(W₁x)) over the positive class is at most Σ_k |v_k|‖u_k‖/√n₊, u_k cut to that
+      class, so ‖v‖√(a/n₊). In the mean of yf with weight α on it and β = 1 − α on the other class
+      units of the wrong sign count ≤ 0, and the rest at most α√(a/n₊) or β√(b/n₋), whichever is
+      larger, as Σ|wⱼ|‖vⱼ‖ ≤ 1. With α that makes both equal the margin is at most
+      1/(√(n₊/a) + √(n₋/b)), by Hölder ≤ (n₊^(1/3) + n₋^(1/3))^(−3/2);
     - at any depth where one class is empty: √n·minᵢ|f(xᵢ)| ≤ ‖f(X)‖₂ ≤ Π‖W_l‖_F ≤ L^(−L/2).
 
     Otherwise it is a lower bound that no training run has exceeded, and it agrees with what is

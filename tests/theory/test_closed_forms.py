@@ -1,5 +1,6 @@
 """Closed-form margins: reached by the networks they belong to and by training, and not exceeded."""
 
+import functools
 import itertools
 import math
 
@@ -7,8 +8,9 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from samples import orthonormal, population
 
@@ -23,6 +25,7 @@ from ntkreg.theory.closed_forms import (
     planted_margin,
     planted_network,
     population_margin,
+    population_margin_bound,
     population_network,
 )
 from ntkreg.training.margins import margin_pairs, margins, normalized_margin
@@ -127,19 +130,90 @@ def test_a_unit_of_norm_one_gains_at_most_a_quarter_on_D(seed, dim):
     assert abs(gain) <= 0.25
 
 
-@given(st.integers(0, 1000), st.integers(3, 6))
-def test_a_unit_tells_the_classes_apart_by_half_its_square_at_most(seed, dim):
-    """E|relu(uᵀx) − relu(uᵀx′)|² ≤ ½(u₁² + u₂²) over pairs of equal noise: the upper bound."""
-    data = population(dim)
-    x, label = np.asarray(data.x), np.asarray(data.y)
-    u = np.random.default_rng(seed).normal(size=dim)
-    unit = np.maximum(x @ u, 0)
-    squares = [
-        (unit[i] - unit[j]) ** 2
-        for i, j in itertools.product(np.flatnonzero(label > 0), np.flatnonzero(label < 0))
-        if (x[i, 2:] == x[j, 2:]).all()
-    ]
-    assert np.mean(squares) <= (u[0] ** 2 + u[1] ** 2) / 2 * (1 + 1e-12)
+@functools.cache
+def class_points(dim):
+    """D's classes, each with the axes (sign of the signal, noise, coordinate)."""
+    return np.asarray(population(dim).x).reshape(2, 2, -1, dim)
+
+
+def linked(rng, shape):
+    """Weights τ, t in [0, 1] of shape (2, noise), most of them 0 or 1, with equal column sums."""
+    tau, t = rng.integers(0, 2, (2, *shape)) if rng.random() < 0.7 else rng.random((2, *shape))
+    least = np.minimum(tau.sum(0), t.sum(0))
+    return tau * least / np.maximum(tau.sum(0), 1e-9), t * least / np.maximum(t.sum(0), 1e-9)
+
+
+@given(st.integers(0, 10**6), st.integers(3, 6), st.integers(1, 3))
+def test_no_unit_has_more_than_half_the_root_on_linked_points(seed, dim, depth):
+    """(1) and (2) of docs/depth_three.md: |α E₊τg − λ E₋tg| ≤ ½ Π‖W_l‖ R, at any depth."""
+    rng = np.random.default_rng(seed)
+    plus, minus = class_points(dim)
+    sizes = [dim, *rng.integers(1, 6, depth - 1), 1]
+    layers = [rng.normal(size=shape) for shape in itertools.pairwise(sizes)]
+    layers[0] *= rng.exponential(size=(dim, 1)) * rng.integers(0, 2, (dim, 1))
+    alpha, share = rng.random(2)
+    lam = alpha * share
+    of_plus, of_minus = (_units(layers, x)[..., 0] for x in (plus, minus))
+    tau, t = linked(rng, of_plus.shape)
+    a, b, *c = np.sum(layers[0] ** 2, 1)
+    root = np.sqrt(alpha**2 * a + lam**2 * b + (alpha - lam) ** 2 * np.sum(c))
+    above = np.prod([np.linalg.norm(weights) for weights in layers[1:]])
+    gain = alpha * np.mean(tau * of_plus) - lam * np.mean(t * of_minus)
+    assert abs(gain) <= 0.5 * above * root + 1e-12
+
+
+def _units(layers, x):
+    for weights in layers:
+        x = np.maximum(x @ weights, 0)
+    return x
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_weights_of_the_proof_are_allowed_and_make_both_classes_small(first, second):
+    """The last step of docs/depth_three.md, for shares a, b, c of the first layer."""
+    a, b, c = first * (1 - second), (1 - first) * (1 - second), second
+    assume(max(a, b) < 1 - 1e-9)
+    alpha = np.sqrt(1 - a) / (np.sqrt(1 - a) + np.sqrt(1 - b))
+    beta = 1 - alpha
+    lam, mu = alpha * c / (1 - a), beta * c / (1 - b)
+    assert 0 <= max(lam, mu) <= min(alpha, beta) * (1 + 1e-6)
+    plus = alpha**2 * a + lam**2 * b + (alpha - lam) ** 2 * c
+    minus = beta**2 * b + mu**2 * a + (beta - mu) ** 2 * c
+    assert 0.5 * max(plus, minus) ** 0.5 <= (3**0.5 - 1) / 4 + 1e-9
+
+
+def test_the_network_of_depth_three_reads_noise_as_the_proof_says():
+    squares = np.sum(np.asarray(population_network(3, 3)[0]) ** 2, 1)
+    expected = [1 - 3**-0.5, 1 - 3**-0.5, 2 / 3**0.5 - 1]
+    np.testing.assert_allclose(squares / squares.sum(), expected, rtol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("depth", "dim", "least"), [(3, 3, 0.995), (3, 5, 0.99), (4, 3, 0)])
+def test_no_ascent_of_the_class_means_passes_the_bound(depth, dim, least):
+    """The smaller of the means of yf over the classes is ≥ the margin, and bounded as well."""
+    network, x = fully_connected(depth, 12), jnp.asarray(class_points(dim)).reshape(2, -1, dim)
+
+    def smaller(params):
+        plus, minus = jax.vmap(lambda points: jnp.mean(network.apply(params, points)))(x)
+        norm = jnp.linalg.norm(jax.flatten_util.ravel_pytree(params)[0])
+        return jnp.minimum(plus, -minus) / norm**depth / population_margin_bound(depth)
+
+    def ascent(key):
+        rate = optax.cosine_decay_schedule(0.03, 4000)
+        adam = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(rate))
+
+        def step(carry, _):
+            params, state = carry
+            value, slope = jax.value_and_grad(lambda p: -smaller(p))(params)
+            updates, state = adam.update(slope, state)
+            return (optax.apply_updates(params, updates), state), -value
+
+        params = network.init(key, dim)
+        return jnp.max(jax.lax.scan(step, (params, adam.init(params)), length=4000)[1])
+
+    found = jax.jit(jax.vmap(ascent))(jax.random.split(jax.random.key(0), 16))
+    assert least <= float(jnp.max(found)) <= 1 + 1e-9
 
 
 def test_population_margins_order_and_limits():
@@ -147,20 +221,23 @@ def test_population_margins_order_and_limits():
     for depth in range(3, 30):
         ratio = population_margin(depth) / planted_margin(depth)
         assert 1.03 < ratio < 2 / 12**0.25
-        assert population_margin(depth) < depth ** (-depth / 2) / 8**0.5
+        assert population_margin(depth) <= population_margin_bound(depth)
+    assert population_margin_bound(3) == pytest.approx(3**-1.5 * (3**0.5 - 1) / 4, rel=1e-15)
+    assert population_margin_bound(3) == population_margin(3)
+    assert population_margin_bound(4) < 1.4 * population_margin(4)
     assert population_margin(120) / planted_margin(120) == pytest.approx(2 / 12**0.25, rel=1e-3)
 
 
 @pytest.mark.parametrize("depth", TRAINED)
 def test_training_reaches_the_population_margin_and_no_more(depth):
-    """Proved for depth 2. Above it a larger margin would be news, and end the docstring's claim."""
+    """Proved at depths 2 and 3. A larger one above would be news, and end the docstring's claim."""
     found = np.array(trained_margins(population(3), depth)) / population_margin(depth)
     assert 0.997 <= found.max() <= 1 + 1e-9
 
 
 @pytest.mark.parametrize("depth", PROVED)
 def test_training_reaches_the_orthonormal_margin_and_no_more(depth):
-    """Proved for depth 2, as above."""
+    """Proved at depths 2 and 3, as above."""
     found = np.array(trained_margins(orthonormal(3, 2), depth)) / orthonormal_margin(depth, 3, 2)
     assert 0.997 <= found.max() <= 1 + 1e-9
 
@@ -252,7 +329,7 @@ def test_a_unit_of_norm_one_gains_at_most_twice_the_margin_of_several_classes(se
 
 @pytest.mark.parametrize("depth", [2, 3])
 def test_training_reaches_the_margin_of_several_classes_and_no_more(depth):
-    """Proved for depth 2, as above."""
+    """Proved at depths 2 and 3, as above."""
     data, best = orthonormal_classes((3, 2, 1)), orthonormal_classes_margin(depth, (3, 2, 1))
     found = np.array(trained_margins(data, depth, num_outputs=3)) / best
     assert 0.99 <= found.max() <= 1 + 1e-9
@@ -301,6 +378,9 @@ def test_linear_margin_of_depth_one_is_the_svm():
         (lambda: population_margin(1), "depth.*at least 2, got 1"),
         (lambda: population_margin(2.5), "depth.*got 2.5"),
         (lambda: population_margin(math.nan), "depth.*got nan"),
+        (lambda: population_margin_bound(1), "depth.*at least 2, got 1"),
+        (lambda: population_margin_bound(3.5), "depth.*got 3.5"),
+        (lambda: population_margin_bound(math.nan), "depth.*got nan"),
         (lambda: planted_margin(0), "depth.*got 0"),
         (lambda: planted_network(2), "dim.*at least 3, got 2"),
         (lambda: planted_network(5, 1), "depth.*at least 2, got 1"),
