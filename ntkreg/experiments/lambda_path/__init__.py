@@ -6,9 +6,9 @@ weights of the max margin alone predict the margin at every λ, with the constan
 where R is ‖Θ‖ to the order in which the network is homogeneous.
 
 Networks are trained along a path of λ down to 1e-200, each beside the best margin that is known:
-certified in low rank, in closed form on orthonormal samples and for linear networks, and from below
-alone for ReLU networks deeper than two layers. In low rank the certified minimizer is computed at
-every λ too, so that what training misses is told from what the theorem says.
+certified in low rank, in closed form for linear networks and on orthonormal samples up to three
+layers (two with several classes), and from below alone for deeper ones. In low rank the certified
+minimizer is computed at every λ too, so that what training misses stands apart from the theorem.
 
 Source: Wei, Lee, Liu, Ma (ICLR 2019 submission, Theorem 2.1; NeurIPS 2019, Section 4).
 """

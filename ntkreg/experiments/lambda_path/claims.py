@@ -129,7 +129,7 @@ def limit_claim(claim: Claim, rows: pandas.DataFrame, who: str) -> Claim:
             checks.append(every(above, margins, 1 + ROUNDING, "≤", "networks"))
         else:
             checks.append(largest(above, margins))
-            apart.append("the max margin of ReLU networks deeper than 2 is known from below alone")
+            apart.append("best known: no proof that no network has a larger margin")
         apart.append(f"{left} {number} ({kind}) not stationary or no minimizers" if left else "")
     return claim.on(*checks, apart=apart)
 
@@ -139,8 +139,9 @@ def rate_claim(rows: pandas.DataFrame) -> Claim:
     true = minimizers(rows)
     if not len(true):
         return RATE
-    is_deep = rows.depth.isin([3, 4]) & (rows.power == 2) & (rows.reference_kind == "best known")
-    best = best_of_seeds(rows[is_deep & ~is_multiclass(rows) & within(rows.lam, 1e-16)])
+    is_known = rows.reference_kind.isin(["closed form", "best known"]) & (rows.activation == "relu")
+    is_deep = rows.depth.isin([3, 4]) & (rows.power == 2) & is_known & ~is_multiclass(rows)
+    best = best_of_seeds(rows[is_deep & within(rows.lam, 1e-16)])
     came = best[best.converged]
     off = (came.shortfall / (1 - came.predicted_ratio) - 1).abs()
     return RATE.on(

@@ -157,7 +157,8 @@ def reference_of(problem: Problem, number: int) -> Reference | None:
         return Reference(margin, _shares(counts, 2 / 3), "closed form")
     if problem.activation != "relu" or depth < 2:
         return None
-    kind = "closed form" if depth == 2 else "best known"
+    is_proved = depth <= (3 if len(counts) == 2 else 2)
+    kind = "closed form" if is_proved else "best known"
     if len(counts) == 2:
         margin = closed_forms.orthonormal_margin(depth, *counts)
     else:
