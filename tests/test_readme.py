@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "your_own.md",
     ROOT / "docs" / "open_question.md", ROOT / "docs" / "local_maximum.md",
+    ROOT / "docs" / "error_floor.md",
 ]  # fmt: skip
 BLOCKS = [
     block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
@@ -47,6 +48,7 @@ def test_the_tutorial_is_short():
         "docs/limits.md",
         "docs/open_question.md",
         "docs/local_maximum.md",
+        "docs/error_floor.md",
     ],
 )
 def test_files_that_a_page_links_to_are_there(page):
