@@ -43,7 +43,7 @@ class Config:
     """
 
     dims: tuple[int, ...] = (20, 30, 40)
-    sizes: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4)
+    sizes: tuple[float, ...] = (0.1, 0.2, 0.3)
     num_seeds: int = 3
     num_test: int = 10_000
     depth: int = 2
@@ -62,7 +62,7 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(dims=(16, 18), sizes=(0.2, 0.3), num_seeds=2, num_test=1000),
     "laptop": {},
-    "thorough": dict(dims=(20, 30, 40, 60, 100), num_seeds=10),
+    "thorough": dict(dims=(20, 30, 40, 60, 100), sizes=(0.1, 0.2, 0.3, 0.4), num_seeds=10),
 }
 
 

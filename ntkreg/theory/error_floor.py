@@ -25,6 +25,7 @@ from ntkreg.theory import kernel_span
 
 KURTOSIS = 16.2  # E p⁴ ≤ 16.2 (E p²)² for p of degree 2 in independent signs
 POWERS = 40  # of the matrices whose largest eigenvalue is estimated
+LOG_S, SEARCH = (-4.0, 1.0), 10  # where s is looked for, and how often
 SLACK = 1e-3  # relative, by which ρ is above the estimate, so that it can be proved
 TRIES = 8  # to prove ρ, the slack doubled each time
 
@@ -46,7 +47,7 @@ def error_floor(network, samples) -> ErrorFloor:
     """A floor under the error of Σᵢ βᵢ K(xᵢ, ·) for every β, K the exact NTK of `network`.
 
     For the two-layer ReLU kernel it is about 0.011 at n = 0.3 d², 1/64.8 = 0.015 at most, and 0
-    from n ≈ d²/2 on, where p can vanish. So too where samples of different labels share their
+    before n = d²/2, where p can vanish. So too where samples of different labels share their
     noise, as is likely for d below 16. That ρ is no less than claimed rests on a Cholesky
     factorization, with an allowance for its rounding.
 
@@ -125,14 +126,15 @@ def _floor(of_p: Array, of_h: Array, of_r: Array) -> ErrorFloor:
         factor = scipy.linalg.cho_factor(of_p, lower=True)
     except scipy.linalg.LinAlgError:
         return ErrorFloor(0.0, np.inf)
-    worst = _largest(factor, of_h, np.ones(len(of_p)))[1]
-    share = lambda v: max(np.sqrt((v @ of_r @ v) / (v @ of_h @ v)), 1e-6)
-    both = lambda s: (1 + s) * of_h + (1 + 1 / s) * of_r
-    worst = _largest(factor, both(share(worst)), worst)[1]
-    bounded = both(share(worst))
-    estimate = _largest(factor, bounded, worst)[0]
+    both = lambda log_s: (1 + np.exp(log_s)) * of_h + (1 + np.exp(-log_s)) * of_r
+    # Any s gives a proof. The eigenvalue is convex in log s.
+    found = scipy.optimize.minimize_scalar(
+        lambda log_s: _largest(factor, both(log_s)),
+        bounds=LOG_S, method="bounded", options=dict(maxiter=SEARCH),
+    )  # fmt: skip
+    bounded = both(found.x)
     for attempt in range(TRIES):
-        ratio = estimate * (1 + SLACK * 2**attempt)
+        ratio = float(found.fun) * (1 + SLACK * 2**attempt)
         if ratio >= 1:
             break
         if is_positive(ratio * of_p - bounded):
@@ -140,21 +142,21 @@ def _floor(of_p: Array, of_h: Array, of_r: Array) -> ErrorFloor:
     return ErrorFloor(0.0, np.inf)
 
 
-def _largest(factor: tuple[Array, bool], matrix: Array, start: Array) -> tuple[float, Array]:
-    """The largest eigenvalue of P⁻¹M and its vector, by powers of it: a lower bound."""
-    v = start
+def _largest(factor: tuple[Array, bool], matrix: Array) -> float:
+    """The largest eigenvalue of P⁻¹M, by powers of it: a lower bound."""
+    v = np.ones(len(matrix))
     for _ in range(POWERS):
         v = scipy.linalg.cho_solve(factor, matrix @ v)
         v /= np.abs(v).max()
-    lower = np.tril(factor[0]).T @ v
-    return float(v @ matrix @ v / (lower @ lower)), v
+    half = np.tril(factor[0]).T @ v
+    return float(v @ matrix @ v / (half @ half))
 
 
 def is_positive(matrix: Float[Array, "n n"]) -> bool:
     """Whether the matrix is proved to be positive definite, in spite of all rounding.
 
-    Cholesky's factors are those of a matrix at most (n + 2) u tr M away, u = ε/2, and entries of
-    relative error 50 ε are another 50 ε tr M away: with twice that taken off they must exist.
+    Cholesky's factors are those of a matrix at most (n + 2) ε/2 tr M away, and errors in the entries
+    of 50 ε times the mean of the diagonal are another 50 ε tr M: more than both is taken off.
     """
     allowance = (len(matrix) + 100) * np.finfo(float).eps * np.trace(matrix)
     try:
