@@ -155,7 +155,7 @@ def _largest(factor: tuple[Array, bool], matrix: Array) -> float:
 def is_positive(matrix: Float[Array, "n n"]) -> bool:
     """Whether the matrix is proved to be positive definite, in spite of all rounding.
 
-    Cholesky's factors are those of a matrix at most (n + 2) ε/2 tr M away, and errors in the entries
+    Cholesky's factors are those of a matrix at most (n + 2) ε/2 tr M away, and errors of entries
     of 50 ε times the mean of the diagonal are another 50 ε tr M: more than both is taken off.
     """
     allowance = (len(matrix) + 100) * np.finfo(float).eps * np.trace(matrix)
