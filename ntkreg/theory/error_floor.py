@@ -20,7 +20,7 @@ import numpy as np
 import scipy
 
 from ntkreg._checks import check_noisy_xor
-from ntkreg._types import Array, Float
+from ntkreg._types import Float
 from ntkreg.theory import kernel_span
 
 KURTOSIS = 16.2  # E p⁴ ≤ 16.2 (E p²)² for p of degree 2 in independent signs
@@ -67,8 +67,8 @@ def error_floor(network, samples) -> ErrorFloor:
 
 
 def energies(
-    kappa: Float[Array, " t"], x: Float[Array, "n d"], y: Float[Array, " n"]
-) -> tuple[Float[Array, "n n"], Float[Array, "n n"], Float[Array, "n n"]]:
+    kappa: Float[np.ndarray, " t"], x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "n n"], Float[np.ndarray, "n n"], Float[np.ndarray, "n n"]]:
     """Matrices P, H, R of E p² = βᵀPβ, E h² = βᵀHβ and E r² = βᵀRβ."""
     noise = x[:, 2:]
     products = noise @ noise.T
@@ -81,18 +81,18 @@ def energies(
     return of_p, np.outer(y, y) * _mean_square(label)[agree], _mean_square(rest)[agree]
 
 
-def _of_products(kappa: Array) -> tuple[Array, Array]:
+def _of_products(kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """k and l at u = −m, …, m, by the m coordinates of noise."""
     up, down, still = kappa[2:], kappa[:-2], kappa[1:-1]
     return (up + down + 2 * still) / 4, (up + down - 2 * still) / 4
 
 
-def _pairs(u: Array, num: int) -> Array:
+def _pairs(u: np.ndarray, num: int) -> np.ndarray:
     """Σ z_j z_k over pairs j < k of `num` signs whose sum is u."""
     return (u**2 - num) / 2
 
 
-def coefficients(function: Float[Array, " t"]) -> tuple[float, float, float]:
+def coefficients(function: Float[np.ndarray, " t"]) -> tuple[float, float, float]:
     """a, b, c of the polynomial a + b Σ z_j + c Σ z_j z_k nearest to a function of Σ z_j.
 
     The function is given at −m, …, m.
@@ -104,7 +104,7 @@ def coefficients(function: Float[Array, " t"]) -> tuple[float, float, float]:
     return weighted.sum(), weighted @ sums / num, weighted @ _pairs(sums, num) / pairs
 
 
-def _mean_square(function: Float[Array, " t"]) -> Float[Array, " a"]:
+def _mean_square(function: Float[np.ndarray, " t"]) -> Float[np.ndarray, " a"]:
     """E φ(⟨z, w⟩) φ(⟨z, v⟩), z uniform, by the number of coordinates in which w and v agree."""
     num = len(function) // 2
 
@@ -120,7 +120,7 @@ def _mean_square(function: Float[Array, " t"]) -> Float[Array, " a"]:
     return np.array([of_agreeing(agree) for agree in range(num + 1)])
 
 
-def _floor(of_p: Array, of_h: Array, of_r: Array) -> ErrorFloor:
+def _floor(of_p: np.ndarray, of_h: np.ndarray, of_r: np.ndarray) -> ErrorFloor:
     """The floor, ρ being proved for some s with (|h| + |r|)² ≤ (1 + s) h² + (1 + 1/s) r²."""
     try:
         factor = scipy.linalg.cho_factor(of_p, lower=True)
@@ -142,7 +142,7 @@ def _floor(of_p: Array, of_h: Array, of_r: Array) -> ErrorFloor:
     return ErrorFloor(0.0, np.inf)
 
 
-def _largest(factor: tuple[Array, bool], matrix: Array) -> float:
+def _largest(factor: tuple[np.ndarray, bool], matrix: np.ndarray) -> float:
     """The largest eigenvalue of P⁻¹M, by powers of it: a lower bound."""
     v = np.ones(len(matrix))
     for _ in range(POWERS):
@@ -152,7 +152,7 @@ def _largest(factor: tuple[Array, bool], matrix: Array) -> float:
     return float(v @ matrix @ v / (half @ half))
 
 
-def is_positive(matrix: Float[Array, "n n"]) -> bool:
+def is_positive(matrix: Float[np.ndarray, "n n"]) -> bool:
     """Whether the matrix is proved to be positive definite, in spite of all rounding.
 
     Cholesky's factors are those of a matrix at most (n + 2) ε/2 tr M away, and errors of entries

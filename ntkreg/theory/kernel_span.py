@@ -99,7 +99,7 @@ def kernel_of_products(network, dim: int) -> Float[Array, " t"]:
     return jnp.zeros(2 * dim - 1).at[places].set(kernel.ntk[0])
 
 
-def checked_kernel(network, x: Float[Array, "n d"]) -> Float[Array, " t"]:
+def checked_kernel(network, x: Float[Array | np.ndarray, "n d"]) -> Float[Array, " t"]:
     """`kernel_of_products`, which some of the points x agree with.
 
     Raises:
