@@ -58,11 +58,12 @@ class Config:
         _experiment.check_distinct(self, "dims", "sizes")
 
 
-# smoke: seconds. laptop: two minutes. thorough: half an hour, most of it at d = 100, n = 4000.
+# smoke: seconds. laptop, thorough: minutes on two cores. full: hours, n = 4000 at d = 100.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(dims=(16, 18), sizes=(0.2, 0.3), num_seeds=2, num_test=1000),
     "laptop": {},
-    "thorough": dict(dims=(20, 30, 40, 60, 100), sizes=(0.1, 0.2, 0.3, 0.4), num_seeds=10),
+    "thorough": dict(dims=(20, 30, 40, 60), sizes=(0.1, 0.2, 0.3, 0.4), num_seeds=10),
+    "full": dict(dims=(20, 40, 60, 80, 100), sizes=(0.1, 0.2, 0.3, 0.4), num_seeds=20),
 }
 
 
