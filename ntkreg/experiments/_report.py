@@ -12,10 +12,10 @@ from ntkreg.experiments._claims import Claim, Status
 from ntkreg.experiments._experiment import Experiment
 
 EXPERIMENTS = (
-    "separation", "certify", "transition", "local_maximum", "lambda_path", "line", "approximate",
-    "width", "noisy_flow", "finite_width", "lazy_training", "regularization", "phase_diagram",
-    "regression", "teacher", "practice", "groups", "two_neurons", "group_margins", "group_limit",
-    "quadratic",
+    "separation", "error_floor", "certify", "transition", "local_maximum", "lambda_path", "line",
+    "approximate", "width", "noisy_flow", "finite_width", "lazy_training", "regularization",
+    "phase_diagram", "regression", "teacher", "practice", "groups", "two_neurons", "group_margins",
+    "group_limit", "quadratic",
 )  # fmt: skip
 # Those whose results are kept, the largest last. Four of them are of one experiment each; `cure`
 # has more to say of the claim that it is run for than any other.

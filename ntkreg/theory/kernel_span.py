@@ -66,8 +66,7 @@ def best_signal_to_noise(network, samples) -> BestRatio:
     """
     x, y = (np.asarray(a, np.float64) for a in samples)
     check_noisy_xor(x, y)
-    kappa = kernel_of_products(network, x.shape[1])
-    _check_kernel(network, kappa, jnp.asarray(x[:TRIED]))
+    kappa = checked_kernel(network, x)
     is_first = np.zeros(len(y), bool)
     is_first[np.unique(x, axis=0, return_index=True)[1]] = True
     return jit_quickly(best)(kappa, x, y, is_first)
@@ -100,13 +99,20 @@ def kernel_of_products(network, dim: int) -> Float[Array, " t"]:
     return jnp.zeros(2 * dim - 1).at[places].set(kernel.ntk[0])
 
 
-def _check_kernel(network, kappa: Array, x: Array) -> None:
-    exact = jit_quickly(network.kernel)(x).ntk
-    error = float(jnp.abs(exact - _at(kappa, x @ x.T)).max() / kappa[-1])
+def checked_kernel(network, x: Float[Array | np.ndarray, "n d"]) -> Float[Array, " t"]:
+    """`kernel_of_products`, which some of the points x agree with.
+
+    Raises:
+      ValueError: where they do not, and as `kernel_of_products`.
+    """
+    kappa, some = kernel_of_products(network, x.shape[1]), jnp.asarray(x[:TRIED])
+    exact = jit_quickly(network.kernel)(some).ntk
+    error = float(jnp.abs(exact - _at(kappa, some @ some.T)).max() / kappa[-1])
     if not error <= AGREEMENT:
         raise ValueError(
             f"network must have a kernel of ⟨x, x′⟩ alone on D, got one that is {error:.1e} off"
         )
+    return kappa
 
 
 def _at(kappa: Array, products: Array) -> Array:
