@@ -104,7 +104,7 @@ def run(config: Config, dim: int, num_samples: int, seed: int) -> dict[str, Any]
 LEAST, FALL = 0.005, -0.1  # the floor, and its exponent in d
 CLAIM = Claim(
     "Whatever its coefficients, the NTK at n = 0.3 d² samples errs on at least 0.5 % of D",
-    "derived here; Wei et al., Theorem 2.1, without its constant", certified=True,
+    "derived here, for Wei et al., Theorem 2.1", certified=True,
 )  # fmt: skip
 
 
