@@ -244,33 +244,35 @@ def best_claim(table: pandas.DataFrame) -> Claim:
 
 @_style.styled
 def figure(table: pandas.DataFrame, config: Config) -> _style.Figure:
-    """Margins over the best found, and shares of the rarest representation, against λ; the best by
-    width."""
-    fig, axes = _style.panels(3, columns=3, ratio=0.95)
+    """For each group margins over the best found, and the shares of the rarest representation,
+    against λ; the best by width."""
+    fig, axes = _style.panels(2 * len(config.groups) + 1, columns=3, ratio=0.8)
     wide, best = table[table.width.isin(config.widths)], best_found(table)
-    names = [(group, width) for group in config.groups for width in config.widths]
-    looks = _style.categories(names)
-    for group, width in names:
-        mine = wide[(wide.group == group) & (wide.width == width)]
-        look, label = looks[group, width], f"{group}, m = {width}"
-        over = mine.assign(over=mine.margin / best[group]).groupby("lam")
-        where = lambda lams: -np.log10(lams)
-        _style.with_range(axes[0], over.over, x=where, label=label, **look)
-        _style.with_range(axes[1], over.smallest_share, x=where, label=label, **look)
-    for ax in axes[:2]:
-        _style.at_sizes(ax, -np.log10(wide.lam.unique()), r"$\log_{10}$ 1/λ")
-    axes[0].set(title="margin over the best found", ylabel="γ/best found", ylim=(0, 1.05))
-    axes[0].axhline(1.0, **_style.LEVEL)
-    axes[1].axhline(KEY, label="threshold of the key set", **_style.LEVEL)
-    axes[1].set(title="rarest representation", ylabel="share of the outputs", ylim=(0, None))
+    looks = _style.ordinal(config.widths, _style.BLUE)
+    where = lambda lams: -np.log10(lams)
+    for number, group in enumerate(config.groups):
+        margin, rarest = axes[2 * number : 2 * number + 2]
+        for width in config.widths:
+            mine = wide[(wide.group == group) & (wide.width == width)]
+            found = mine.assign(over=mine.margin / best[group]).groupby("lam")
+            look = dict(label=f"m = {width}", **looks[width])
+            _style.with_range(margin, found.over, x=where, **look)
+            _style.with_range(rarest, found.smallest_share, x=where, **look)
+        margin.axhline(1.0, **_style.LEVEL)
+        margin.set(title=f"{group}: margin", ylabel="γ/best found", ylim=(0, 1.05))
+        rarest.axhline(KEY, label="threshold of the key set", **_style.LEVEL)
+        rarest.set(title=f"{group}: rarest representation", ylabel="share of the outputs")
+        rarest.set_ylim(0, None)
+        for ax in (margin, rarest):
+            _style.at_sizes(ax, where(wide.lam.unique()), r"$\log_{10}$ 1/λ")
     for group, look in _style.categories(config.groups).items():
         ends = ends_of(table[table.group == group])
         over = ends.assign(over=ends.margin / best[group]).groupby("width").over
-        axes[2].plot(over.max().index, over.max(), label=group, **look)
-    _style.at_sizes(axes[2], table.width.unique(), "width m")
-    axes[2].set(title="best of all starts", ylabel="γ/best found", ylim=(0, 1.05))
-    axes[2].legend(loc="lower right")
-    fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        axes[-1].plot(over.max().index, over.max(), label=group, **look)
+    _style.at_sizes(axes[-1], table.width.unique(), "width m")
+    axes[-1].set(title="best of all starts", ylabel="γ/best found", ylim=(0, 1.05))
+    axes[-1].legend(loc="lower right")
+    fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return fig
 
 
