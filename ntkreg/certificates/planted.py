@@ -131,8 +131,8 @@ def planted_minimum(
 
     Args:
       data: samples of D (`data.noisy_xor`).
-      lam: 0 < λ < min n_g/(4n), so that no planted neuron is 0.
-      oracle, tolerance, **options: as in `max_margin`.
+      lam: 0 < λ < min n_g/(4n), so that no planted neuron is 0. The others are those of
+        `max_margin`.
 
     Raises:
       ValueError: for samples that are not of D, a group without samples, or another λ.
