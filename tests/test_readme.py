@@ -47,6 +47,7 @@ def test_the_tutorial_is_short():
         "docs/limits.md",
         "docs/open_question.md",
         "docs/local_maximum.md",
+        "docs/planted_proof.md",
     ],
 )
 def test_files_that_a_page_links_to_are_there(page):
