@@ -12,8 +12,9 @@ missing, and goes on until a certificate closes.
 
 Whatever found them, `proofs.proved` alone says what a network and weights prove: it takes exactly
 the arrays that are returned, encloses every operation in a ball, and bounds that cross raise.
-`planted` does so for one network on D. All of this is NumPy on the host. Networks with an output a
-class come from all faces, too (`several_classes`).
+`planted` does so for one network on D, by `planted_relaxation` where branch and bound does not end.
+All of this is NumPy on the host. Networks with an output a class come from all faces, too
+(`several_classes`).
 
 With the activation z² and the norm ‖·‖_{2,3} the largest value is an eigenvalue, and `quadratic`
 solves for weights and network at any rank; on the table of a finite group both problems are small
@@ -31,6 +32,7 @@ from ntkreg.certificates.certified import (
 from ntkreg.certificates.group_games import group_margin, group_minimum
 from ntkreg.certificates.insertion import GlobalResult, train_to_global
 from ntkreg.certificates.planted import Optimality, planted_minimum, planted_optimality
+from ntkreg.certificates.planted_relaxation import planted_proof
 
 __all__ = [
     "Certificate",
@@ -44,6 +46,7 @@ __all__ = [
     "max_margin",
     "planted_minimum",
     "planted_optimality",
+    "planted_proof",
     "polish",
     "train_to_global",
 ]

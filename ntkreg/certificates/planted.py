@@ -82,11 +82,11 @@ def planted_optimality(
     Raises:
       ValueError: for samples that are not of D.
     """
-    x, y = _checked(data)
+    x, y = checked(data)
     axes, ends = map(np.array, zip(*NEURONS, strict=True))
     neurons = ends[:, None] * np.eye(x.shape[1])[axes]
     maximize = make_oracle(oracle, x, known=neurons, **options)
-    conditions = _local_conditions(x)
+    conditions = local_conditions(x)
     unknown = np.full(len(y), np.nan)
     units, signs = np.zeros((0, x.shape[1])), np.zeros(0)
     found = Optimality(True, False, np.inf, unknown, 0, 0)
@@ -116,8 +116,8 @@ def is_local_maximum(data: Dataset) -> bool:
     Raises:
       ValueError: for samples that are not of D.
     """
-    x, y = _checked(data)
-    conditions = _local_conditions(x)
+    x, y = checked(data)
+    conditions = local_conditions(x)
     return _nearest_to_uniform(len(y), *conditions, np.zeros((0, len(y)))) is not None
 
 
@@ -137,7 +137,7 @@ def planted_minimum(
     Raises:
       ValueError: for samples that are not of D, a group without samples, or another λ.
     """
-    x, y = _checked(data)
+    x, y = checked(data)
     active, counts = _groups(x)
     most = counts.min() / (4 * len(y))
     if not 0 < lam < most:
@@ -160,11 +160,11 @@ def is_local_minimum(data: Dataset) -> bool:
     Raises:
       ValueError: for samples that are not of D.
     """
-    x, y = _checked(data)
+    x, y = checked(data)
     active, counts = _groups(x)
     if not counts.all():
         return False
-    equal, right, most = _local_conditions(x)
+    equal, right, most = local_conditions(x)
     equal = np.concatenate([equal, np.eye(len(y), equal.shape[1])])
     right = np.concatenate([right, MASS / counts @ active])
     return _nearest_to_uniform(len(y), equal, right, most, np.zeros((0, len(y)))) is not None
@@ -176,14 +176,14 @@ def _groups(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return active, active.sum(axis=1)
 
 
-def _checked(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def checked(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     check_dataset(data, "sign")
     x, y = np.asarray(data.x, np.float64), np.asarray(data.y, np.float64)
     check_noisy_xor(x, y)
     return x, y
 
 
-def _local_conditions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def local_conditions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(equalities, their right sides, upper bounds ≤ 0) of (α, β of the kinks of each neuron)."""
     num_samples, dim = x.shape
     kinks = [np.flatnonzero(x[:, axis] == 0) for axis, _ in NEURONS]

@@ -53,7 +53,7 @@ def test_weights_of_an_optimal_sample_prove_the_bound():
 def test_the_local_condition_agrees_with_another_solver(seed):
     """HiGHS on the same linear conditions: feasible or not, without a norm to minimise."""
     drawn = sample(seed, 29, 10)
-    equal, right, most = planted._local_conditions(np.asarray(drawn.x))
+    equal, right, most = planted.local_conditions(np.asarray(drawn.x))
     result = scipy.optimize.linprog(
         np.zeros(equal.shape[1]), A_ub=most, b_ub=np.zeros(len(most)), A_eq=equal, b_eq=right
     )

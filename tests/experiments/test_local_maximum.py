@@ -55,7 +55,7 @@ def test_the_condition_is_that_of_a_linear_programme():
     decided = set()
     for n in (30, 45, 60, 75):
         sample = data.noisy_xor(jax.random.key(n), n, 14)
-        equal, right, most = planted._local_conditions(np.asarray(sample.x))
+        equal, right, most = planted.local_conditions(np.asarray(sample.x))
         solved = scipy.optimize.linprog(
             np.zeros(equal.shape[1]), A_ub=most, b_ub=np.zeros(len(most)), A_eq=equal, b_eq=right,
             bounds=(0, None),
