@@ -80,8 +80,8 @@ def test_the_bound_of_a_zone_is_near_the_largest_value_there():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_proved_is_so_and_what_is_refuted_never_proved(seed):
-    """d = 5, n = 16, near the transition: against the enumeration of all faces."""
-    x, y = sample(seed, 16, 5)
+    """d = 4, n = 16, near the transition: against the enumeration of all faces."""
+    x, y = sample(seed, 16, 4)
     weights = spread_weights(x, y, 5, 0)
     refuted = planted_optimality(data.Dataset(x, y)).refuted
     if weights is None:
