@@ -102,6 +102,13 @@ def test_a_sample_is_proved_and_a_search_finds_no_more():
     assert found.alpha.sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
+def test_a_sample_in_twenty_dimensions_is_proved():
+    x, y = sample(1, 100, 20)
+    found = planted_proof(data.Dataset(x, y))
+    assert found.optimal and 5000 < found.nodes < 9000
+
+
 def test_weights_that_miss_the_local_condition_are_not_proved_near_the_neurons():
     x, y = sample(0, 40, 6)
     weights = spread_weights(x, y, 3, 0)
