@@ -267,10 +267,11 @@ def _least(samples: Samples, lam: float, tolerance: float, max_rounds: int) -> F
     On its neurons all margins can grow, as a small λ needs.
     """
     count, rows = len(samples.labels), (len(samples.labels), samples.num_classes - 1)
-    of_lam = [lambda q, g=g: g(q.reshape(rows)) / lam for g in (_loss, _slope, _curvature)]
+    of_lam = lambda g: lambda q: g(q.reshape(rows)) / lam
+    losses = of_lam(_loss), of_lam(_slope), of_lam(_curvature)
 
     def solve(directions: Directions, vectors: np.ndarray) -> Step:
-        vectors, dual = convex.least(_programme(samples, directions), of_lam, 2.0, vectors)
+        vectors, dual = convex.least(_programme(samples, directions), losses, 2.0, vectors)
         network = _network(directions, vectors)
         value = float(np.mean(_loss(_margins(samples, network))))
         value += lam * two_layer.squared_norm(network)
