@@ -12,7 +12,8 @@ from ntkreg.experiments._claims import Claim, Status
 from ntkreg.experiments._experiment import Experiment
 
 EXPERIMENTS = (
-    "separation", "error_floor", "certify", "transition", "local_maximum", "lambda_path", "line",
+    "separation", "certified_separation", "error_floor", "certify", "transition", "local_maximum",
+    "lambda_path", "line",
     "approximate", "width", "noisy_flow", "finite_width", "lazy_training", "regularization",
     "phase_diagram", "regression", "teacher", "practice", "groups", "two_neurons", "group_margins",
     "group_limit", "quadratic",
