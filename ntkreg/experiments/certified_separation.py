@@ -133,7 +133,7 @@ def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
         *_learned(known),
         apart=apart if left else [],
     )
-    return [found, _kernels(known)]
+    return [claim for claim in (found, _kernels(known)) if claim.checks]
 
 
 def _learned(known: pandas.DataFrame) -> list[_claims.Check]:

@@ -32,14 +32,13 @@ def status(rows):
         (table(), "holds", "holds"),
         (table(network=0.58), "fails", "fails"),
         (table(ntk=0.065), "holds", "undecided"),
-        (table(gap=1e-3), "undecided", "undecided"),
+        (table(gap=1e-3), "undecided", None),
     ],
 )
 def test_the_claims_are_judged(rows, networks, kernels):
     found = status(rows)
     assert found[NETWORKS.statement] == networks
-    if KERNELS.statement in found and EXPERIMENT.claims(rows, CONFIG)[1].checks:
-        assert found[KERNELS.statement] == kernels
+    assert found.get(KERNELS.statement) == kernels
 
 
 def test_samples_without_a_certified_minimum_are_counted_apart():
