@@ -1,7 +1,7 @@
 """Network against kernel on D with proofs on both sides: no optimizer, no test set.
 
-    uv run launch/certified_separation.py                      # some minutes on two cores
-    uv run launch/certified_separation.py --preset=thorough    # more sizes
+    uv run launch/certified_separation.py                      # a minute on two cores
+    uv run launch/certified_separation.py --preset=thorough    # to d = 10, ten minutes
     uv run launch/certified_separation.py --preset=smoke       # seconds
 
 Writes summary.csv (one row per sample), run.json, figure.png and figure.pdf to
