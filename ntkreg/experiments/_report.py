@@ -23,6 +23,7 @@ EXPERIMENTS = (
 PRESETS = (
     "reach", "laptop", "open_experiment", "thorough", "more_groups", "mnist", "full", "cure",
 )  # fmt: skip
+SIZES = ("laptop", "thorough", "full")
 STATUSES: tuple[Status, ...] = ("holds", "undecided", "fails", "finding")
 
 
@@ -117,7 +118,9 @@ def experiment_page(results: pathlib.Path, name: str, presets: Sequence[str] = P
     text = inspect.getdoc(importlib.import_module(f"ntkreg.experiments.{name}")) or ""
     title, *rest = text.split("\n", 1)
     drawn = [run.preset for run in runs if (results / name / run.preset / "figure.png").exists()]
-    picture = f"![{name}]({drawn[-1]}/figure.png)\n\n" if drawn else ""
+    # That of the largest size: presets of one experiment each fill few of its panels.
+    largest = [preset for preset in drawn if preset in SIZES] or drawn
+    picture = f"![{name}]({largest[-1]}/figure.png)\n\n" if largest else ""
     statements = experiment(name).statements
     parts = [_checks(claim, runs) for claim in statements if measured(runs, claim)[1]]
     return f"""# {title.rstrip(".")}
@@ -128,7 +131,7 @@ def experiment_page(results: pathlib.Path, name: str, presets: Sequence[str] = P
 
 {"".join(parts)}## What was run
 
-{_table(["preset", "command", "commit", "time", "machine"], map(_ran, runs))}
+{_table(["preset", "command", "commit", "time", "machine"], (_ran(run, drawn) for run in runs))}
 {_settings(runs)}"""
 
 
@@ -153,10 +156,11 @@ def _checks(claim: Claim, runs: Sequence[Run]) -> str:
     )
 
 
-def _ran(run: Run) -> list[str]:
+def _ran(run: Run, drawn: Sequence[str]) -> list[str]:
     known = run.known
+    preset = f"[{run.preset}]({run.preset}/figure.png)" if run.preset in drawn else run.preset
     command = f"`uv run launch/{known['command']}`"
-    return [run.preset, command, known["git"][:8], f"{known['seconds']:.0f} s", known["hardware"]]
+    return [preset, command, known["git"][:8], f"{known['seconds']:.0f} s", known["hardware"]]
 
 
 def _settings(runs: Sequence[Run]) -> str:

@@ -9,7 +9,7 @@ of each, learn from the same images and are tested on the same others. λ is fix
 nothing is tuned: the kernel of a pair of classes is the hard-margin SVM, of ten classes ridge
 regression with next to no ridge. The network's λ comes down during training, or stays where it
 begins or ends. The digits and MNIST (the preset `mnist`, on 10,000 of its images) are judged
-apart, and the picture is that of the last preset below.
+apart, and the picture is that of the digits; the name of a preset below leads to its own.
 
 Source: Wei, Lee, Liu, Ma (NeurIPS 2019), the introduction, and the experiment on annealing.
 """
