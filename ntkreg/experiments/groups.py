@@ -318,6 +318,7 @@ ANNEALED_KEYS = Claim(
     source="derived here, beside O61",
 )
 RESIDUAL = stationarity.CONVERGED
+ZERO = 1e-100  # norm up to which a network is on its way to Θ = 0
 
 
 def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
@@ -325,7 +326,7 @@ def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
     if config.schedule == "constant":
         found = [same_claim(table), keys_claim(KEYS, table), converged_claim(table)]
     else:
-        found = [annealed_claim(table), keys_claim(ANNEALED_KEYS, table[table.converged])]
+        found = [annealed_claim(table), keys_claim(ANNEALED_KEYS, stationary(table))]
     return [claim for claim in found if claim.checks]
 
 
@@ -379,8 +380,17 @@ def converged_claim(table: pandas.DataFrame) -> Claim:
     )
 
 
+def stationary(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Ends that are stationary, and no zero network, which is so at every λ."""
+    return table[table.converged & (table.norm > ZERO)]
+
+
 def annealed_claim(table: pandas.DataFrame) -> Claim:
-    """The share of stationary ends, for each activation and λ."""
+    """The share of stationary ends, for each activation and λ; zero networks are counted apart."""
+    is_zero = table.norm <= ZERO
+    zeros = [
+        f"λ = {lam:g}: {len(part)} runs end at Θ = 0" for lam, part in table[is_zero].groupby("lam")
+    ]
     return ANNEALED.on(
         *(
             _claims.share(
@@ -388,8 +398,9 @@ def annealed_claim(table: pandas.DataFrame) -> Claim:
                 int(part.converged.sum()),
                 len(part),
             )
-            for (activation, lam), part in table.groupby(["activation", "lam"])
-        )
+            for (activation, lam), part in table[~is_zero].groupby(["activation", "lam"])
+        ),
+        apart=zeros,
     )
 
 
@@ -428,7 +439,7 @@ def _by_width(table: pandas.DataFrame, config: Config) -> _style.Figure:
     fig, axes = _style.panels(len(panels), columns=min(3, len(config.groups)), ratio=0.75)
     looks = _style.categories(config.lams)
     for ax, (activation, group) in zip(axes, panels, strict=True):
-        mine = table[(table.group == group) & (table.activation == activation) & table.converged]
+        mine = stationary(table[(table.group == group) & (table.activation == activation)])
         for number, lam in enumerate(config.lams):
             shift = 0.06 * (number - (len(config.lams) - 1) / 2)
             part = mine[mine.lam == lam].groupby("width")
@@ -437,7 +448,9 @@ def _by_width(table: pandas.DataFrame, config: Config) -> _style.Figure:
         ax.set_xticks(range(len(config.widths)), [f"{m}" for m in config.widths])
         ax.set(title=f"{group}, {ACTIVATIONS[activation]}: all representations", xlabel="width m")
         ax.set(ylabel="share of stationary ends", ylim=(-0.04, 1.04))
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    shown = [zip(*ax.get_legend_handles_labels(), strict=True) for ax in axes]
+    by_label = {label: handle for pairs in shown for handle, label in pairs}
+    fig.legend(by_label.values(), by_label, loc="outside lower center", ncols=5)
     return fig
 
 

@@ -181,9 +181,14 @@ def test_findings_are_findings(claim, edit, status):
 
 
 def test_stationary_ends_are_counted():
-    rows = pandas.DataFrame({"activation": "relu", "lam": 0.1, "converged": np.arange(20) < 19})
+    made = {"activation": "relu", "lam": 0.1, "norm": 1.0, "converged": np.arange(20) < 19}
+    rows = pandas.DataFrame(made)
     (check,) = annealed_claim(rows).checks
     assert check.status == "finding" and check.runs == "19 of 20 runs"
+    rows.loc[:4, "norm"] = 1e-150
+    claim = annealed_claim(rows)
+    assert claim.checks[0].runs == "14 of 15 runs"
+    assert claim.apart == ("λ = 0.1: 5 runs end at Θ = 0",)
 
 
 def test_the_committed_probability_is_the_share_of_the_committed_runs():
