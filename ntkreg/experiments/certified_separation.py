@@ -180,9 +180,10 @@ def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
             _style.with_interval(ax, n / dim, errors, label=f"d = {dim}", **own)
         ax.set(title=title, xlabel="samples n/d", ylabel="exact error on D", ylim=(-0.02, 0.55))
         ratios = np.array(sorted(config.sizes_over_d))
+        ax.set_xticks(ratios)
         if column == "network_error":
             ax.plot(ratios, ratios**-0.5, label="√(d/n)", **_style.PREDICTED)
-        ax.legend(loc="upper right")
+        ax.legend(loc="center right", bbox_to_anchor=(1.0, 0.57))
     return fig
 
 
