@@ -181,9 +181,11 @@ def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
         ax.set(title=title, xlabel="samples n/d", ylabel="exact error on D", ylim=(-0.02, 0.55))
         ratios = np.array(sorted(config.sizes_over_d))
         ax.set_xticks(ratios)
+        top = 1.0
         if column == "network_error":
             ax.plot(ratios, ratios**-0.5, label="√(d/n)", **_style.PREDICTED)
-        ax.legend(loc="center right", bbox_to_anchor=(1.0, 0.57))
+            top = 0.75  # below that line
+        ax.legend(loc="upper right", bbox_to_anchor=(1.0, top))
     return fig
 
 
