@@ -177,6 +177,11 @@ def _groups(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def checked(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """x and y in float64.
+
+    Raises:
+      ValueError: for samples that are not of D.
+    """
     check_dataset(data, "sign")
     x, y = np.asarray(data.x, np.float64), np.asarray(data.y, np.float64)
     check_noisy_xor(x, y)

@@ -117,7 +117,7 @@ NETWORKS = Claim(
 )  # fmt: skip
 KERNELS = Claim(
     "Below n = d(d + 1)/2 the NTK's best coefficients err more than the network at its minimum",
-    "derived here, for Wei et al., Theorem 2.1", certified=True,
+    "derived here", certified=True,
 )  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def _kernels(known: pandas.DataFrame) -> Claim:
     ]
     less = lambda part: part.ntk_error - part.network_error
     paired = [
-        _claims.mean(f"{what}: best β's error − network's", less(part), 0.0, "≥", "samples")
+        _claims.mean(f"{what}: NTK − network", less(part), 0.0, "≥", "samples")
         for what, part in parts
     ]
     largest = [
