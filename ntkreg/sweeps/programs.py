@@ -53,9 +53,11 @@ def checked(points: Sequence[Mapping] | pandas.DataFrame) -> list[Point]:
 
 
 def traced_dtypes(
-    points: Sequence[Point], static_argnames: str | Collection[str]
+    points: Sequence[Point], static_argnames: str | Collection[str], host: bool = False
 ) -> dict[str, np.dtype]:
     """The axes that are traced, with the dtype that JAX gives them: numbers that are not static.
+
+    A host run gets them as they are: dtype object.
 
     Raises:
       ValueError: for a static name of no axis, and for a number that its dtype does not hold:
@@ -66,7 +68,8 @@ def traced_dtypes(
         raise ValueError(f"static_argnames must be of {', '.join(points[0])}, got {name!r}")
     columns = {name: [point[name] for point in points] for name in points[0] if name not in static}
     is_traced = lambda values: all(isinstance(v, int | float | complex) for v in values)
-    return {name: _dtype(name, values) for name, values in columns.items() if is_traced(values)}
+    dtype = (lambda *_: np.dtype(object)) if host else _dtype
+    return {name: dtype(name, values) for name, values in columns.items() if is_traced(values)}
 
 
 def _dtype(name: str, values: list) -> np.dtype:
@@ -248,7 +251,7 @@ def _checked_bytes(program: jax.stages.Compiled, static: Point) -> int:
 
 
 def shape_of(work: Work, point: Point) -> tuple:
-    """The point's static values, by name: points that share them share a program."""
+    """The point's static values, by name: points that share them share programs."""
     return tuple((name, value) for name, value in point.items() if name not in work.traced)
 
 

@@ -61,7 +61,8 @@ def sweep(
       points: of `grid`, or any list of dicts, or a table.
       folder: where results are kept; by default in memory alone.
       static_argnames: axes that `run` gets as Python values, with a program for each combination
-        (sizes, depth). What is no number is static by itself.
+        (sizes, depth). What is no number is static by itself. Host runs are begun with one point
+        for each combination, so that cores compile different programs.
       batch_size: how many points are vmapped together, spread over the devices. By default one at a
         time on a CPU, and elsewhere all of a shape. Halved where memory runs out.
       host: `run` is called as it is, with Python values, on the same threads.
@@ -83,7 +84,7 @@ def sweep(
     if folder is None and jax.process_count() > 1:
         raise ValueError("folder must be given where several processes share a sweep, got None")
     path = None if folder is None else pathlib.Path(folder)
-    traced = {} if host else programs.traced_dtypes(points, static_argnames)
+    traced = programs.traced_dtypes(points, static_argnames, host)
     parts, identity = _identity(run, keep=path is not None)
     settings = tuple(getattr(jax.config, name) for name in SETTINGS)
     work = Work(run, traced, host, identity, settings)
@@ -149,7 +150,7 @@ def _batches(work: Work, points: Sequence[Point], rows, batch_size: int | None) 
     for numbers in shapes.values():
         wanted = len(numbers) if batch_size is None else batch_size
         size = 0 if one_by_one else devices * math.ceil(wanted / devices)
-        count = size or math.ceil(len(numbers) / (PIECES * cores))
+        count = size or (1 if work.is_host else math.ceil(len(numbers) / (PIECES * cores)))
         found += [(i, _Batch(numbers[i : i + count], size)) for i in range(0, len(numbers), count)]
     # The first batches of all shapes come first: cores then compile different programs.
     ordered = [batch for _, batch in sorted(found, key=lambda numbered: numbered[0])]

@@ -363,3 +363,13 @@ def test_a_pool_of_threads_that_was_handed_over_stays_open():
         table = swept(executor=pool)
         assert pool.submit(lambda: 1).result() == 1
     assert_same(table, swept())
+
+
+def test_host_runs_begin_with_one_of_each_static_combination():
+    begun = []
+    run = lambda n, seed: begun.append(n) or {"size": n}
+    points = grid(n=[3, 5], seed=range(3))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        table = sweep(run, points, static_argnames="n", host=True, executor=pool)
+    assert begun == [3, 5, 3, 5, 3, 5]
+    assert table["size"].tolist() == [point["n"] for point in points]

@@ -92,7 +92,8 @@ def _collapse(ax, rows: pandas.DataFrame, predictor: str) -> None:
         _style.plain_ticks(ax.xaxis)
         ax.set_xlabel("samples n/d²")
     ax.set(ylim=(-0.02, 0.56), ylabel="test error", title=LOOKS[predictor][1])
-    _style.legend(ax, loc="upper right" if power == 1 else "lower left")
+    place = dict(above=0.6) if power == 1 else dict(loc="lower left")
+    _style.legend(ax, **place)
 
 
 def _r_squared(ax, rows: pandas.DataFrame) -> None:

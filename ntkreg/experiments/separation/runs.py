@@ -34,9 +34,10 @@ RESULTS = (
     "residual", "r_squared", "solved", "plane", "first_residual", "paths_more",
 )  # fmt: skip
 # A point of the sweep has all predictors of a kind.
-KINDS = {"networks": PREDICTORS[:3], "kernels": KERNELS[:3], "oracle": (ORACLE,)}
+KINDS = {"networks": PREDICTORS[:3], "kernels": KERNELS}
 
-# The learned function is drawn over (x₁, x₂) ∈ [−1.5, 1.5]², averaged over draws of the noise.
+# The learned function is drawn over (x₁, x₂) ∈ [−1.5, 1.5]², averaged over draws of the noise: so
+# many in the dimension of the picture, and one in the others.
 PLANE_SIDE, PLANE_EXTENT, PLANE_DRAWS = 15, 1.5, 8
 
 MAX_SAMPLES = 2**20  # keeps (dim, num_samples) apart in one 32-bit number
@@ -125,7 +126,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         lams=(1e-3, 1e-8), num_steps=200, baseline_steps=500, num_test=MIN_TEST,
         oracle_dims=(6,), oracle_sizes=(0.3, 0.8), oracle_seeds=2,
     ),
-    "laptop": dict(dims=(10, 20, 40), oracle_dims=(10, 20, 40), oracle_seeds=5),
+    "laptop": dict(
+        dims=(10, 16, 25), sizes_over_d=(2.0, 3.0, 4.0, 6.0),
+        predictors=(NETWORK, *BASELINES, NTK, "ntk_ridge", ORACLE),
+        oracle_dims=(10, 16, 25), oracle_sizes=(0.1, 0.3, 0.4, 0.5, 0.6, 0.8), oracle_seeds=5,
+        lams=2 * (1e-3, 1e-8), max_paths=8,
+    ),
     "thorough": {},
     # From d = 160 on shorter paths, and ones from λ = 1e-3, mostly end above the planted objective.
     # Where most networks miss the minimum at first: is it found at last?
@@ -145,14 +151,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 def points(config: Config) -> list[dict[str, Any]]:
     """Kind of predictors, dimension, size and seed of every run; samples fill num_rows rows."""
     found = []
-    for kind in KINDS:
-        is_oracle = kind == "oracle"
-        seeds = range(config.oracle_seeds if is_oracle else config.num_seeds)
-        for dim in config.oracle_dims if is_oracle else config.dims:
-            sizes = sorted(set().union(*(_sizes(config, p, dim) for p in _of(config, kind))))
-            for n in sizes:
-                point = dict(kind=kind, dim=dim, num_samples=n, num_rows=_num_rows(kind, n, sizes))
-                found += [point | {"seed": seed} for seed in seeds]
+    for kind, dim in itertools.product(KINDS, sorted({*config.dims, *config.oracle_dims})):
+        sizes = {p: _sizes(config, p, dim) for p in _of(config, kind)}
+        every = sorted(set().union(*sizes.values()))
+        for n in every:
+            seeds = max(_num_seeds(config, p) for p, own in sizes.items() if n in own)
+            point = dict(kind=kind, dim=dim, num_samples=n, num_rows=_num_rows(kind, n, every))
+            found += [point | {"seed": seed} for seed in range(seeds)]
     return found
 
 
@@ -160,7 +165,14 @@ def _of(config: Config, kind: str) -> list[str]:
     return [predictor for predictor in KINDS[kind] if predictor in config.predictors]
 
 
+def _num_seeds(config: Config, predictor: str) -> int:
+    return config.oracle_seeds if predictor == ORACLE else config.num_seeds
+
+
 def _sizes(config: Config, predictor: str, dim: int) -> set[int]:
+    """The n at which a predictor is run; none in dimensions that it does not have."""
+    if dim not in (config.oracle_dims if predictor == ORACLE else config.dims):
+        return set()
     if predictor == ORACLE:
         return {max(1, round(ratio * dim**2)) for ratio in config.oracle_sizes}
     linear = {max(1, round(ratio * dim)) for ratio in config.sizes_over_d}
@@ -178,8 +190,7 @@ def _num_rows(kind: str, num_samples: int, sizes: list[int]) -> int:
     repetitions (`_training.num_rows`), or else the fewest rows that other sizes are repeated to.
     """
     if kind != "networks":
-        most = MOST_KERNEL_ROWS if kind == "kernels" else sizes[-1]
-        ends = (kernel_machines.SMALL, most, num_samples)
+        ends = (kernel_machines.SMALL, MOST_KERNEL_ROWS, num_samples)
         end = next(end for end in ends if num_samples <= end)
         return max(n for n in sizes if n <= end)
     repeated = {n: _training.num_rows(n, sizes, MOST_ROWS) for n in sizes}
@@ -210,12 +221,12 @@ def run(
     if kind == "networks":
         found = _networks(config, dim, num_samples, num_rows, seed)
     else:
-        found = _kernels(config, kind, dim, num_samples, num_rows, seed)
+        found = _kernels(config, dim, num_samples, num_rows, seed)
     return {name: found[name] for name in RESULTS}
 
 
 def _draw(
-    seed: Array, num_samples: Array, num_test: int, dim: int, num_rows: int
+    config: Config, seed: Array, num_samples: Array, dim: int, num_rows: int
 ) -> tuple[Draw, PRNGKey]:
     """Fresh test points, training samples repeated to so many rows, and a key for the network.
 
@@ -223,6 +234,7 @@ def _draw(
     """
     key = jax.random.fold_in(jax.random.key(seed), dim * MAX_SAMPLES + num_samples)
     data_key, start_key = jax.random.split(key)
+    num_test, num_draws = config.num_test, PLANE_DRAWS if dim == dim_inside(config) else 1
     # One draw for both sets: each more is half a second more to compile.
     drawn = data.noisy_xor(data_key, num_test + num_rows, dim)
     rows = jnp.arange(num_rows) % num_samples
@@ -232,8 +244,8 @@ def _draw(
     test = jax.tree.map(lambda a: a[:num_test], drawn)
     side = jnp.linspace(-PLANE_EXTENT, PLANE_EXTENT, PLANE_SIDE)
     signal = jnp.stack(jnp.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
-    signal = jnp.repeat(signal, PLANE_DRAWS, axis=0)
-    noise = jnp.tile(test.x[:PLANE_DRAWS, 2:], (PLANE_SIDE**2, 1))
+    signal = jnp.repeat(signal, num_draws, axis=0)
+    noise = jnp.tile(test.x[:num_draws, 2:], (PLANE_SIDE**2, 1))
     plane = jnp.concatenate([signal, noise], axis=1)
     return Draw(train, weights, test, data.unseen(test.x, train.x), plane), start_key
 
@@ -249,7 +261,7 @@ def _measured(
     below 0 where the samples allow a smaller F, and above 0 a proof that the optimum was missed.
     Without λ it is 0, and a network counts as solved where it fits all its samples.
     """
-    mean = plane.reshape(PLANE_SIDE, PLANE_SIDE, PLANE_DRAWS).mean(-1)
+    mean = plane.reshape(PLANE_SIDE, PLANE_SIDE, -1).mean(-1)
     return solution | {
         "test_error": _error(test, draw.test.y, draw.is_fresh),
         "train_error": _error(train, draw.train.y, draw.weights),
@@ -276,7 +288,7 @@ def _networks(
     config: Config, dim: int, num_samples: Array, num_rows: int, seed: Array
 ) -> dict[str, Array]:
     """The results of each network; those without λ one after the other, in one loop."""
-    draw, key = _draw(seed, num_samples, config.num_test, dim, num_rows)
+    draw, key = _draw(config, seed, num_samples, dim, num_rows)
     network, names = networks.fully_connected(2, config.width), _of(config, "networks")
     samples = optax.tree.cast(_weighted(draw), NET_DTYPE)
     scales = [config.small_init if name == "net_small_init" else 1.0 for name in names]
@@ -376,15 +388,15 @@ def planted_objective(lam: float) -> float:
     return -math.log1p(-share) + share * math.log(1 / share - 1)
 
 
-@functools.partial(jit_quickly, static_argnames=("config", "kind", "dim", "num_rows"))
+@functools.partial(jit_quickly, static_argnames=("config", "dim", "num_rows"))
 def _kernels(
-    config: Config, kind: str, dim: int, num_samples: Array, num_rows: int, seed: Array
+    config: Config, dim: int, num_samples: Array, num_rows: int, seed: Array
 ) -> dict[str, Array]:
-    """The results of each kernel predictor of a kind; of those that have no such size, any.
+    """The results of each kernel predictor; of those that have no such size or seed, any.
 
     On D the kernel is a function of ⟨x, x′⟩, one of 2d − 1 integers: it is looked up.
     """
-    draw, _ = _draw(seed, num_samples, config.num_test, dim, num_rows)
+    draw, _ = _draw(config, seed, num_samples, dim, num_rows)
     x, y = optax.tree.cast(draw.train, jnp.dtype(config.kernel_dtype))
     inputs = jnp.concatenate([draw.plane, _at_every_angle(draw.train.x[0])]).astype(x.dtype)
     found = kernels.ntk(networks.fully_connected(2, config.width), x, inputs)
@@ -392,13 +404,14 @@ def _kernels(
     looked_up = lambda z: values[jnp.round(dim - 1 - x @ z.astype(x.dtype).T).astype(jnp.int32)]
     gram, cross = looked_up(x), jnp.concatenate([looked_up(draw.test.x), to_plane], axis=1)
     rows = []
-    for name in _of(config, kind):
+    for name in _of(config, "kernels"):
         solve = functools.partial(_solutions, config, name, gram, y, num_samples)
         if name == ORACLE:
             solve = functools.partial(_best, values[::-1], x, y, num_samples)
         other = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), jax.eval_shape(solve))
-        has_size = jnp.isin(num_samples, jnp.asarray(sorted(_sizes(config, name, dim)), int))
-        solution = jax.lax.cond(has_size, solve, lambda other=other: other)
+        is_run = jnp.isin(num_samples, jnp.asarray(sorted(_sizes(config, name, dim)), int))
+        is_run &= seed < _num_seeds(config, name)
+        solution = jax.lax.cond(is_run, solve, lambda other=other: other)
         rows.append(_judged_kernel(draw, gram, cross, solution))
     return jax.tree.map(lambda *values: jnp.stack(values), *rows)
 
@@ -520,7 +533,8 @@ def by_predictor(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     rows = []
     for predictor, point in itertools.product(config.predictors, found.to_dict("records")):
         names = _of(config, point["kind"])
-        if predictor in names and point["num_samples"] in _sizes(config, predictor, point["dim"]):
+        has_size = point["num_samples"] in _sizes(config, predictor, point["dim"])
+        if predictor in names and has_size and point["seed"] < _num_seeds(config, predictor):
             is_array, i = lambda v: isinstance(v, np.ndarray), names.index(predictor)
             own = {name: v[i] if is_array(v) else v for name, v in point.items()}
             rows.append(dict(predictor=predictor) | own)
