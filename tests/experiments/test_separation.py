@@ -281,7 +281,7 @@ def test_samples_repeated_unequally_make_the_same_network():
     config = Config(lams=(1e-4,), num_steps=50, width=16)
     trained = []
     for num_rows in (12, 20):
-        draw, key = drawn(0, 12, 100, dim=6, num_rows=num_rows)
+        draw, key = drawn(config, 0, 12, dim=6, num_rows=num_rows)
         network = networks.fully_connected(2, 16)
         options = runs._training_of(config, True) | dict(loss=runs.WEIGHTED)
         found = trainers.train(network, runs._weighted(draw), key=key, **options)
@@ -291,11 +291,11 @@ def test_samples_repeated_unequally_make_the_same_network():
 
 def test_kernel_predictors_do_not_depend_on_the_number_of_rows():
     """With as many rows as samples they are the plain machines of the plain Gram matrix."""
-    config = Config(dims=(6,), sizes_over_d2=(0.5,), num_test=200 + runs.MIN_TEST)
-    few, many = (runs._kernels(config, "kernels", 6, 18, rows, 0) for rows in (18, 40))
+    config = Config(dims=(6,), sizes_over_d2=(0.5,), oracle_dims=(6,), oracle_sizes=(0.5,))
+    few, many = (runs._kernels(config, 6, 18, rows, 0) for rows in (18, 40))
     for name in ("test_error", "train_error", "lam"):
         np.testing.assert_array_equal(few[name], many[name])
-    for name in ("normalized_margin", "signal_share", "plane"):
+    for name in ("normalized_margin", "signal_share", "plane", "r_squared"):
         np.testing.assert_allclose(few[name], many[name], rtol=1e-4, atol=1e-6)
     draw, _ = drawn(config, 0, 18, dim=6, num_rows=18)
     gram = kernels.ntk(networks.fully_connected(2, config.width), draw.train.x)
