@@ -19,6 +19,7 @@ the minima and their proofs are derived here (`certificates.group_games`).
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -93,7 +94,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {},
     "thorough": dict(
         cases=("C11:96", "C13:128", "C23:192", "C53:320", "S4:320", "A4:128", "D5:96"),
-        num_seeds=1, lams=(1e-3, 1e-4, 1e-8, 1e-32, 1e-128),
+        exact=("C8", "C9", "C10", "C12", "D4", "A5"), num_seeds=1,
+        lams=(1e-4, 1e-6, 1e-8, 1e-32, 1e-128),
     ),
     "full": dict(
         cases=("C11:128", "C23:256", "C53:512", "C113:1024", "S4:512", "A5:2048"), num_seeds=4
@@ -158,6 +160,7 @@ def run(config: Config, case: str, seed: int) -> dict[str, Any]:
         "short": 1 - reached / best.upper,
         "over": np.expm1(log_f - np.log([minimum.upper for minimum in minima])),
         "minimum_gap": np.array([minimum.gap for minimum in minima]),
+        "is_zero": np.array([_is_zero(group, minimum) for minimum in minima]),
         "log_residual": np.asarray(path.info.log_residual),
         "law_short": 1 - law.normalized_margin / best.upper,
     }
@@ -166,6 +169,11 @@ def run(config: Config, case: str, seed: int) -> dict[str, Any]:
     impurity, held = _impurity(group, path.params)
     lacking = np.array([_held(group, minimum) for minimum in minima]) - held
     return found | {"impurity": impurity, "lacking": lacking}
+
+
+def _is_zero(group: groups.Group, minimum: Certificate) -> bool:
+    """Whether λ is so large that the zero network, with cross-entropy log n, is the minimum."""
+    return minimum.upper >= math.log(group.order) * (1 - ROUNDING)
 
 
 def _held(group: groups.Group, minimum: Certificate) -> int:
@@ -332,15 +340,19 @@ def purity_claim(table: pandas.DataFrame) -> Claim:
 
     A minimizer's neurons maximise the value under its dual weights, and only pure neurons do.
     """
-    there = table[table.over <= THERE]
+    is_zero = table.is_zero.astype(bool)
+    there = table[(table.over <= THERE) & ~is_zero]
     late = there[there.lam <= LATE]
-    lost = len(table) - len(there)
+    lost, zeros = int((table.over > THERE).sum()), int(is_zero.sum())
     return PURITY.on(
         _claims.every("largest impurity of a neuron", there.impurity, 1 - PURE, "≤", "networks"),
         _claims.every(
             f"representations lacking, λ ≤ {LATE:g}", late.lacking, 0, "≤", "networks",
         ),
-        apart=[f"{lost} networks above F* by more than {THERE:g}" if lost else ""],
+        apart=[
+            f"{lost} networks above F* by more than {THERE:g}" if lost else "",
+            f"{zeros} at a λ whose minimum is the zero network" if zeros else "",
+        ],
     )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ everywhere = lambda column, value: lambda rows: rows.assign(**{column: value})
         (PURITY, moved("impurity", 0.2, group="C7"), "fails"),
         (PURITY, moved("lacking", 1, group="C7"), "fails"),
         (PURITY, moved("over", 1.0), "undecided"),  # none is at the minimum
+        (PURITY, moved("is_zero", True), "undecided"),  # all have collapsed, as they should
         (LAW, lambda rows: rows, "holds"),
         (LAW, moved("short", 0.1, lam=SMALLEST), "fails"),
         (LAW, moved("short", np.nan, lam=SMALLEST), "undecided"),

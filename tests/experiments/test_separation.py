@@ -293,9 +293,9 @@ def test_kernel_predictors_do_not_depend_on_the_number_of_rows():
     """With as many rows as samples they are the plain machines of the plain Gram matrix."""
     config = Config(dims=(6,), sizes_over_d2=(0.5,), oracle_dims=(6,), oracle_sizes=(0.5,))
     few, many = (runs._kernels(config, 6, 18, rows, 0) for rows in (18, 40))
-    for name in ("test_error", "train_error", "lam"):
+    for name in ("test_error", "lam"):
         np.testing.assert_array_equal(few[name], many[name])
-    for name in ("normalized_margin", "signal_share", "plane", "r_squared"):
+    for name in ("train_error", "normalized_margin", "signal_share", "plane", "r_squared"):
         np.testing.assert_allclose(few[name], many[name], rtol=1e-4, atol=1e-6)
     draw, _ = drawn(config, 0, 18, dim=6, num_rows=18)
     gram = kernels.ntk(networks.fully_connected(2, config.width), draw.train.x)
