@@ -86,6 +86,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         groups=("S3", "C5", "C7", "Q8"), widths=(8, 32, 100, 400), num_seeds=10,
         small_widths=(5, 6, 7, 9),
     ),
+    "S4": dict(
+        groups=("S4",), widths=(8, 32, 100, 400), num_seeds=4, small_widths=(16,), small_seeds=20
+    ),
     "full": dict(
         groups=("S3", "C3", "C4", "C5", "C7", "Q8", "S4"), widths=(8, 32, 100, 400),
         num_seeds=1000, small_widths=(3, 4, 5, 6, 7, 8, 9, 10, 12), small_seeds=5000,

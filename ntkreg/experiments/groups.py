@@ -120,6 +120,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         lams=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1), num_seeds=10, num_steps=10_000,
         schedule="annealed", learning_rate=1e-2,
     ),
+    "S4": dict(
+        groups=("S4",), widths=(8, 32), lams=(1e-4, 1e-3, 1e-2), num_seeds=5, num_steps=10_000,
+        schedule="annealed", learning_rate=1e-2,
+    ),
     "full": dict(
         groups=("C3", "C5", "C7", "S3", "S4", "Q8"), widths=(2, 4, 8, 16, 32),
         lams=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
