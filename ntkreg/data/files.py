@@ -432,6 +432,8 @@ def _parquet(path: pathlib.Path, label: str) -> Held:
     except ImportError:
         got = "no pyarrow to read parquet with: pip install pyarrow, or save it as CSV"
         raise _refused(path, got) from None
+    except (ValueError, OSError) as error:  # pyarrow's own are of these
+        raise _refused(path, str(error).split(".")[0], "must be whole parquet") from None
     return _of_frame(path, frame, label, lambda row: f"row {row + 1}", True, ())
 
 

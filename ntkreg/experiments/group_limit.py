@@ -87,7 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         small_widths=(5, 6, 7, 9),
     ),
     "S4": dict(
-        groups=("S4",), widths=(8, 32, 100, 400), num_seeds=4, small_widths=(16,), small_seeds=20
+        groups=("S4",), widths=(8, 32, 100), num_seeds=4, small_widths=(16,), small_seeds=20
     ),
     "full": dict(
         groups=("S3", "C3", "C4", "C5", "C7", "Q8", "S4"), widths=(8, 32, 100, 400),

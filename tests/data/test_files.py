@@ -220,6 +220,12 @@ def test_parquet_is_read_where_pandas_can(tmp_path, monkeypatch):
     monkeypatch.setattr(pandas, "read_parquet", lacking)
     assert "no pyarrow to read parquet with" in refused(path)
 
+    def broken(path):
+        raise ValueError("Parquet magic bytes not found in footer. Either the file is corrupted …")
+
+    monkeypatch.setattr(pandas, "read_parquet", broken)
+    assert "mine.parquet must be whole parquet, got Parquet magic bytes not found" in refused(path)
+
 
 def test_the_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
