@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from ntkreg.data.array_files import content_of, idx_array
 from ntkreg.data.dataset import Dataset
 
 NUM_CLASSES = 10
@@ -143,16 +144,10 @@ def _of_files(paths: Sequence[pathlib.Path], layout: Layout, kind: Images) -> Ar
     return layout.read(paths, kind)
 
 
-def _content(path: pathlib.Path) -> bytes:
-    from ntkreg.data import files  # loads pandas
-
-    return files.content_of(path)
-
-
 def _npz(paths: Sequence[pathlib.Path], kind: Images) -> Arrays:
     where = f"{paths[0]} must be an npz file with"
     try:
-        with np.load(io.BytesIO(_content(paths[0])), allow_pickle=False) as file:
+        with np.load(io.BytesIO(content_of(paths[0])), allow_pickle=False) as file:
             arrays = {key: _whole(file, key) for key in ("x", "y") if _names(file, key)}
     except (AttributeError, EOFError, OSError, TypeError, ValueError) as error:
         raise _foreign(where, kind, f"numpy cannot read it: {error}") from None
@@ -174,12 +169,10 @@ def _whole(file: Mapping[str, np.ndarray], key: str) -> np.ndarray:
 
 def _idx(paths: Sequence[pathlib.Path], kind: Images) -> Arrays:
     """Of two pairs of files, images and labels."""
-    from ntkreg.data import files
-
     parts = []
     for images, labels in zip(paths[::2], paths[1::2], strict=True):
         where = f"{images} and {labels.name} must be IDX files with"
-        arrays = {"x": files.idx_array(images), "y": files.idx_array(labels)}
+        arrays = {"x": idx_array(images), "y": idx_array(labels)}
         parts.append(_checked(arrays, where, kind))
     return _joined(parts)
 
@@ -190,7 +183,7 @@ def _binary(paths: Sequence[pathlib.Path], kind: Images) -> Arrays:
     where = lambda path: f"{path} must be rows of {length} bytes, label and pixels, with"
     parts = []
     for path in paths:
-        content = _content(path)
+        content = content_of(path)
         if len(content) % length:
             raise _foreign(where(path), kind, f"it has {len(content)} bytes")
         rows = np.frombuffer(content, np.uint8).reshape(-1, length)
@@ -211,7 +204,7 @@ def _rounded(path: pathlib.Path, kind: Images) -> np.ndarray:
     rule = f'{{"data": [number, …]}}, k/255 to three decimals, {size} for each image'
     refused = lambda got: ValueError(f"{path} must be {rule}, got {got}")
     try:
-        scaled = 255 * np.asarray(json.loads(_content(path))["data"], float)
+        scaled = 255 * np.asarray(json.loads(content_of(path))["data"], float)
     except (KeyError, TypeError, ValueError) as error:
         raise refused(f"other content: {error}") from None
     if scaled.ndim != 1 or not scaled.size or scaled.size % size:

@@ -63,8 +63,9 @@ def sweep(
       static_argnames: axes that `run` gets as Python values, with a program for each combination
         (sizes, depth). What is no number is static by itself. Host runs are begun with one point
         for each combination, so that cores compile different programs.
-      batch_size: how many points are vmapped together, spread over the devices. By default one at a
-        time on a CPU, and elsewhere all of a shape. Halved where memory runs out.
+      batch_size: how many points of a shape are vmapped together at most, spread over the devices.
+        By default one at a time on a CPU, and elsewhere all of a shape. Halved where memory runs
+        out.
       host: `run` is called as it is, with Python values, on the same threads.
       executor: where batches run; by default threads of this process. Who hands one over closes it.
 
@@ -142,15 +143,16 @@ def _batches(work: Work, points: Sequence[Point], rows, batch_size: int | None) 
     """The points that are not finished, in batches of one shape, with how many are vmapped."""
     shapes: dict[str, list[int]] = {}
     for number, point in enumerate(points):
-        if number not in rows:
-            shapes.setdefault(repr(shape_of(work, point)), []).append(number)
+        shapes.setdefault(repr(shape_of(work, point)), []).append(number)
     devices, cores = jax.local_device_count(), os.cpu_count() or 1
     one_by_one = work.is_host or (batch_size is None and jax.default_backend() == "cpu")
     found = []
-    for numbers in shapes.values():
-        wanted = len(numbers) if batch_size is None else batch_size
+    for every in shapes.values():
+        # Of all points, so that a run that goes on has the same programs.
+        wanted = min(batch_size or len(every), len(every))
         size = 0 if one_by_one else devices * math.ceil(wanted / devices)
-        count = size or (1 if work.is_host else math.ceil(len(numbers) / (PIECES * cores)))
+        numbers = [number for number in every if number not in rows]
+        count = size or (1 if work.is_host else math.ceil(len(every) / (PIECES * cores)))
         found += [(i, _Batch(numbers[i : i + count], size)) for i in range(0, len(numbers), count)]
     # The first batches of all shapes come first: cores then compile different programs.
     ordered = [batch for _, batch in sorted(found, key=lambda numbered: numbered[0])]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkreg.data import files
+from ntkreg.data import array_files, files
 from ntkreg.data.image_data import images
 
 RNG = np.random.default_rng(0)
@@ -46,7 +46,11 @@ def saved(folder, name, content):
 
 def idx(array, code):
     shape = struct.pack(f">{array.ndim}I", *array.shape)
-    return bytes([0, 0, code, array.ndim]) + shape + array.astype(files.IDX_DTYPES[code]).tobytes()
+    return (
+        bytes([0, 0, code, array.ndim])
+        + shape
+        + array.astype(array_files.IDX_DTYPES[code]).tobytes()
+    )
 
 
 def refused(path, **options):
@@ -131,7 +135,7 @@ def test_two_classes_become_signs(tmp_path, coding):
 def test_several_classes_become_indices_in_their_order(values, dtype):
     """Names are sorted as numbers where they are numbers: −3 before 0, 10 after 9."""
     names = np.sort(values[:3]) * 5
-    part = files.Part(X, names[CLASSES].astype(dtype), lambda row, column: "")
+    part = array_files.Part(X, names[CLASSES].astype(dtype), lambda row, column: "")
     labels = files.plain_labels("mine", part, [])
     assert np.array_equal(np.unique(labels, return_inverse=True)[1], CLASSES)
     assert np.array_equal(labels, names[CLASSES])
@@ -145,7 +149,7 @@ def test_classes_are_named_in_the_order_of_their_codes(tmp_path):
     assert "labels y: 3 classes, a (3), b (2), c (3)" in found.said
 
 
-@pytest.mark.parametrize("pair", [("X", "y"), ("DATA", "Target"), *files.PAIRS], ids="/".join)
+@pytest.mark.parametrize("pair", [("X", "y"), ("DATA", "Target"), *array_files.PAIRS], ids="/".join)
 def test_an_npz_file_has_any_usual_names(tmp_path, pair):
     found = files.read(saved(tmp_path, "mine.npz", {pair[0]: X, pair[1]: BITS, "names": WORDS}))
     assert np.array_equal(found.train.x, X) and np.array_equal(found.train.y, SIGNS)

@@ -373,3 +373,11 @@ def test_host_runs_begin_with_one_of_each_static_combination():
         table = sweep(run, points, static_argnames="n", host=True, executor=pool)
     assert begun == [3, 5, 3, 5, 3, 5]
     assert table["size"].tolist() == [point["n"] for point in points]
+
+
+def test_a_batch_is_not_filled_beyond_the_points_of_its_shape(monkeypatch):
+    sizes, lowered = [], programs.lowered
+    noted = lambda work, point, size: sizes.append(size) or lowered(work, point, size)
+    monkeypatch.setattr(programs, "lowered", noted)
+    assert len(sweep(lambda x: {"y": 2 * x}, grid(x=[1.0, 2.0, 3.0]), batch_size=64)) == 3
+    assert sizes == [3]
