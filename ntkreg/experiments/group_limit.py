@@ -34,7 +34,7 @@ from ntkreg.data import groups
 from ntkreg.experiments import _claims, _descents, _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.experiments.groups import COUNT, KEY, LOSS, group_of, initial
+from ntkreg.experiments.groups.runs import COUNT, KEY, LOSS, group_of, initial
 from ntkreg.sweeps import grid
 from ntkreg.training import paths, stationarity, trainers
 

@@ -35,7 +35,7 @@ from ntkreg.data import groups
 from ntkreg.experiments import _claims, _descents, _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.experiments.groups import group_of
+from ntkreg.experiments.groups.runs import group_of
 from ntkreg.sweeps import grid
 from ntkreg.theory import closed_forms, path_law
 from ntkreg.training import paths, stationarity

@@ -47,7 +47,7 @@ from ntkreg.data import groups
 from ntkreg.experiments import _claims, _experiment, _style
 from ntkreg.experiments._claims import Claim
 from ntkreg.experiments._experiment import Experiment
-from ntkreg.experiments.groups import LOSS, initial
+from ntkreg.experiments.groups.runs import LOSS, initial
 from ntkreg.sweeps import grid
 from ntkreg.training import margins, objectives, paths, stationarity, trainers
 

@@ -14,19 +14,9 @@ import pytest
 
 from ntkreg import fully_connected, sweep
 from ntkreg.data import groups as data_groups
-from ntkreg.experiments import groups
-from ntkreg.experiments.groups import (
-    CONVERGED,
-    EXPERIMENT,
-    KEYS,
-    SAME,
-    Config,
-    annealed_claim,
-    descended,
-    initial,
-    key_sets,
-    with_key_sets,
-)
+from ntkreg.experiments.groups import CONVERGED, EXPERIMENT, KEYS, SAME, Config, claims
+from ntkreg.experiments.groups.claims import annealed_claim, key_sets
+from ntkreg.experiments.groups.runs import descended, initial, with_key_sets
 from ntkreg.sweeps import load
 
 CONFIG = Config(
@@ -225,7 +215,7 @@ def test_figures_are_drawn_for_few_widths_and_for_many(table):
 
 def test_all_representations_of_a_group_have_names():
     for name, wanted in (("C5", "1+2"), ("S3", "sgn+std")):
-        assert groups.all_of(name) == wanted
+        assert claims.all_of(name) == wanted
     assert all(
         "+" not in rho.name
         for name in ("Q8", "S4", "A5", "D4")

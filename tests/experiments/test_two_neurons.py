@@ -86,7 +86,7 @@ def test_the_flow_descends_and_keeps_what_gradient_flow_keeps():
     params = (jax.random.normal(jax.random.key(0), (10, 2)),) * 1
     params = (*params, jax.random.normal(jax.random.key(1), (2, 5)))
     network, data = fully_connected(2, 2, 5, "quadratic"), groups.pairs(FIVE)
-    from ntkreg.experiments.groups import LOSS
+    from ntkreg.experiments.groups.runs import LOSS
     from ntkreg.training import objectives
 
     value = lambda p: objectives.log_mean_loss(LOSS, network, p, data)
