@@ -456,7 +456,7 @@ def _check_rows(x: np.ndarray) -> None:
 
 
 def _is_quadratic(activation: str, norm) -> bool:
-    """Whether `quadratic` is asked.
+    """Whether the activation is `quadratic`.
 
     Raises:
       ValueError: for an unknown activation, or a norm in which its problem is not convex.

@@ -116,7 +116,7 @@ def generated_units(
 def _priced(maximize, x: np.ndarray, step: Step, tolerance: float, signs, units: Units):
     """(upper bound of M(weights), nodes, `units` and all that the oracle finds to be worth more).
 
-    It is asked for a proof only where it finds no new unit without one.
+    The oracle proves its bound only where it finds no new unit without a proof.
     """
     floor = step.worth * (1 + tolerance / 2)
     for limit in (floor, None):

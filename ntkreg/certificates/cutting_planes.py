@@ -31,7 +31,7 @@ from ntkreg.certificates.oracles import Oracle, of_signs
 NEWTON_STEPS = 100
 CIRCLES = 10  # steps without a gain after which steps stay near the centre
 TO_BOUNDARY = 0.995  # of the way that a step may go
-REACH = 1e14  # of Σ|a|: beyond it no margin is told from zero
+REACH = 1e14  # of Σ|a|: beyond it a margin may be zero
 PEAKS = 40  # taken of one sign in a round
 IDLE = 50  # steps without a gain after which the method has met its limits in float64
 STALLS = 3  # rounds without a gain after which float64 has no more to give
@@ -132,7 +132,7 @@ def rounds(
     """Rounds from `start` or from all rays; in float64, or in balls where `concave` is in balls.
 
     In float64 it ends where rounding gains no more (at once where it cannot find any ray); in balls
-    whoever asks ends it.
+    the caller ends it.
     """
     exact, target = is_balls(concave.top), concave.target
     convert = balls if exact else rounded
@@ -179,7 +179,7 @@ def rounds(
 def _shares(concave: Concave, features, a, masses) -> np.ndarray:
     """What would be missed without each cut: of some sample's slope, or of the objective.
 
-    Of a share of the masses it cannot be told: where they cancel, little of them counts.
+    A share of the masses would not show it: where they cancel, little of them counts.
     """
     effects = masses[:, None] * features
     if is_linear(concave, a):

@@ -60,7 +60,7 @@ class Maxima(NamedTuple):
 
     Attributes:
       weights: c of h(u) = Σ cᵢ relu(uᵀxᵢ), shape (n,).
-      signs: which were asked; both make it M(c) = max |h|.
+      signs: which were searched; both make it M(c) = max |h|.
       found: the answer to each of them.
     """
 

@@ -48,7 +48,7 @@ class Optimality(NamedTuple):
       upper: M(αy)/2 by the oracle for the last α, an upper bound of the max margin if the oracle
         proves one; infinity where `refuted`. Planted is optimal where it is 1/8.
       alpha: these weights; NaN where `refuted`.
-      num_rounds: how often the oracle was asked.
+      num_rounds: how often the oracle ran.
       nodes: what its last answers took.
     """
 

@@ -239,7 +239,7 @@ def _cholesky(matrix: np.ndarray) -> np.ndarray:
 def float_network(problem: Problem, units: Scaled, step: Round, exact: bool) -> Params:
     """The network of the multipliers in float64, neurons of one closed cell in one.
 
-    Where `exact` asks, small neurons are added that make up for what rounding the others changed:
+    With `exact`, small neurons are added that make up for what rounding the others changed:
     their own rounding is smaller by as much as they are.
     """
     half = 0 if problem.is_margin else (units.label_exponent - units.exponent) // 2

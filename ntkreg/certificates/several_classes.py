@@ -46,7 +46,7 @@ from ntkreg.kernels.kernel_machines import NotSeparable
 
 EPS = float(np.finfo(float).eps)
 DOUBLE = 1e-8  # relative distance of squared singular values up to which they count as one
-SEPARABLE = 1e-9  # margin of the rows at unit length up to which none is told from zero
+SEPARABLE = 1e-9  # margin of the rows at unit length up to which it may be zero
 NEAR = 1e-3  # gap to which the max margin is solved for where a minimum starts
 NEW = 40  # neurons taken in a round
 NEGLIGIBLE = 1e-10  # share of V below which a neuron is what the solver left of zero

@@ -128,7 +128,7 @@ def npy(path: pathlib.Path) -> Held:
 
 
 def _alone(path: pathlib.Path, beside: pathlib.Path | None, names: str) -> ValueError:
-    got = f"no {beside.name}" if beside else "a name that tells of none"
+    got = f"no {beside.name}" if beside else "a name that goes with none"
     return refused(path, got, f"must have its labels in a file beside it, as {names}")
 
 

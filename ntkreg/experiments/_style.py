@@ -222,7 +222,7 @@ def scalings(
     ax, lines: Iterable[tuple[str, Look, _statistics.Scaling, float | None]], dims: Iterable[int]
 ) -> None:
     """Crossings against d, each with its label, look, fitted power and the power predicted, if one
-    is; `dims` are the dimensions that were asked for."""
+    is; `dims` are those of the Config."""
     plain_ticks(ax.yaxis)  # before anything is drawn: perhaps nothing is
     for label, look, found, predicted in lines:
         if not found.dims:

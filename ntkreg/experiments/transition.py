@@ -2,7 +2,7 @@
 
 The labels of D are those of |x₁| − |x₂|, a network of four neurons, here *planted*, with the margin
 1/8 on every sample. On few samples other networks have more; from some n on none has, and then the
-regularised minimizer tends to that margin as λ → 0. How that n grows with d is asked because the
+regularised minimizer tends to that margin as λ → 0. How that n grows with d matters because the
 paper proves that O(d) samples are enough for the regularised network.
 
 Each sample is decided from both sides: a contradiction proves that the planted network is not

@@ -211,7 +211,7 @@ def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
 
 
 def counterexample_claim() -> Claim:
-    """The integer network's exact margins, and its loss beside what Lyu and Li ask for."""
+    """The integer network's exact margins, and its loss beside what Lyu and Li require."""
     found = integer_margins()
     loss = float(np.mean(np.log1p(np.exp(-found.astype(float)).sum(axis=1))))
     shares = groups.purities(FIVE, groups.neurons(integer_network()))

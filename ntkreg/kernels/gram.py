@@ -180,7 +180,7 @@ def _check_labels(labels: np.ndarray, signs: bool) -> None:
 
 
 def _check_products(operator: GramOperator) -> None:
-    # The sum over a row tells of each entry, without an array of n × n truth values.
+    # The sum over a row shows each entry, without an array of n × n truth values.
     if not bool(jnp.all(jnp.isfinite(operator.product(jnp.ones_like(operator.diagonal))))):
         raise ValueError("gram must be finite, it holds NaN or inf")
 

@@ -35,10 +35,10 @@ def margin_bounds(alpha: Array, q: Array, wanted: Array) -> tuple[Array, Array]:
 
 
 class Goal(NamedTuple):
-    """What is asked of a classifier, and what is zero.
+    """The margins of a classifier, and what is zero.
 
     Attributes:
-      wanted: b, the margins that are asked for.
+      wanted: b, the margins that it must have.
       sizes: √Qᵢᵢ.
       rounding: αᵀQα is zero where it is at most so much of (Σ αᵢ√Qᵢᵢ)², the terms it is a sum of.
     """
@@ -230,7 +230,7 @@ STATIONARY = 1e3  # so many ε of the gradient's terms are left over at the end 
 
 
 class NotSeparable(ValueError):
-    """No function of the kind asked for classifies all the samples, up to rounding."""
+    """No function of this kind classifies all the samples, up to rounding."""
 
 
 class HardMarginSVM(NamedTuple):
@@ -286,7 +286,7 @@ def hard_margin_svm(
 
     Raises:
       NotSeparable: where the best margin is zero up to rounding: αᵀQα ≤ 3ε(Σ αᵢ√Kᵢᵢ)², the ε of
-        the entries (not under a trace: there the margin is what tells).
+        the entries (not under a trace: there the margin shows it).
       ValueError: for shapes that do not match, labels other than ±1, a matrix that is not finite,
         symmetric and positive semidefinite (`gram`), an unknown solver, an operator and
         `interior_point`.

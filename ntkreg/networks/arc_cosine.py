@@ -1,7 +1,7 @@
 """Infinite-width kernels of fully connected networks, accurate to rounding at every angle.
 
 Between points x and x′ at the angle θ they are |x||x′| times a function of θ, whose slope at 0 and
-at π is not zero: θ has to be known to rounding there, and cos θ tells it only to √ε. So what goes
+at π is not zero: θ has to be known to rounding there, and cos θ gives it only to √ε. So what goes
 from layer to layer is cos θ together with sin θ and 1 − |cos θ|, none from a difference of the
 others; for pairs that are nearly collinear sin θ comes from the points themselves.
 """

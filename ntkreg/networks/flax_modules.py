@@ -294,9 +294,9 @@ def _trial(apply: Callable[[Params, Array], Array], shapes: Params, input_dim: i
 def _breaking(trial: _Trial) -> list[str]:
     """The names of parameters that keep the network from being homogeneous.
 
-    Vectors are added one by one to the matrices alone, and those which break it are told: a bias
+    Vectors are added one by one to the matrices alone, and those which break it are named: a bias
     is, the layer that it is added to is not. Where vectors are factors too, without which no
-    output depends on x, it is the one without which the rest is homogeneous. Where neither tells,
+    output depends on x, it is the one without which the rest is homogeneous. Where neither decides,
     it is all that is not homogeneous of its own, with the others fixed.
     """
     params = trial.params

@@ -194,9 +194,9 @@ def _run(work: Work, points, rows: dict[int, Row], path, batch_size, executor) -
 
 @contextlib.contextmanager
 def _progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """Gives what is told how many points more are done, and draws a bar with the time left.
+    """A function of how many points more are done, which draws a bar with the time left.
 
-    Where no person looks on it prints a line a minute.
+    Where stderr is no terminal it prints a line a minute.
     """
     import rich.console  # --help needs none of it
     import rich.progress

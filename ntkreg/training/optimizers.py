@@ -17,7 +17,7 @@ Make = Callable[..., optax.GradientTransformation]
 TRIED = (optax.adam, optax.sgd)  # in the tests: most runs need not wait for the half second of it
 STEPS = 4  # of a trial at one rate, and then at another; some optimizers move at every other step
 RATE = 2.0**-7
-# Starts are near 0, where float32 tells the first steps of optimizers that find their own size.
+# Starts are near 0, where float32 resolves the first steps of optimizers that find their own size.
 NEAR = 2.0**-20
 TARGET = ((1.0, -0.5, 0.25), (2.0, -1.0, 0.75))
 

@@ -79,7 +79,7 @@ def claims(table: pandas.DataFrame, config: Config) -> list[Claim]:
 
 
 def same_claim(table: pandas.DataFrame) -> Claim:
-    """The first readout that was asked for, and how it depends on the threshold of purity."""
+    """The first readout of the experiment, and how it depends on the threshold of purity."""
     rows = table[(table.group == "C5") & (table.activation == "quadratic") & (table.width == 2)]
     checks = []
     for lam, part in rows.groupby("lam"):

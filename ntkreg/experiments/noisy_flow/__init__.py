@@ -7,7 +7,7 @@ the noise is needed, that it is enough, and how many iterations does it take?
 1,000 particles stand for the measure over neurons, on data whose global minimum is certified. Some
 initial particles trap the flow without noise, at a level that is certified too; the same particles
 are followed with noise, and with noise that ends after two thirds of the run (a quench), also for
-differentiable units, which the theorem asks for. Iterations to a relative gap ε are counted against
+differentiable units, which the theorem requires. Iterations to a relative gap ε are counted against
 ε, the noise σ being a tenth of it, and against d on the whole of the distribution D. Of that one
 needs all 2^d points, which ends d at 16.
 

@@ -187,7 +187,7 @@ def _flow(config: Config, part: str, text: str, draw: int = 0, **options: Any) -
 def _escapes(config: Config, text: str, draw: int) -> list[Point]:
     """From the trap without noise, with it, and with a quench; from uniform particles.
 
-    Of soft units too, which are differentiable, as the theorem asks.
+    Of soft units too, which are differentiable, as the theorem requires.
     """
     flow = functools.partial(_flow, config, "escape", text, draw)
     trap, quenched = parsed(text).trap, dict(noise="resample, quenched")

@@ -551,7 +551,7 @@ def table(swept: pandas.DataFrame, config: Config) -> pandas.DataFrame:
     rows["converged"] = (rows.stationarity < CONVERGED) | rows.is_zero
     for column in ("normalized_margin", "dual_weighted_margin"):
         rows[column] = rows.get(column, pandas.Series(np.nan, rows.index)).mask(rows.is_zero, 0.0)
-    for column in ("train_error", "validation_error", "test_error"):  # it tells no class
+    for column in ("train_error", "validation_error", "test_error"):  # it names no class
         rows[column] = rows[column].mask(rows.is_zero, 1.0)
     return rows.reindex(columns=[*COLUMNS])
 
