@@ -2,9 +2,9 @@
 
 As λ falls the paper's network, trained on points of a line, comes to the margin and the function of
 an ℓ1-SVM over neurons that are evenly spaced on the unit circle. Both are run again, on points of
-our own, beside certified minimizers, so that what training misses is kept apart from what the theorem
-says. With a_j and ‖(w_j, b_j)‖ equal a network has ‖Θ‖² = 2 Σ |a_j| ‖(w_j, b_j)‖, so its max
-normalized margin γ* is half the ℓ1-SVM's over all unit neurons.
+our own, beside certified minimizers, so that what training misses is kept apart from what the
+theorem says. With a_j and ‖(w_j, b_j)‖ equal a network has ‖Θ‖² = 2 Σ |a_j| ‖(w_j, b_j)‖, so its
+max normalized margin γ* is half the ℓ1-SVM's over all unit neurons.
 
 Points x are inputs (x, 1) of a two-layer network of neurons a·relu(wx + b), trained along a path of
 λ. Functions are compared after each is divided by its own smallest margin; that of largest margin

@@ -36,8 +36,8 @@ def relu_unit(particles: Float[Array, "m p"], x: Float[Array, "n d"]) -> Float[A
 def soft_relu_unit(particles: Float[Array, "m p"], x: Float[Array, "n d"]) -> Float[Array, "n m"]:
     """Φ(θ; x) = ½ w (z + √(z² + δ²‖θ‖²)) with z = uᵀx, δ = 0.1.
 
-    2-homogeneous like relu's and, unlike it, smooth on the sphere, as the theorem requires. No function
-    of z alone is: one that is 1-homogeneous and differentiable at 0 is linear.
+    2-homogeneous like relu's and, unlike it, smooth on the sphere, as the theorem requires. No
+    function of z alone is: one that is 1-homogeneous and differentiable at 0 is linear.
     """
     z = x @ particles[:, 1:].T
     squared = jnp.sum(particles**2, axis=1)[None]

@@ -295,7 +295,7 @@ def test_arrays_that_will_not_do_are_refused(tmp_path, said):
 
 def test_what_lies_alone_is_refused(tmp_path):
     assert refused(saved(tmp_path, "x.npy", X)).endswith("as x.npy and y.npy, got no y.npy")
-    assert refused(saved(tmp_path, "z.npy", X)).endswith("got a name that tells of none")
+    assert refused(saved(tmp_path, "z.npy", X)).endswith("got a name that goes with none")
     assert "must hold x.npy and y.npy, or IDX" in refused(tmp_path)
     alone = saved(tmp_path, "train-images-idx3-ubyte", idx(CLASSES, 8))
     assert refused(alone).endswith("got no train-labels-idx1-ubyte")

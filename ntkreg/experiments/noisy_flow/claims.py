@@ -80,7 +80,7 @@ def escape_claim(rows: pandas.DataFrame) -> Claim:
 
 
 def _soft(rows: pandas.DataFrame) -> list[Check]:
-    """The same of differentiable units, as the theorem requires: above the best that a set's had."""
+    """The same of differentiable units, as in the theorem: above the best that a set's had."""
     if not len(rows):
         return []
     best = rows.groupby(SET).objective.transform("min")
