@@ -37,8 +37,8 @@ from ntkreg.experiments.lambda_path.claims import (
 from ntkreg.experiments.lambda_path.runs import parsed
 
 __all__ = [
-    "CERTIFIED", "CLAIMS", "CLASSES", "DEEP", "ESTIMATE", "EXACT_CLASSES", "EXPERIMENT", "OWN", "PRESETS",
-    "RATE", "Config", "check_path", "claims", "figure", "points", "runs",
+    "CERTIFIED", "CLAIMS", "CLASSES", "DEEP", "ESTIMATE", "EXACT_CLASSES", "EXPERIMENT", "OWN",
+    "PRESETS", "RATE", "Config", "check_path", "claims", "figure", "points", "runs",
 ]  # fmt: skip
 
 
