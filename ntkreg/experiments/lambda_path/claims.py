@@ -155,7 +155,7 @@ def classes_claim(rows: pandas.DataFrame) -> Claim:
     off = (close.shortfall / (1 - close.predicted_ratio) - 1).abs()
     number, paths = f"of {len(last)} data sets", f"of {len(middle)} networks"
     short = f"training ended 1 % or more above F* on {len(last) - len(came)} {number}"
-    far = f"{len(middle) - len(close)} {paths} (law) more than {CLOSE:.1%} above F*"
+    far = f"{len(middle) - len(close)} {paths} (law) more than {100 * CLOSE:g} % above F*"
     return EXACT_CLASSES.on(
         every("γ/γ* where training came to 1.01F*, smallest λ", came, NEAR, "≥", number),
         every("largest γ/γ*", 1 - sets.shortfall, 1 + ROUNDING, "≤", "networks"),
