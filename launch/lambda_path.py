@@ -2,6 +2,7 @@
 
     uv run launch/lambda_path.py                      # four to seven minutes on two cores
     uv run launch/lambda_path.py --preset=thorough    # six to fifteen
+    uv run launch/lambda_path.py --preset=classes     # two: three and four classes, certified
     uv run launch/lambda_path.py --preset=smoke       # seconds
     uv run launch/lambda_path.py --problems=random:3:12/2/100/relu/2 --out=/tmp/one
 

@@ -139,6 +139,17 @@ def least(
     return Solved(primal, found.dual, lower, upper, _patterns(samples))
 
 
+def limit_bound(weights: np.ndarray, margin: float, lam: float) -> float:
+    """What weights that bound the max margin by `margin` prove of the minimum of F_λ, from below.
+
+    M(π/n) = 2λ at π = λnα/margin, Σα = 1, or less where a row of π would pass 1. As λ → 0 its
+    distance from the minimum vanishes, relative to it.
+    """
+    share = lam * len(weights) / (margin * weights.sum())
+    share = min(share, 1 / float(weights.sum(axis=1).max()))
+    return _entropy(share * weights) * (1 - 64 * EPS)
+
+
 def _exact_margins(primal: Params, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """f_y − f_c of all samples and other classes in balls, shape (n, k − 1)."""
     first, last = primal

@@ -11,6 +11,7 @@ import scipy
 
 from ntkreg.certificates import global_minimum, max_margin
 from ntkreg.certificates.convex import conic_solution
+from ntkreg.certificates.several_classes import limit_bound
 from ntkreg.data.dataset import Dataset
 from ntkreg.kernels.kernel_machines import NotSeparable
 from ntkreg.networks.network import fully_connected
@@ -211,6 +212,24 @@ def test_a_tiny_lam_leads_to_the_max_margin():
     assert found.gap <= 1e-6
     margin = float(normalized_margin(network_of(found), found.primal, in_the_plane(0)))
     assert 0.95 * best.lower <= margin <= best.upper
+
+
+def test_weights_of_the_max_margin_bound_the_minimum_and_meet_it_as_lam_falls():
+    """What they miss is O(1/log²(1/λ)) of it: a quarter where λ is squared."""
+    best, missed = margin_in_plane(0), []
+    for lam in (LAM, 1e-8, 1e-16):
+        found = global_minimum(in_the_plane(0), lam)
+        bound = limit_bound(best.dual, best.upper, lam)
+        assert 0 < bound <= found.upper
+        assert limit_bound(7 * best.dual, best.upper, lam) == pytest.approx(bound, rel=1e-9)
+        missed.append(1 - bound / found.upper)
+    assert missed[2] < missed[1] / 3 < 0.01
+
+
+def test_weights_of_the_max_margin_bound_by_distributions_where_lam_is_large():
+    """At most log 3, the loss of the zero network."""
+    best = margin_in_plane(0)
+    assert 0 < limit_bound(best.dual, best.upper, 10.0) <= np.log(3)
 
 
 @pytest.mark.parametrize(

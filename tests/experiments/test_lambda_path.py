@@ -8,19 +8,21 @@ import numpy as np
 import pandas
 import pytest
 
+from ntkreg.certificates import global_minimum, max_margin
 from ntkreg.data.dataset import Dataset
 from ntkreg.experiments.lambda_path import (
     CERTIFIED,
     CLASSES,
     DEEP,
     ESTIMATE,
+    EXACT_CLASSES,
     EXPERIMENT,
     OWN,
     RATE,
     Config,
     runs,
 )
-from ntkreg.experiments.lambda_path.claims import claims, lost
+from ntkreg.experiments.lambda_path.claims import claims, classes_claim, lost
 from ntkreg.experiments.lambda_path.figure import figure
 from ntkreg.experiments.lambda_path.runs import (
     LARGEST_LOG,
@@ -83,7 +85,8 @@ ONE = 0.0086534501  # the max margin of one random set
 @pytest.mark.parametrize(
     ("claim", "edit", "status"),
     [
-        *((claim, lambda rows: rows, "holds") for claim in EXPERIMENT.statements),
+        *((c, lambda rows: rows, "holds") for c in EXPERIMENT.statements if c != EXACT_CLASSES),
+        (EXACT_CLASSES, lambda rows: rows, "not run"),
         (CERTIFIED, change(TRUE, ratio=lambda r: 0.97), "fails"),
         (CERTIFIED, change(TRUE, shortfall=lambda r: 5 * r.shortfall), "fails"),
         (CERTIFIED, change(of("warm"), shortfall=lambda r: -2e-9), "fails"),
@@ -137,6 +140,72 @@ def test_what_training_missed_is_counted_apart():
 def test_below_a_large_norm_the_estimate_is_not_judged():
     edit = change(lambda rows: TRUE(rows) & (rows.lam > 1e-5), weighted_error=lambda r: 1.0)
     assert judged.status("lambda_path", ESTIMATE, edit) == "holds"
+
+
+def on_classes(**changes):
+    """Warm paths on four random sets of three classes, all at the minimum, which follow the law."""
+    lams, rows = np.array([1e-4, 1e-8, 1e-16, 1e-200]), []
+    for draw in range(4):
+        short = 3 / np.log(1 / lams)
+        own = dict(
+            lam=lams, draw=draw, seed=0, start="warm", reference_kind="exact", shortfall=short,
+            ratio=1 - short, predicted_ratio=1 - 1.01 * short, normalized_margin=1 - short,
+            log_objective=np.log(lams), optimality_gap=1e-4,
+        )  # fmt: skip
+        rows.append(pandas.DataFrame(parsed("classes:3:2:9/2/8/relu/2")._asdict() | own | changes))
+    return pandas.concat(rows, ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, "holds"),
+        (dict(ratio=0.97), "fails"),
+        (dict(shortfall=-2e-9), "fails"),
+        (dict(optimality_gap=-2e-9), "fails"),
+        (dict(predicted_ratio=0.999), "fails"),
+        (dict(optimality_gap=0.005), "undecided"),  # too far from the minimum for the law
+        (dict(optimality_gap=0.05), "undecided"),
+    ],
+)
+def test_several_classes_are_judged_beside_their_certificates(changes, status):
+    assert classes_claim(on_classes(**changes)).status == status
+
+
+def test_several_classes_are_judged_where_they_were_run():
+    assert not classes_claim(on_classes(dataset="random:2:9")).checks
+    assert not classes_claim(on_classes(reference_kind="best found")).checks
+
+
+def test_networks_of_several_classes_that_missed_the_minimum_are_counted_apart():
+    rows = on_classes()
+    found = classes_claim(change(lambda r: r.draw == 0, optimality_gap=lambda r: 0.05)(rows))
+    assert found.status == "holds"
+    assert found.apart == (
+        "training ended 1 % or more above F* on 1 of 4 data sets",
+        "2 of 8 networks (law) more than 0.1 % above F*",
+    )
+
+
+def test_classes_are_in_turn():
+    _, samples = runs.samples_of(parsed("classes:3:2:7/2/8/relu/2"), 0)
+    assert np.asarray(samples.y).tolist() == [0, 1, 2, 0, 1, 2, 0] and samples.x.shape == (7, 2)
+
+
+@pytest.mark.parametrize("text", ["classes:3:2:6/2/8/relu/2", "classes:4:2:8/2/8/relu/2"])
+def test_several_classes_have_a_certified_margin_and_a_bound_of_every_minimum(text):
+    problem, config = parsed(text), dataclasses.replace(CONFIG, lams=(1e-2, 1e-32))
+    _, samples = runs.samples_of(problem, 0)
+    found = run(config, True, False, 0, 0, **problem._asdict())
+    best, minimum = max_margin(samples), global_minimum(samples, 1e-2)
+    assert found["max_margin"] == best.upper and found["max_margin_gap"] <= 1e-8
+    assert found["max_margin_alpha"].sum() == pytest.approx(1.0)
+    assert np.exp(found["log_lower"][0]) == pytest.approx(minimum.lower, rel=1e-12)
+    # F* is at most that of a multiple of the max-margin network.
+    radius = np.log(1e32) / best.lower * np.linspace(0.9, 1.1, 10_001)
+    losses = np.log(problem.num_classes - 1) - radius * best.lower
+    above = np.min(np.logaddexp(losses, np.log(1e-32 * radius)))
+    assert -0.05 < found["log_lower"][1] - above <= 0
 
 
 @pytest.mark.slow
@@ -252,7 +321,8 @@ def test_draws_of_one_number_are_one_data_set():
     "text",
     [
         "random:2/2/8/relu/2", "spiral:2:9/2/8/relu/2", "random:2:9/2/8/relu",
-        "digits:0/2/8/relu/2", "orthonormal:3/2/8/relu/2", "random:2:9/2/8/relu/0",
+        "digits:0/2/8/relu/2", "classes:2:2:8/2/8/relu/2", "classes:3:8/2/8/relu/2",
+        "orthonormal:3/2/8/relu/2", "random:2:9/2/8/relu/0",
         "random:2:9/x/8/relu/2", "random:2:9/2/8/relu/nan", "random:2:9/2/8/relu/2/1",
     ],
 )  # fmt: skip
@@ -280,8 +350,15 @@ def test_a_bad_config_is_named(fields, message):
 
 
 def test_certificates_are_for_two_layers_of_relu_and_few_dimensions():
-    assert parsed("random:4:9/2/8/relu/2").is_certifiable
-    for text in ("random:5:9/2/8/relu/2", "random:2:9/3/8/relu/2", "random:2:9/2/8/relu/1"):
+    for text in ("random:4:9/2/8/relu/2", "classes:5:4:9/2/8/relu/2", "D:6:9/2/8/relu/2"):
+        assert parsed(text).is_certifiable
+    for text in (
+        "classes:3:5:9/2/8/relu/2",
+        "digits:9/2/8/relu/2",
+        "random:5:9/2/8/relu/2",
+        "random:2:9/3/8/relu/2",
+        "random:2:9/2/8/relu/1",
+    ):
         assert not parsed(text).is_certifiable
 
 

@@ -9,6 +9,8 @@ Networks are trained along a path of λ down to 1e-200, each beside the best mar
 certified in low rank, in closed form for linear networks and on orthonormal samples up to three
 layers (two with several classes), and from below alone for deeper ones. In low rank the certified
 minimizer is computed at every λ too, so that what training misses stands apart from the theorem.
+Of three and four classes (preset `classes`) it is the minimum itself that stands beside training:
+certified down to λ = 1e-8, and bounded from below by the weights of the max margin beyond.
 
 Source: Wei, Lee, Liu, Ma (ICLR 2019 submission, Theorem 2.1; NeurIPS 2019, Section 4).
 """
@@ -28,14 +30,15 @@ from ntkreg.experiments.lambda_path.claims import (
     CLASSES,
     DEEP,
     ESTIMATE,
+    EXACT_CLASSES,
     OWN,
     RATE,
 )
 from ntkreg.experiments.lambda_path.runs import parsed
 
 __all__ = [
-    "CERTIFIED", "CLAIMS", "CLASSES", "DEEP", "ESTIMATE", "EXPERIMENT", "OWN", "PRESETS",
-    "RATE", "Config", "check_path", "claims", "figure", "points", "runs",
+    "CERTIFIED", "CLAIMS", "CLASSES", "DEEP", "ESTIMATE", "EXACT_CLASSES", "EXPERIMENT", "OWN",
+    "PRESETS", "RATE", "Config", "check_path", "claims", "figure", "points", "runs",
 ]  # fmt: skip
 
 
@@ -96,7 +99,7 @@ def check_path(config: Any) -> None:
         raise ValueError(f"lams must fall from each to the next, got {config.lams}")
 
 
-# smoke: seconds. laptop, thorough: minutes on two cores. full: hours.
+# smoke: seconds. laptop, thorough, classes: minutes on two cores. full: hours.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(
         problems=(
@@ -118,6 +121,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         num_draws=2, num_seeds=2, num_steps=3000,
     ),
     "thorough": {},
+    "classes": dict(
+        problems=tuple(f"classes:{sizes}/2/50/relu/2" for sizes in ("3:2:9", "3:3:9", "4:2:8")),
+        num_draws=3, num_seeds=3, num_steps=3000,
+    ),
     "full": dict(
         num_draws=100, num_seeds=20, num_steps=20_000,
         lams=(1e-1, 1e-2, 1e-3, *(10.0 ** -np.arange(4, 201, 4)).tolist()),
@@ -132,7 +139,7 @@ def points(config: Config) -> list[dict[str, Any]]:
     """
     found = []
     for problem in map(parsed, config.problems):
-        for draw in range(config.num_draws if problem.name == "random" else 1):
+        for draw in range(config.num_draws if problem.name in runs.DRAWN else 1):
             starts = [(False, True, seed) for seed in range(config.num_seeds)]
             starts += [(False, False, 0)] if draw == 0 else []
             starts += [(True, False, 0)] if problem.is_certifiable else []

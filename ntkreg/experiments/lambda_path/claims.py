@@ -12,6 +12,7 @@ from ntkreg.experiments.lambda_path.runs import (
     PROBLEM,
     Problem,
     best_of_seeds,
+    class_sets,
     is_multiclass,
     network_of,
     random_sets,
@@ -27,6 +28,10 @@ DEEP = Claim(
     "As λ → 0 the margin tends to the best known at depths 2 to 8, also for ‖Θ‖, ‖Θ‖⁴", THEOREM
 )
 CLASSES = Claim("As λ → 0 the margin of several classes tends to the best that is known", THEOREM)
+EXACT_CLASSES = Claim(
+    "As λ → 0 the margin of three and four classes, too, tends to the certified max margin",
+    THEOREM, certified=True,
+)  # fmt: skip
 RATE = Claim(
     "How fast the margin comes to the max margin is known from its dual weights alone", HERE
 )
@@ -38,9 +43,11 @@ OWN = Claim(
     "A minimizer's margin follows from its own dual weights, even where many prove the max margin",
     HERE,
 )
-CLAIMS = (CERTIFIED, DEEP, CLASSES, RATE, ESTIMATE, OWN)
+CLAIMS = (CERTIFIED, DEEP, CLASSES, EXACT_CLASSES, RATE, ESTIMATE, OWN)
 NEAR = 0.98  # of γ*: theory has more from λ = 1e-100 on, up to 1 % above the minimum
 KNOWN = 1e-4  # F/F* − 1 up to which a certified minimum is known well enough
+CLOSE = 1e-3  # F/F* − 1 up to which a network's margin is held against the law
+OFF_LAW = 0.1  # of the distance from γ*, relative: the law's remainder is O(1/R) of it
 MISSED = 0.01  # F/F* − 1 from which a network is no minimizer
 ZERO = 1e-7  # norms below it are the zero network's, as at large λ: it has no margin
 ROUNDING = 1e-9
@@ -48,12 +55,13 @@ LARGE = 20.0  # Rγ* from which e^(−Rγ*) is nothing, and the law is of first 
 
 
 def claims(rows: pandas.DataFrame, config: Any) -> list[Claim]:
-    """Those of the six that the table has rows for."""
+    """Those of the seven that the table has rows for."""
     several = is_multiclass(rows)
     found = (
         certified_claim(rows),
         limit_claim(DEEP, rows[~several], "two classes"),
         limit_claim(CLASSES, rows[several], "several classes"),
+        classes_claim(rows),
         rate_claim(rows),
         estimate_claim(rows),
         own_claim(rows),
@@ -132,6 +140,30 @@ def limit_claim(claim: Claim, rows: pandas.DataFrame, who: str) -> Claim:
             apart.append("best known: no proof that no network has a larger margin")
         apart.append(f"{left} {number} ({kind}) not stationary or no minimizers" if left else "")
     return claim.on(*checks, apart=apart)
+
+
+def classes_claim(rows: pandas.DataFrame) -> Claim:
+    """Networks with an output a class beside the certified max margin, minimum, and the law."""
+    sets = class_sets(rows)
+    if not len(sets):
+        return EXACT_CLASSES
+    best = best_of_seeds(sets)
+    last = best[best.lam == sets.lam.min()]
+    came = last.ratio[last.optimality_gap < MISSED]
+    middle = best[within(best.lam, 1e-8, smallest=1e-32)]
+    close = middle[middle.optimality_gap < CLOSE]
+    off = (close.shortfall / (1 - close.predicted_ratio) - 1).abs()
+    number, paths = f"of {len(last)} data sets", f"of {len(middle)} networks"
+    short = f"training ended 1 % or more above F* on {len(last) - len(came)} {number}"
+    far = f"{len(middle) - len(close)} {paths} (law) more than {100 * CLOSE:g} % above F*"
+    return EXACT_CLASSES.on(
+        every("γ/γ* where training came to 1.01F*, smallest λ", came, NEAR, "≥", number),
+        every("largest γ/γ*", 1 - sets.shortfall, 1 + ROUNDING, "≤", "networks"),
+        every("F/F* − 1", sets.optimality_gap, -ROUNDING, "≥", "networks"),
+        every("distance from γ*, off the law, λ = 1e-8 to 1e-32", off, OFF_LAW, "≤", paths),
+        largest("F/F* − 1, best seeds, λ ≥ 1e-8", best.optimality_gap[best.lam > 0.9e-8]),
+        apart=[short * (len(came) < len(last)), far * (len(close) < len(middle))],
+    )
 
 
 def rate_claim(rows: pandas.DataFrame) -> Claim:

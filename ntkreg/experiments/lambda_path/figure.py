@@ -114,5 +114,7 @@ def _classes(ax, rows: pandas.DataFrame) -> None:
         part = parts[name, depth]
         label = f"{name}, {depth}, {part.reference_kind.iloc[0]}"
         _spread(ax, part, part.shortfall.clip(lower=1e-5), label=label, **look)
+        law = (1 - part.predicted_ratio[part.reference_kind == "exact"]).groupby(part.lam).median()
+        ax.plot(-np.log10(law.index), law, **_style.PREDICTED | dict(color=look["color"]))
     legend = dict(title="data, depth, reference", alignment="left", handlelength=1.8)
     _axes(ax, "several classes", "1 − γ$_λ$/reference", above=0.4, **legend)

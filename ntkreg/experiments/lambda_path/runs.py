@@ -14,9 +14,10 @@ import pandas
 
 from ntkreg import certificates, data, networks
 from ntkreg._types import Array, Params, PRNGKey, Scalar
-from ntkreg.certificates import two_layer
+from ntkreg.certificates import several_classes, two_layer
 from ntkreg.certificates.certified import Certificate
 from ntkreg.certificates.enumeration import MAX_RANK
+from ntkreg.data import dataset
 from ntkreg.data.dataset import Dataset
 from ntkreg.kernels import kernel_machines
 from ntkreg.kernels.kernel_machines import NotSeparable
@@ -27,11 +28,15 @@ from ntkreg.training.margins import dual_weights
 from ntkreg.training.objectives import get_loss
 from ntkreg.training.stationarity import CONVERGED
 
-DATASETS = {"random": 2, "D": 2, "halfspace": 2, "digits": 1}  # and how many sizes each takes
+DATASETS = {  # and how many sizes each takes
+    "random": 2, "classes": 3, "D": 2, "halfspace": 2, "digits": 1,
+}  # fmt: skip
+DRAWN = ("random", "classes")  # Gaussian points, of which there are many draws
 MAX_DIM = 6  # in which branch and bound takes seconds on D
+MODERATE = 1e-8  # λ from which minima of several classes are certified in seconds
 WANTED = (
     "dataset/depth/width/activation/power, dataset one of random:DIM:N, D:DIM:N, halfspace:DIM:N, "
-    "orthonormal:N:N[:N…] (samples of each class) and digits:N"
+    "classes:K:DIM:N with K ≥ 3, orthonormal:N:N[:N…] (samples of each class) and digits:N"
 )
 
 
@@ -60,9 +65,15 @@ class Problem(NamedTuple):
         return sum(self.sizes) if self.name == "orthonormal" else self.sizes[-1]
 
     @property
+    def dim(self) -> int:
+        """Of random points."""
+        return self.sizes[-2]
+
+    @property
     def num_classes(self) -> int:
         """2 where labels are ±1."""
-        return {"digits": 10, "orthonormal": len(self.sizes)}.get(self.name, 2)
+        known = {"digits": 10, "orthonormal": len(self.sizes), "classes": self.sizes[0]}
+        return known.get(self.name, 2)
 
     @property
     def loss(self) -> str:
@@ -73,7 +84,8 @@ class Problem(NamedTuple):
     def is_certifiable(self) -> bool:
         """Whether the true minimizer is computed: two layers of relu, and few dimensions."""
         two_layers = (self.depth, self.activation, self.power) == (2, "relu", 2.0)
-        return two_layers and self.sizes[0] <= {"random": MAX_RANK, "D": MAX_DIM}.get(self.name, 0)
+        most = {"random": MAX_RANK, "classes": MAX_RANK, "D": MAX_DIM}.get(self.name)
+        return two_layers and most is not None and self.dim <= most
 
 
 class Reference(NamedTuple):
@@ -104,6 +116,7 @@ def parsed(text: str) -> Problem:
     fits = DATASETS.get(problem.name) == len(sizes) or (
         problem.name == "orthonormal" and len(sizes) >= 2
     )
+    fits &= problem.name != "classes" or sizes[0] >= 3
     if not fits or min(sizes) < 1 or problem.num_samples < 2 or not 0 < problem.power < np.inf:
         raise ValueError(f"problems must be {WANTED}, got {text!r}")
     network_of(problem)  # names depth, width or activation where they are bad
@@ -127,6 +140,8 @@ def samples_of(problem: Problem, number: Scalar) -> tuple[PRNGKey, Dataset]:
         return key, orthonormal(problem.sizes)
     if problem.name == "digits":
         return key, data.split(data_key, data.digits(), problem.num_samples)[0]
+    if problem.name == "classes":
+        return key, classes(data_key, *problem.sizes)
     samplers = {"D": data.noisy_xor, "halfspace": data.halfspace, "random": data.random_labels}
     return key, samplers[problem.name](data_key, problem.num_samples, problem.sizes[0])
 
@@ -136,6 +151,12 @@ def orthonormal(counts: tuple[int, ...]) -> Dataset:
     labels = np.repeat(np.arange(len(counts)), counts)
     y = jnp.asarray(1.0 - 2.0 * labels) if len(counts) == 2 else jnp.asarray(labels, jnp.int32)
     return Dataset(jnp.eye(len(labels)), y)
+
+
+def classes(key: PRNGKey, num_classes: int, dim: int, num_samples: int) -> Dataset:
+    """Standard Gaussian points, the classes in turn."""
+    x = dataset.normal(key, (num_samples, dim))
+    return Dataset(x, jnp.arange(num_samples, dtype=jnp.int32) % num_classes)
 
 
 def reference_of(problem: Problem, number: int) -> Reference | None:
@@ -198,7 +219,8 @@ def run(
     key, samples = samples_of(posed, draw)
     samples = jax.tree.map(lambda a: a.astype(float) if a.dtype.kind == "f" else a, samples)
     if certified:
-        return _certified(samples, config.lams)
+        is_split = posed.name == "classes"
+        return (_certified_classes if is_split else _certified)(samples, config.lams)
     network = network_of(posed)
     ends, info = paths.train_path(
         network, samples, lams=config.lams, key=jax.random.fold_in(key, seed), warm=warm,
@@ -229,6 +251,26 @@ def _certified(samples: Dataset, lams: Sequence[float]) -> dict[str, Any]:
         return {"max_margin": 0.0}
     known = {"max_margin": best.upper, "max_margin_gap": best.gap, "max_margin_alpha": best.dual}
     return known | measure_minimizers(samples, minima(samples, lams, best))
+
+
+def _certified_classes(samples: Dataset, lams: Sequence[float]) -> dict[str, Any]:
+    """The max margin of several classes, and the minimum of F_λ from below.
+
+    It is certified at moderate λ; at smaller ones the weights of the max margin bound it.
+    """
+    best = certificates.max_margin(samples)
+
+    def lower(lam: float) -> float:
+        if lam >= MODERATE:
+            return certificates.global_minimum(samples, lam).lower
+        return several_classes.limit_bound(best.dual, best.upper, lam)
+
+    return {
+        "max_margin": best.upper,
+        "max_margin_gap": best.gap,
+        "max_margin_alpha": best.dual / best.dual.sum(),
+        "log_lower": np.log([lower(lam) for lam in lams]),
+    }
 
 
 def minima(samples: Dataset, lams: Sequence[float], best: Certificate) -> list[Certificate]:
@@ -313,7 +355,7 @@ def _known(problem: Problem, points, log_lams: np.ndarray, shape) -> dict[str, A
     """The reference of a data set, the law from its dual weights, and the certified minima."""
     certified = next((point for point in points if point["certified"]), None)
     if certified:
-        kind = "exact" if problem.sizes[0] <= MAX_RANK else "certified"
+        kind = "exact" if problem.dim <= MAX_RANK else "certified"
         get = lambda name: certified.get(name, np.nan)
         gap, log_lower, alpha = map(get, ("max_margin_gap", "log_lower", "max_margin_alpha"))
         reference = Reference(get("max_margin"), alpha, kind)
@@ -378,7 +420,13 @@ def random_sets(rows: pandas.DataFrame) -> pandas.DataFrame:
     return rows[is_random & (rows.reference_kind == "exact") & ~(rows.reference_margin <= 0)]
 
 
+def class_sets(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows of networks trained on random data sets of several classes."""
+    is_split = rows.dataset.str.startswith("classes")
+    return rows[is_split & (rows.reference_kind == "exact") & (rows.start != "certified")]
+
+
 def is_multiclass(rows: pandas.DataFrame) -> pandas.Series:
     """Which rows are of more than two classes."""
     is_split = rows.dataset.str.startswith("orthonormal") & (rows.dataset.str.count(":") > 2)
-    return is_split | rows.dataset.str.startswith("digits")
+    return is_split | rows.dataset.str.startswith(("classes", "digits"))
