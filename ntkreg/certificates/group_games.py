@@ -312,8 +312,10 @@ def _best_masses(sizes: np.ndarray, gains: np.ndarray, lam: float) -> np.ndarray
     sums = gains.sum(axis=0)
     smallest = sums.min() if sums.min() > 0 else sums.max()  # a neuron may lose some margins
     start = np.full(len(gains), max(-np.log(lam), 1.0) / smallest)
+    first = value(start)[0]  # the unit, so that no line search leaves the range of float64
     found = scipy.optimize.minimize(
-        value, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(gains),
+        lambda masses: tuple(part / first for part in value(masses)), start, jac=True,
+        method="L-BFGS-B", bounds=[(0, None)] * len(gains),
         options=dict(ftol=0.0, gtol=1e-13, maxiter=10_000, maxfun=100_000),
     )  # fmt: skip
     masses = np.maximum(found.x, 0.0)
