@@ -37,7 +37,7 @@ def key_sets(table: pandas.DataFrame) -> pandas.DataFrame:
             count = int(part.key_set.eq(name).sum())
             if not count and len(names) > 2:
                 continue
-            low, high = _statistics.share_interval(np.asarray(count), len(part))
+            low, high = map(float, _statistics.share_interval(np.asarray(count), len(part)))
             rows.append(
                 dict(group=group, activation=activation, width=width, lam=lam, key_set=name,
                      count=count, runs=len(part), share=count / len(part), low=low, high=high)
