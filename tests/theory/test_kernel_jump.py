@@ -65,7 +65,7 @@ def test_r_squared_is_the_inverse_of_size():
     found = kernel_jump.spectrum_of(kappa(20))
     shares = np.array([[1e-4, 0.1, 0.5], [0.9, 0.999, 1 - 1e-9]])
     np.testing.assert_allclose(found.r_squared(found.size(shares)), shares, rtol=1e-7)
-    assert found.r_squared(197) == pytest.approx(0.5, abs=0.005)
+    assert found.r_squared(197) == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(("depth", "spread"), [(2, 0.10), (4, 0.03)])
@@ -93,11 +93,11 @@ def test_one_sample_has_less_than_is_predicted():
 
 
 def test_all_is_explained_once_there_are_as_many_samples_as_eigenfunctions():
-    """32 inputs at d = 5; at d = 12 the kernel of z² has 1, 45 + 20 products and y."""
+    """21 of 32 at d = 5 are not 0; at d = 12 the kernel of z² has 1, 45 + 20 products and y."""
     small = kernel_jump.spectrum_of(kappa(5))
-    assert small.r_squared(31) < 0.999 and small.r_squared([32, 1e9]) == pytest.approx(1)
+    assert small.r_squared(20) < 0.999 and small.r_squared([21.01, 1e9]) == pytest.approx(1)
     quadratic = kernel_jump.spectrum(fully_connected(2, 1, activation="quadratic"), 12)
-    assert quadratic.r_squared(66) < 0.999 and quadratic.r_squared(67.1) == pytest.approx(1)
+    assert quadratic.r_squared(66) < 0.95 and quadratic.r_squared(67.01) == pytest.approx(1)
 
 
 SHIFTED = Network(
