@@ -53,8 +53,9 @@ class BestRatio(NamedTuple):
 def best_signal_to_noise(network, samples) -> BestRatio:
     """The largest signal-to-noise ratio of any Σᵢ βᵢ K(xᵢ, ·) on D, K the exact NTK of `network`.
 
-    Below n ≈ d²/2 it depends on n/d² alone and is small; at n = d(d + 1)/2, the number of quadratic
-    features, it jumps. So for n ≲ d² no coefficients of the NTK at the samples learn D.
+    Below n ≈ d²/2 it depends on n/d² alone and is small; near n = d(d + 1)/2, the number of
+    quadratic features, it jumps (`kernel_jump`). So for n ≲ d² no coefficients of the NTK at the
+    samples learn D.
 
     Args:
       network: its `kernel` is a function of ⟨x, x′⟩, ‖x‖ and ‖x′‖, as of fully connected ones.

@@ -231,7 +231,8 @@ def test_the_figure_has_a_line_for_every_curve():
     drawn = figure.figure(synthetic(), Config())
     texts = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in drawn.axes[:5]]
     assert texts[0][-1] == "best β, n = 0.3 d²" and "√(d/n)" in texts[1]
-    assert texts[3] == texts[4] == [f"d = {dim}" for dim in Config().oracle_dims]
+    assert texts[3] == [f"d = {dim}" for dim in Config().oracle_dims]
+    assert texts[4] == [*texts[3], "predicted"]
 
 
 def test_without_the_learned_functions_the_figure_says_so():

@@ -7,9 +7,10 @@ import pandas
 
 from ntkreg.experiments import _claims, _statistics
 from ntkreg.experiments._claims import Check, Claim
-from ntkreg.experiments.separation.runs import NETWORK, NTK, ORACLE, Config, curve
+from ntkreg.experiments.separation.runs import NETWORK, NTK, ORACLE, Config, curve, predicted
 
 LEVEL = 0.25  # of the test error, at which sample sizes are compared
+PREDICTED_FROM, WITHIN = 16, 0.05  # the d, and how near n at R² = ½ is to its prediction
 BELOW = 0.3  # n/d² at which the kernels have learned next to nothing
 THEOREM = "Wei et al., Theorem 2.1"
 LEARNS = Claim(
@@ -77,7 +78,7 @@ def span(rows: pandas.DataFrame) -> Claim:
     return SPAN.on(
         _worst_dim("largest R² at n = 0.3 d², every β", below, "r_squared", 0.12, "≤"),
         _worst_dim("smallest error at n = 0.3 d², best β", below, "test_error", 0.35, "≥"),
-        _jump(rows),
+        *_jump(rows),
         apart=[_unsolved(rows, ORACLE)],
     )
 
@@ -108,14 +109,24 @@ def _worst_dim(
     )
 
 
-def _jump(rows: pandas.DataFrame) -> Check:
-    """Where R² passes ½ in the largest dimension, in units of the number of quadratic features."""
+def _jump(rows: pandas.DataFrame) -> list[Check]:
+    """Where R² passes ½ in the largest dimension: over the number of quadratic features, and over
+    where it is predicted to, both read between the sizes that were run in the same way."""
     found, what = jump(rows), "n/(d(d + 1)/2) at which R² is ½"
     if not found.dims:
-        return _claims.exact(what, math.nan)
+        return [_claims.exact(what, math.nan)]
     dim = found.dims[-1]
-    at, low, high = np.array([found.sizes[-1], *found.intervals[-1]]) / (dim * (dim + 1) / 2)
-    return Check(what, float(at), float(low), float(high), runs=f"samples at d = {dim}")
+    n = np.array([found.sizes[-1], *found.intervals[-1]])
+    sizes = np.unique(of(rows, ORACLE)[of(rows, ORACLE).dim == dim].num_samples)
+    ratios = n / _statistics.crossing(sizes, 1 - predicted(dim).r_squared(sizes), 0.5)
+    runs = f"samples at d = {dim}"
+    beside = Check("the same n over the predicted", *map(float, ratios), runs=runs)
+    judged = [
+        beside._replace(bound=1 + WITHIN, relation="≤"),
+        beside._replace(what="the same, from below", bound=1 - WITHIN, relation="≥"),
+    ]
+    of_features = Check(what, *map(float, n / (dim * (dim + 1) / 2)), runs=runs)
+    return [of_features, *(judged if dim >= PREDICTED_FROM else [beside])]
 
 
 def of(rows: pandas.DataFrame, predictor: str) -> pandas.DataFrame:

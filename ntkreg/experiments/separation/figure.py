@@ -15,6 +15,7 @@ from ntkreg.experiments.separation.runs import (
     curve,
     dim_inside,
     plane_rows,
+    predicted,
 )  # fmt: skip
 
 LOOKS = {  # predictor -> (its look in every figure, its name)
@@ -97,12 +98,19 @@ def _collapse(ax, rows: pandas.DataFrame, predictor: str) -> None:
 
 
 def _r_squared(ax, rows: pandas.DataFrame) -> None:
-    """The largest R² of any coefficients against n over the number of quadratic features."""
-    mine = of(rows, ORACLE)
-    for dim, look in _style.ordinal(sorted(set(mine.dim)), _look(ORACLE)["color"]).items():
+    """The largest R² of any coefficients against n over the number of quadratic features.
+
+    Dashed: predicted from the kernel's spectrum (docs/kernel_jump.md).
+    """
+    dims = sorted(set(of(rows, ORACLE).dim))
+    for dim, look in _style.ordinal(dims, _look(ORACLE)["color"]).items():
         n, found = curve(rows, ORACLE, dim, "r_squared")
-        _style.with_interval(ax, n / (dim * (dim + 1) / 2), found, label=f"d = {dim}", **look)
-    ax.axvline(1.0, **_style.PREDICTED)
+        features, own = dim * (dim + 1) / 2, look | _style.DOTS
+        _style.with_interval(ax, n / features, found, label=f"d = {dim}", **own)
+        over = np.linspace(n[0], n[-1], 200)
+        dashed = _style.PREDICTED | dict(color=look["color"])
+        ax.plot(over / features, predicted(dim).r_squared(over), **dashed)
+    ax.plot([], [], label="predicted", **_style.PREDICTED)
     ax.set(ylim=(-0.04, 1.04), xlabel="samples n/(d(d + 1)/2)", ylabel="largest R² of any β")
     ax.set_title("the span of the NTK")
     _style.legend(ax, loc="upper left")

@@ -19,7 +19,7 @@ from ntkreg.data.dataset import Dataset
 from ntkreg.experiments import _experiment, _statistics, _training
 from ntkreg.experiments._training import NET_DTYPE
 from ntkreg.kernels import kernel_machines
-from ntkreg.theory import kernel_span
+from ntkreg.theory import kernel_jump, kernel_span
 from ntkreg.training import margins, objectives, trainers
 
 NETWORK, NTK = "net_regularized", "ntk_svm"  # those of the claim
@@ -512,6 +512,13 @@ def table(found: pandas.DataFrame, config: Config) -> pandas.DataFrame:
         paths_more=rows.paths_more.where(rows.predictor == NETWORK),
         plane=rows.plane.where(rows.index.isin(drawn), None),
     )
+
+
+@functools.cache  # to compile the kernel takes a second
+def predicted(dim: int) -> kernel_jump.Spectrum:
+    """The spectrum of the NTK, which predicts the R² of the best coefficients."""
+    kappa = kernel_span.kernel_of_products(networks.fully_connected(2, 1), dim)
+    return kernel_jump.spectrum_of(np.asarray(kappa))
 
 
 def dim_inside(config: Config) -> int:
