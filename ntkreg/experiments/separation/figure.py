@@ -93,7 +93,7 @@ def _collapse(ax, rows: pandas.DataFrame, predictor: str) -> None:
         _style.plain_ticks(ax.xaxis)
         ax.set_xlabel("samples n/d²")
     ax.set(ylim=(-0.02, 0.56), ylabel="test error", title=LOOKS[predictor][1])
-    place = dict(above=0.6) if power == 1 else dict(loc="lower left")
+    place = dict(above=0.95) if power == 1 else dict(loc="lower left")
     _style.legend(ax, **place)
 
 
