@@ -1,8 +1,9 @@
 """Branch and bound, compiled: a proved maximum over ‖u‖ ≤ 1 of h(u) = Σ cᵢ relu(uᵀxᵢ).
 
 Notation and the two facts that every bound rests on are those of `sphere_search`. Branched on are
-the signs of positive units; undecided ones are replaced by chords. Source: Horst and Tuy, "Global
-Optimization" (branch and bound with convex envelopes).
+the signs of positive units; undecided ones are replaced by chords, on the intervals that the
+decided signs leave them. Source: Horst and Tuy, "Global Optimization" (branch and bound with convex
+envelopes); Tawarmalani and Sahinidis (2002), chapter 5 (intervals shortened in every node).
 """
 
 import heapq
@@ -12,6 +13,14 @@ import numpy as np
 from ntkreg.certificates.sphere_search import STALL, compiled, nnls, shorten, squared_lengths, value
 
 GENERIC = 1e-11  # relative distance to every hyperplane that a maximizer may be moved to
+EPS = float(np.finfo(float).eps)
+REACH_SWEEPS, REACH_STALL = 20, 1e-3  # of descent on an interval's end: it need not be sharp
+
+
+@compiled
+def _rounding(x):
+    """What float64 may lose of ‖wᵀx‖, relative to Σ |wᵢ|‖xᵢ‖."""
+    return 4 * (x.shape[0] + x.shape[1]) * EPS
 
 
 @compiled
@@ -41,6 +50,36 @@ def point_of_cone(x, state):
 
 
 @compiled
+def intervals(x, c, lengths, state):
+    """Bounds (low, high) of the zᵢ of undecided positive units where the signs are `state`.
+
+    By the second fact, zᵢ ≤ ‖xᵢ + Σ wⱼxⱼ‖ for all multipliers wⱼ of the signs; −zᵢ alike. Rounding
+    is added. The bounds of the other units are ±‖xᵢ‖.
+    """
+    low_z, high_z = -lengths.copy(), lengths.copy()
+    decided = state != 0
+    if not np.any(decided):
+        return low_z, high_z
+    rows, sizes, signs = x[decided], lengths[decided], state[decided]
+    low = np.where(signs < 0, -np.inf, 0.0)
+    high = np.where(signs > 0, np.inf, 0.0)
+    for i in range(len(c)):
+        if c[i] <= 0.0 or state[i] != 0:
+            continue
+        for side in (1.0, -1.0):
+            w, r = np.zeros(len(rows)), side * x[i]
+            shorten(rows, low, high, w, r, REACH_SWEEPS, REACH_STALL, REACH_STALL * lengths[i])
+            r = side * x[i] + w @ rows
+            size = lengths[i] + np.sum(np.abs(w) * sizes)
+            reach = np.sqrt(np.sum(r * r)) + _rounding(rows) * size
+            if side > 0.0:
+                high_z[i] = min(high_z[i], reach)
+            else:
+                low_z[i] = max(low_z[i], -reach)
+    return low_z, high_z
+
+
+@compiled
 def _chords(c, state, low_z, high_z, slope, offset):
     """Fills in the lines slope·z + offset ≥ relu(z) on the interval of every positive unit."""
     for i in range(len(c)):
@@ -55,15 +94,15 @@ def _chords(c, state, low_z, high_z, slope, offset):
 
 
 @compiled
-def _bound(x, c, lengths, state, w, incumbent, cut, max_sweeps, stall):
+def _bound(x, c, lengths, state, low_z, high_z, w, incumbent, cut, max_sweeps, stall):
     """(upper bound of h in the node, u where the relaxation attains it, loosest unit or −1).
 
     Undecided units are replaced by their chords: h ≤ constant + rᵀu in the node. Where the constant
     is below the incumbent, a better u lies in the cap rᵀu ≥ incumbent − constant; there the
     intervals of the zᵢ are shorter, and the chords tighter: so again, until that gains little.
+    The intervals are shortened in place.
     """
     num_units = len(c)
-    low_z, high_z = -lengths.copy(), lengths.copy()
     slope, offset = np.zeros(num_units), np.zeros(num_units)
     low, high = np.minimum(c, 0.0), np.zeros(num_units)
     for i in range(num_units):
@@ -78,11 +117,13 @@ def _bound(x, c, lengths, state, w, incumbent, cut, max_sweeps, stall):
         constant = np.sum(np.maximum(c, 0.0) * offset)
         r = (np.maximum(c, 0.0) * slope + w) @ x
         shorten(x, low, high, w, r, max_sweeps, stall, cut - constant)
-        r = (np.maximum(c, 0.0) * slope + w) @ x  # anew: without the rounding of many steps
+        weights = np.maximum(c, 0.0) * slope + w
+        r = weights @ x  # anew: without the rounding of many steps
         length = np.sqrt(np.sum(r * r))
-        gain = best - (constant + length)
+        bound = constant + length + _rounding(x) * np.sum(np.abs(weights) * lengths)
+        gain = best - bound
         if gain > 0.0:
-            best = constant + length
+            best = bound
         # Where r is but rounding its direction means nothing: the maximum is constant, and at 0.
         best_u = r / length if length > flat else np.zeros_like(r)
         if best <= cut or constant >= incumbent or length == 0.0 or gain <= 0.02 * (best - cut):
@@ -132,8 +173,11 @@ def branch_and_bound(x, c, u, tolerance, max_nodes):
         inside = insides[slot].astype(np.float64)
         free.append(slot)
         nodes += 1
+        low_z, high_z = intervals(x, c, lengths, state)
         for sweeps, stall in ((30, STALL), (30_000, 1e-15)):  # few, unless they leave it open
-            bound, at, loosest = _bound(x, c, lengths, state, w, incumbent, cut, sweeps, stall)
+            bound, at, loosest = _bound(
+                x, c, lengths, state, low_z, high_z, w, incumbent, cut, sweeps, stall
+            )
             if bound <= cut or loosest >= 0:
                 break
         bound = min(bound, -parent_bound)
@@ -180,5 +224,4 @@ def rounding_allowance(x: np.ndarray, c: np.ndarray) -> float:
     num_units, dim = x.shape
     slope = float(np.abs(c) @ np.linalg.norm(x, axis=1))
     radius = 2 * num_units * GENERIC * np.sqrt((dim + 1) / (2 * np.pi))
-    rounding = 4 * (num_units + dim) * np.finfo(float).eps
-    return slope * (2 * radius + rounding)
+    return slope * (2 * radius + _rounding(x))

@@ -230,6 +230,52 @@ def test_a_cone_is_empty_or_a_point_of_it_is_given(integer):
     assert 30 < empty_ones < 170
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+def test_intervals_hold_all_units_of_a_cone_and_are_near_its_ends(scale):
+    """The ends: distances to a hull, of scipy's non-negative least squares."""
+    rng, shorter = np.random.default_rng(0), []
+    for _ in range(40):
+        num_units, dim = rng.integers(2, 14), rng.integers(1, 7)
+        x, c = rng.normal(size=(num_units, dim)), rng.normal(size=num_units)
+        inside = rng.normal(size=dim)
+        state = (np.sign(x @ inside) * (rng.random(num_units) < 0.7)).astype(np.int8)
+        state[0] = np.sign(x[0] @ inside)
+        lengths = np.linalg.norm(x, axis=1)
+        found = branch_and_bound.intervals(scale * x, c, scale * lengths, state)
+        low, high = np.array(found) / scale
+        units = inside + rng.exponential(2.0, (2000, 1)) * rng.normal(size=(2000, dim))
+        units /= np.linalg.norm(units, axis=1, keepdims=True)
+        signed, open_ = (state[:, None] * x)[state != 0], (c > 0) & (state == 0)
+        units = units[(units @ signed.T >= 0).all(axis=1)]
+        z = units @ x[open_].T
+        assert (low[open_] - 1e-14 * lengths[open_] <= z).all()
+        assert (high[open_] + 1e-14 * lengths[open_] >= z).all()
+        for i in np.flatnonzero(open_):
+            for side, end in ((1, high[i]), (-1, -low[i])):
+                _, exact = scipy.optimize.nnls(signed.T, -side * x[i])
+                assert exact - 1e-14 * lengths[i] <= end <= exact + 0.2 * lengths[i]
+                shorter.append(end < 0.9 * lengths[i])
+    assert np.mean(shorter) > 0.5
+
+
+@pytest.mark.parametrize("num_samples, dim", [(60, 6), (50, 8), (100, 6)])
+def test_random_labels_end_within_few_nodes(num_samples, dim):
+    """Chords on whole intervals take 3,500 nodes of the first, and over 20,000 of the others."""
+    rng = np.random.default_rng(0)
+    x, c = rng.normal(size=(num_samples, dim)), rng.choice([-1.0, 1.0], num_samples) / num_samples
+    found = make_oracle("branch_and_bound", x, max_nodes=6000, num_starts=100)(c, None)
+    assert found.lower <= found.upper <= found.lower * (1 + 1e-6)
+    assert found.nodes < {60: 200, 50: 3000, 100: 6000}[num_samples]
+
+
+@pytest.mark.parametrize("oracle", KINDS)
+def test_a_single_sample_is_its_length(oracle):
+    for weight in (2.0, -2.0):
+        found = make_oracle(oracle, np.array([[3.0, 4.0]]))(np.array([weight]), None)
+        assert found.upper == pytest.approx(max(5 * weight, 0.0), abs=1e-8)
+        assert found.lower == pytest.approx(found.upper, abs=1e-8)
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 10_000), st.sampled_from([1e-8, 1.0, 1e8]))
 def test_nnls_agrees_with_scipy(seed, scale):

@@ -232,7 +232,7 @@ def test_the_figure_has_a_line_for_every_curve():
     texts = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in drawn.axes[:5]]
     assert texts[0][-1] == "best β, n = 0.3 d²" and "√(d/n)" in texts[1]
     assert texts[3] == [f"d = {dim}" for dim in Config().oracle_dims]
-    assert texts[4] == [*texts[3], "predicted"]
+    assert texts[4] == ["predicted", *texts[3]]
 
 
 def test_without_the_learned_functions_the_figure_says_so():
