@@ -18,15 +18,21 @@ TRUE = _style.METHODS["certified"]
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Any) -> _style.Figure:
-    """Six panels; bars reach from the 10th to the 90th percentile over data sets, or all seeds."""
+    """Six panels, those with data; bars reach from the 10th to the 90th percentile over data sets,
+    or all seeds."""
     sets = random_sets(rows)
-    fig, axes = _style.panels(6, columns=3, ratio=0.92)
-    _approach(axes[0], sets)
-    _law(axes[1], rows)
-    _remainder(axes[2], sets[sets.start == "certified"])
-    _estimates(axes[3], sets)
-    _starts(axes[4], rows)
-    _classes(axes[5], rows)
+    panels = {
+        _approach: sets,
+        _law: rows[rows.reference_kind.isin(["closed form", "best known"])],
+        _remainder: sets[sets.start == "certified"],
+        _estimates: sets,
+        _starts: rows,
+        _classes: rows[is_multiclass(rows)],
+    }
+    panels = {draw: part for draw, part in panels.items() if len(part)}
+    fig, axes = _style.panels(len(panels), columns=min(3, len(panels)), ratio=0.92)
+    for ax, (draw, part) in zip(axes, panels.items(), strict=True):
+        draw(ax, part)
     return fig
 
 
@@ -57,7 +63,6 @@ def _approach(ax, sets: pandas.DataFrame) -> None:
 
 def _law(ax, rows: pandas.DataFrame) -> None:
     """Measured against predicted; on the diagonal the law holds with its constant."""
-    rows = rows[rows.reference_kind.isin(["closed form", "best known"])]
     best = best_of_seeds(rows[rows.predicted_ratio.notna()])
     best = best.assign(x=1 - best.predicted_ratio)
     best = best[(best.x > 0) & (best.x < LAW_FROM)]
@@ -108,7 +113,7 @@ def _starts(ax, rows: pandas.DataFrame) -> None:
 
 
 def _classes(ax, rows: pandas.DataFrame) -> None:
-    several = rows[is_multiclass(rows) & (rows.start == "warm")]
+    several = rows[rows.start == "warm"]
     parts = dict(list(several.groupby(["dataset", "depth"])))
     for (name, depth), look in _style.categories(parts).items():
         part = parts[name, depth]
