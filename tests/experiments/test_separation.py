@@ -13,6 +13,7 @@ from ntkreg.experiments import _statistics
 from ntkreg.experiments.separation import (
     CURED,
     EXPERIMENT,
+    JUMP,
     LEARNS,
     MACHINE,
     SPAN,
@@ -134,6 +135,8 @@ CLAIMS = {
     (LEARNS, "undecided"): lambda r: r.assign(residual=1.0),
     (SPAN, "fails"): lambda r: r.assign(r_squared=r.r_squared + 0.1),
     (SPAN, "undecided"): lambda r: r.assign(solved=False),
+    (JUMP, "fails"): lambda r: r.assign(r_squared=r.r_squared * 0.7),
+    (JUMP, "undecided"): lambda r: r.assign(r_squared=r.r_squared * (1.1 - 0.1 * r.seed)),
     (MACHINE, "fails"): lambda r: r.assign(test_error=r.test_error / 2),
     (MACHINE, "undecided"): lambda r: r[r.dim == r.dim.min()],
 }

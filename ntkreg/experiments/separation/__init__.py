@@ -19,10 +19,20 @@ Source: Wei, Lee, Liu, Ma (NeurIPS 2019), Theorem 2.1.
 
 from ntkreg.experiments._experiment import Experiment
 from ntkreg.experiments.separation import claims, figure, runs
-from ntkreg.experiments.separation.claims import CLAIMS, CURED, LEARNS, MACHINE, SPAN
+from ntkreg.experiments.separation.claims import CLAIMS, CURED, JUMP, LEARNS, MACHINE, SPAN
 from ntkreg.experiments.separation.runs import PRESETS, Config
 
-__all__ = ["CLAIMS", "CURED", "EXPERIMENT", "LEARNS", "MACHINE", "PRESETS", "SPAN", "Config"]
+__all__ = [
+    "CLAIMS",
+    "CURED",
+    "EXPERIMENT",
+    "JUMP",
+    "LEARNS",
+    "MACHINE",
+    "PRESETS",
+    "SPAN",
+    "Config",
+]
 
 EXPERIMENT = Experiment(
     "separation", Config, PRESETS, runs.points, runs.run, claims.claims, figure.figure, CLAIMS,
