@@ -51,6 +51,7 @@ class Held(NamedTuple):
 
 
 def refused(path: pathlib.Path, got: object, rule: str = "") -> ValueError:
+    """The error of a file that breaks a rule: its path, the rule and what was found."""
     rule = rule or f"must be a data file ({KINDS})"
     return ValueError(f"{path} {rule}, got {' '.join(str(got).split())}")
 

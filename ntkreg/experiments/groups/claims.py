@@ -13,6 +13,7 @@ from ntkreg.training import stationarity
 
 
 def names_of(group: str) -> list[str]:
+    """The names of a group's representations."""
     return [rho.name for rho in groups.named(group).representations]
 
 
