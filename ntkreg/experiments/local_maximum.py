@@ -60,7 +60,7 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": dict(dims=(8, 12), offsets=(-4.0, 0.0, 4.0), num_seeds=6),
     "laptop": {},
-    "thorough": dict(dims=(20, 40, 80, 160), num_seeds=200),
+    "thorough": dict(num_seeds=200),
     "full": dict(dims=(20, 40, 80, 160), num_seeds=1000),
 }
 
