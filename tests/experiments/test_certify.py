@@ -66,7 +66,7 @@ def test_the_claim_is_judged_by_the_proofs_that_ended(edit, status):
 def test_proofs_that_ended_early_are_counted_apart():
     (found,) = judged.judged("certify", lambda rows: rows[rows.index < 9]).values()
     assert found.apart == (
-        "1 of 1 proofs cut by the limit of nodes (random, d = 6, n = 60), gap to 0.57",
+        "1 of 1 proofs cut by the limit of nodes (random, d = 6, n = 60), gap to 0.095",
     )
     assert found.checks[0].runs == "1 of 2 proofs"
 
