@@ -36,6 +36,7 @@ from ntkreg.data.dataset import Dataset, check_dataset
 MASS = 0.25
 NEURONS = ((0, 1.0), (0, -1.0), (1, 1.0), (1, -1.0))  # coordinate and sign; −y of the last two
 TOLERANCE = 1e-7  # relative, of the value 1/4 at other units
+MET = 1e-6  # of the conditions on nα, whose entries are near 1
 
 
 class Optimality(NamedTuple):
@@ -115,6 +116,7 @@ def is_local_maximum(data: Dataset) -> bool:
 
     Raises:
       ValueError: for samples that are not of D.
+      ArithmeticError: where the solver finds neither.
     """
     x, y = checked(data)
     conditions = local_conditions(x)
@@ -221,6 +223,9 @@ def _nearest_to_uniform(
     Solved for nα, so that entries are near 1. The proof is Farkas': multipliers z of the rows, ≥ 0
     on those of inequalities, with Aᵀz ≈ 0 and bᵀz < 0. As Σα = 1, and every sample is a kink of two
     neurons, Σnα + Σnβ ≤ 3n bounds what is left of Aᵀz.
+
+    Raises:
+      ArithmeticError: where the solver's result is neither.
     """
     num_variables = equal.shape[1]
     cuts = np.pad(values, ((0, 0), (0, num_variables - num_samples)))
@@ -236,5 +241,11 @@ def _nearest_to_uniform(
     z[len(equal) :] = np.maximum(z[len(equal) :], 0.0)
     if bound @ z + 3 * num_samples * np.abs(matrix.T @ z).max() < 0:
         return None
+    left = bound - matrix @ np.asarray(solution.x)
+    off = max(np.abs(left[: len(equal)]).max(), -left[len(equal) :].min())
+    if not off <= MET:
+        raise ArithmeticError(
+            f"the conditions must be met or refuted, got {solution.status} with {off:.1e} between"
+        )
     alpha = np.maximum(np.asarray(solution.x)[:num_samples], 0.0)
     return alpha / alpha.sum()

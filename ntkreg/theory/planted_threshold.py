@@ -13,7 +13,8 @@ normal, and such a Y exists for m > n · V, does not for m < n · V, where
 
     V = min over Q of max over Λ ≥ 0, tr Λ = 1, of E max over w in Q^½K of 2 gᵀw − wᵀΛ⁻¹w.
 
-Λ weighs the four directions, which have m equations each. K's symmetries (1 ↔ 2, 3 ↔ 4, and both
+Λ weighs the four directions, which have m equations each. Seven equations more do not grow with d;
+what they cost is counted in `_signed`. K's symmetries (1 ↔ 2, 3 ↔ 4, and both
 pairs) leave Q and Λ three eigenvalues: on (1, 1, 1, 1), on (1, 1, −1, −1), and a double one.
 
 The window: with s the inner maximum, the number of equations that n samples can meet has the
@@ -51,14 +52,16 @@ class Threshold(NamedTuple):
     Attributes:
       ratio: n/m at which half of the samples meet the condition.
       spread: the standard deviation of that n, over √m.
+      extra: the dimensions beyond m that the other equations are worth.
     """
 
     ratio: float
     spread: float
+    extra: float
 
     def size(self, dim: int) -> float:
         """The n at which half of the samples meet it."""
-        return self.ratio * (dim - 2)
+        return self.ratio * (dim - 2 + self.extra)
 
     def share(self, num_samples: np.ndarray, dim: int) -> np.ndarray:
         """The share of samples of that size that meet it."""
@@ -78,10 +81,17 @@ def local_threshold() -> Threshold:
     if not found.success:
         raise ArithmeticError(f"the saddle point must be found, got {found.message}")
     weights, roots = _unpacked(found.x)
-    values, _, _ = _inner(g, weights, roots)
+    values, _, inside = _inner(g, weights, roots)
     mean, variance = values.mean(), values.var()
     equations = variance / mean - 2 * np.sum(DOUBLE * weights**2)  # of n = 1/mean samples, over m
-    return Threshold(1 / mean, equations**0.5 / mean)
+    # ∂κ/∂(Q^½g), by Stein's lemma.
+    slopes = inside.T @ g / len(g) @ _matrix(1 / roots)
+    squares = inside.T @ inside / len(g)
+    signed = lambda some: _signed(slopes[np.ix_(some, some)], squares[np.ix_(some, some)])
+    # x₁ signs the masses of ±e₁ and, in the samples there, both β; so does x₂; the last equation
+    # compares the masses of both axes.
+    extra = 2 * signed([0, 2, 3]) + signed([0])
+    return Threshold(1 / mean, equations**0.5 / mean, extra)
 
 
 @functools.cache
@@ -104,7 +114,20 @@ def minimum_threshold() -> Threshold:
     gained = lambda g: g**2 - (g - np.clip(g, 0, t)) ** 2  # by a kink
     gain, square = normal.expect(gained), normal.expect(lambda g: gained(g) ** 2)
     variance = (2 * (square - gain**2) + 4 * t * t) / 4 - 2 * mean
-    return Threshold(1 / mean, (variance / mean) ** 0.5 / mean)
+    squared = normal.expect(lambda g: np.clip(g, 0, t) ** 2)
+    extra = _signed(np.array([[normal.cdf(t) - 0.5]]), np.array([[squared]]))  # the other signal's
+    return Threshold(1 / mean, (variance / mean) ** 0.5 / mean, extra)
+
+
+def _signed(slopes: np.ndarray, squares: np.ndarray) -> float:
+    """What equations Σ_i ±w_i = 0 take of the sum of maxima, the signs random and one a sample.
+
+    Multipliers t turn a sample's maximum f(h) = max over w of 2hᵀw − (a form in w) into f(h ± t):
+    Σf − 2tᵀΣ±w + tᵀ(Σ∂w/∂h)t, at its least over t. Random signs make E(Σ±w)(Σ±w)ᵀ = n E wwᵀ, so
+    that tr((E ∂w/∂h)⁻¹ E wwᵀ) is lost: as much as by noise in their place. An equation of signs for
+    each of the four neurons would cost one dimension.
+    """
+    return float(np.trace(np.linalg.solve(slopes, squares)))
 
 
 def _normal_points() -> np.ndarray:

@@ -1,4 +1,7 @@
-"""From n = 3.34 (d − 2) on: samples against a linear programme, and claims that can fail."""
+"""From the predicted n on: samples against a linear programme, and claims that can fail."""
+
+import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,7 +16,7 @@ from ntkreg.experiments import local_maximum
 from ntkreg.experiments.local_maximum import CLAIM, EXPERIMENT, Config
 from ntkreg.theory.planted_threshold import local_threshold
 
-CONFIG = Config(dims=(20, 40, 80), num_seeds=200)
+CONFIG = Config(dims=(20, 40, 80), num_seeds=(200, 200, 200))
 
 
 def table(shift=1.0, spread=1.0, later=0.0):
@@ -23,7 +26,7 @@ def table(shift=1.0, spread=1.0, later=0.0):
         middle = shift * predicted.size(point["dim"]) + later
         width = spread * predicted.spread * (point["dim"] - 2) ** 0.5
         # Evenly spread quantiles of the normal law, one a seed.
-        own = middle + width * scipy.stats.norm.ppf((point["seed"] + 0.5) / CONFIG.num_seeds)
+        own = middle + width * scipy.stats.norm.ppf((point["seed"] + 0.5) / CONFIG.num_seeds[0])
         rows.append(point | {"local": point["num_samples"] >= own})
     return pandas.DataFrame(rows)
 
@@ -36,7 +39,8 @@ def table(shift=1.0, spread=1.0, later=0.0):
         (lambda: table(shift=0.94), "fails"),
         (lambda: table(shift=1.03), "undecided"),
         (lambda: table()[lambda r: r.dim < 40], "undecided"),
-        (lambda: table(later=8), "holds"),
+        (lambda: table(later=2), "holds"),
+        (lambda: table(later=12), "fails"),
     ],
 )
 def test_the_claim_is_judged(rows, status):
@@ -65,8 +69,19 @@ def test_the_condition_is_that_of_a_linear_programme():
     assert decided == {True, False}
 
 
+def test_a_solver_that_finds_neither_weights_nor_a_proof_is_named(monkeypatch):
+    sample = data.noisy_xor(jax.random.key(0), 30, 8)
+
+    def stopped(quadratic, linear, matrix, right, cones):
+        return SimpleNamespace(x=0.0 * linear, z=0.0 * right, status="NumericalError")
+
+    monkeypatch.setattr(planted, "conic_solution", stopped)
+    with pytest.raises(ArithmeticError, match="met or refuted, got NumericalError"):
+        planted.is_local_maximum(sample)
+
+
 def test_samples_of_one_seed_are_parts_of_each_other():
-    config = Config(dims=(8,), num_seeds=1)
+    config = Config(dims=(8,), num_seeds=(1,))
     whole = local_maximum._drawn(8, local_maximum.sizes(config, 8)[-1], 0)
     found = [EXPERIMENT.run(config, **point)["local"] for point in EXPERIMENT.points(config)]
     for n, local in zip(local_maximum.sizes(config, 8), found, strict=True):
@@ -84,10 +99,11 @@ def test_samples_of_other_data_are_refused():
     [
         (dict(dims=(4,)), "dims must be at least 5, got 4"),
         (dict(offsets=(np.inf,)), "offsets must be finite, got inf"),
-        (dict(num_seeds=0), "num_seeds must be at least 1, got 0"),
-        (dict(dims=(20, 20)), "dims must have each value once, got 20 twice"),
+        (dict(num_seeds=(40, 40, 0)), "num_seeds must be at least 1, got 0"),
+        (dict(num_seeds=(40, 40)), "num_seeds must have one for each of dims, got (40, 40)"),
+        (dict(dims=(20, 20, 40)), "dims must have each value once, got 20 twice"),
     ],
 )
 def test_bad_fields_are_refused(fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         Config(**fields)

@@ -61,9 +61,39 @@ def test_the_threshold_is_the_saddle_point_s():
     found = local_threshold()
     assert found.ratio == pytest.approx(3.337, abs=0.006)
     assert found.spread == pytest.approx(1.52, abs=0.02)
-    assert found.size(102) == pytest.approx(100 * found.ratio)
+    assert found.size(102) == pytest.approx((100 + found.extra) * found.ratio)
     shares = found.share(np.array([250, found.size(102), 420]), 102)
     assert shares[0] < 1e-6 and shares[1] == pytest.approx(0.5) and shares[2] > 1 - 1e-6
+
+
+def test_equations_of_signs_cost_what_those_of_noise_do(normals):
+    """An equation for each neuron is one dimension, in axes of which each costs its part of Λ."""
+    g = planted_threshold._normal_points()
+    found = scipy.optimize.root(lambda x: planted_threshold._slopes(g, x), SADDLE, tol=1e-7)
+    weights, roots = planted_threshold._unpacked(found.x)
+    _, w, _ = planted_threshold._inner(g, weights, roots)
+    slopes, squares = (np.mean(a @ planted_threshold.AXES * (w @ planted_threshold.AXES), axis=0)
+                       for a in (g, w))  # fmt: skip
+    groups = [[0], [1], [2, 3]]  # the last two mix as the samples' kinds permute K's coordinates
+    costs = [planted_threshold._signed(np.array([[slopes[some].mean()]]),
+                                       np.array([[squares[some].mean()]]))
+             for some in groups]  # fmt: skip
+    assert costs == pytest.approx(weights, rel=1e-5)
+    assert planted_threshold.DOUBLE @ costs == pytest.approx(1, abs=1e-5)
+    assert 1.5 < local_threshold().extra < 7 / 4  # a quarter of a dimension for each of the seven
+
+
+@pytest.mark.parametrize(("random", "expected"), [(True, 1.0), (False, 1 - 1 / np.pi)])
+def test_an_equation_of_signs_lowers_the_dimension_of_a_cone(random, expected):
+    """Of the orthant: a dimension, as noise would; signs in pairs cancel the mean, 1/√(2π)."""
+    rng, lost = np.random.default_rng(0), []
+    for _ in range(1000):
+        normal = rng.choice([1.0, -1.0], 200) if random else np.tile([1.0, -1.0], 100)
+        g = rng.normal(size=200)
+        squares = lambda t, g=g, normal=normal: np.sum(np.maximum(g - t * normal, 0) ** 2)
+        lost.append(squares(0.0) - scipy.optimize.minimize_scalar(squares).fun)
+    assert planted_threshold._signed(np.array([[0.5]]), np.array([[0.5]])) == 1.0
+    assert np.mean(lost) == pytest.approx(expected, rel=0.15)
 
 
 def test_one_vector_alone_would_need_fewer_samples():
