@@ -102,13 +102,13 @@ def spread_weights(x: np.ndarray, y: np.ndarray, max_rounds: int, seed: int) -> 
 
 
 def _spread(x, y, apart: float, max_rounds: int, rng: np.random.Generator) -> np.ndarray | None:
-    """Cutting planes: the best of the rounds' weights, each half way from the best so far."""
-    cuts, best, least = np.zeros((0, len(y))), None, np.inf
+    """Cutting planes: the best of the rounds' weights, each half way from the last."""
+    cuts, best, last, least = np.zeros((0, len(y))), None, None, np.inf
     for _ in range(max_rounds):
         new = _least_maximum(x, cuts, apart)
         if new is None:
             break
-        weights = new if best is None else (best + new) / 2
+        last = weights = new if last is None else (last + new) / 2
         alpha = weights[: len(y)]
         starts = rng.normal(size=(200, x.shape[1]))
         found = [sign * y * _far_units(x, sign * alpha * y, starts) for sign in SIGNS]
