@@ -80,6 +80,12 @@ def test_a_solver_that_finds_neither_weights_nor_a_proof_is_named(monkeypatch):
         planted.is_local_maximum(sample)
 
 
+def test_a_proof_that_is_missed_with_a_goal_is_found_without():
+    """At the sixteenth step of this sample clarabel's iterates grow without end."""
+    whole = local_maximum._drawn(20, 66, 2250)
+    assert not planted.is_local_maximum(whole)
+
+
 def test_samples_of_one_seed_are_parts_of_each_other():
     config = Config(dims=(8,), num_seeds=(1,))
     whole = local_maximum._drawn(8, local_maximum.sizes(config, 8)[-1], 0)
