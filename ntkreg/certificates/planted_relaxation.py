@@ -8,7 +8,8 @@ so that e = 1 at the planted neurons. To prove is h ≤ 1/4 on the unit sphere, 
 - Two shells around that, and all else. With p = relu(Xu), q = relu(−Xu) and y = (1, u, p), every
   matrix Y = yyᵀ has products of p, q and of what is ≥ 0 in the zone that are ≥ 0, pᵢqᵢ = 0, and
   ‖E u s‖ ≤ E s for every such s. Of all positive semidefinite Y that do so the largest cᵀp is a
-  semidefinite programme; the multipliers of any step of a solver prove a bound.
+  semidefinite programme; the multipliers of any step of a solver prove a bound. A zone that stays
+  above 1/4 is halved by the sign of one uᵀxᵢ: qᵢ = 0 in one half, pᵢ = 0 in the other.
 
 The weights are chosen for it: of those that meet the local condition, with β away from 0 and α, the
 ones whose largest local maximum away from the planted neurons is least. Source: Burer (Mathematical
@@ -39,14 +40,20 @@ STRIDE, RELAXED, BALANCED = 50, 1.6, 400  # steps between two looks, over-relaxa
 
 
 def planted_proof(
-    data: Dataset, *, max_rounds: int = 15, max_steps: int = 3000, seed: int = 0
+    data: Dataset,
+    *,
+    max_rounds: int = 15,
+    max_steps: int = 1000,
+    max_zones: int = 1000,
+    seed: int = 0,
 ) -> Optimality:
     """Whether the planted network has the max margin: proved, refuted or left open.
 
     Args:
       data: samples of D (`data.noisy_xor`).
       max_rounds: of the search for weights.
-      max_steps: of the solver in each zone.
+      max_steps: of the solver in each zone, after which the zone is halved.
+      max_zones: of all zones, halves included, after which the sample is left open.
       seed: of the search's starts.
 
     Returns:
@@ -62,23 +69,31 @@ def planted_proof(
     weights = spread_weights(x, y, max_rounds, seed)
     if weights is None:
         return found._replace(upper=np.inf, nodes=0)
-    upper, steps = bound(x, y, weights, max_steps)
+    upper, steps = bound(x, y, weights, max_steps, max_zones)
     return found._replace(upper=upper / 2, alpha=weights[: len(y)], nodes=steps)
 
 
-def bound(x: np.ndarray, y: np.ndarray, weights: np.ndarray, max_steps: int) -> tuple[float, int]:
+def bound(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, max_steps: int, max_zones: int
+) -> tuple[float, int]:
     """(a proved upper bound of M(αy), steps) for weights (α, β), Σα = 1, `local_conditions`'.
 
-    Ends with infinity at the first zone that stays above 1/4 after `max_steps`.
+    Infinity where zones above 1/4 are left after `max_zones`.
     """
     upper, steps = near_bound(x, weights), 0
-    for axis, sign in enumerate(SIGNS):
-        for zone in zones(x, axis):
-            found, more = zone_bound(zone, x, sign * weights[: len(y)] * y, max_steps)
-            upper, steps = max(upper, found), steps + more
-            if found > MASS:
-                return np.inf, steps
-    return upper, steps
+    dual = weights[: len(y)] * y
+    todo = [(zone, sign * dual) for axis, sign in enumerate(SIGNS) for zone in zones(x, axis)]
+    for _ in range(max_zones):
+        zone, c = todo.pop()
+        found = zone_bound(zone, x, c, max_steps)
+        steps += found.steps
+        if found.upper <= MASS:
+            upper = max(upper, found.upper)
+        else:
+            todo += [(half, c) for half in halves(zone, x, c, found.mean)]
+        if not todo:
+            return upper, steps
+    return np.inf, steps
 
 
 def near_bound(x: np.ndarray, weights: np.ndarray) -> float:
@@ -93,7 +108,7 @@ def near_bound(x: np.ndarray, weights: np.ndarray) -> float:
 
 
 def spread_weights(x: np.ndarray, y: np.ndarray, max_rounds: int, seed: int) -> np.ndarray | None:
-    """(α, β) that meet the local condition, with small local maxima elsewhere; None without any."""
+    """(α, β) of the local condition, with local maxima below 1/4 elsewhere; None without any."""
     for apart in APART:
         found = _spread(x, y, apart, max_rounds, np.random.default_rng(seed))
         if found is not None:
@@ -116,7 +131,7 @@ def _spread(x, y, apart: float, max_rounds: int, rng: np.random.Generator) -> np
         largest = float((cuts @ alpha).max(initial=0.0))
         if largest < least:
             best, least = weights, largest
-    return best
+    return best if least < MASS else None
 
 
 def _far_units(x: np.ndarray, c: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -163,7 +178,7 @@ class Zone(NamedTuple):
     Attributes:
       rows: L: the first `num_cone` entries of Ly are a cone's, first ≥ ‖others‖; the rest are ≥ 0.
       num_cone: their number.
-      empty: where (Ly)(Ly)ᵀ is 0: pᵢqᵢ.
+      empty: where (Ly)(Ly)ᵀ is 0: pᵢqᵢ, and all products of what is 0 in the zone.
     """
 
     rows: np.ndarray
@@ -196,8 +211,39 @@ def _zone(cone: np.ndarray, p: np.ndarray, q: np.ndarray, others: list[np.ndarra
     return Zone(rows, len(cone), empty)
 
 
-def zone_bound(zone: Zone, x: np.ndarray, c: np.ndarray, max_steps: int) -> tuple[float, int]:
-    """(the least proved bound of cᵀp in the zone, steps): ends at 1/4, or after `max_steps`.
+def halves(zone: Zone, x: np.ndarray, c: np.ndarray, mean: np.ndarray) -> list[Zone]:
+    """The zone where uᵀxᵢ ≥ 0, and where ≤ 0: the i whose sign the relaxation is least sure of.
+
+    `mean` is its E y. Where cᵢ ≤ 0 a sign that is not known makes no bound worse.
+    """
+    dim, n = x.shape[1], len(x)
+    p = mean[1 + dim :]
+    q = p - x @ mean[1 : 1 + dim]
+    first = zone.num_cone + int(np.argmax(np.minimum(p, q) * c))
+    found = []
+    for at in (first + n, first):  # q = 0, p = 0
+        empty = zone.empty.copy()
+        empty[at, zone.num_cone :], empty[zone.num_cone :, at] = True, True
+        found.append(zone._replace(empty=empty))
+    return found
+
+
+class ZoneBound(NamedTuple):
+    """What the relaxation says of a zone.
+
+    Attributes:
+      upper: the least proved bound of cᵀp in it.
+      steps: of the solver.
+      mean: E y, as the solver ended with.
+    """
+
+    upper: float
+    steps: int
+    mean: np.ndarray
+
+
+def zone_bound(zone: Zone, x: np.ndarray, c: np.ndarray, max_steps: int) -> ZoneBound:
+    """A bound of cᵀp in the zone: ends where 1/4 is proved, or after `max_steps`.
 
     The alternating direction method of multipliers on max ⟨C, Y⟩ with Y ≽ 0, LYLᵀ in its cone,
     Y₁₁ = 1 and tr Y_uu = 1. Source: Boyd et al. (2011), sections 3 and 5.
@@ -226,13 +272,13 @@ def zone_bound(zone: Zone, x: np.ndarray, c: np.ndarray, max_steps: int) -> tupl
         if step % STRIDE == 0:
             best = min(best, _proved(zone, x, c, -rho * off_w, -rho * heights))
             if best <= MASS:
-                return best, step
+                break
         if step % STRIDE == 0 and step <= BALANCED:
             missed = _size(matrix - z, products - w) / _size(z, w)
             moved = _size(z - old_z, w - old_w) / _size(off_z, off_w)
             factor = np.clip(np.sqrt(missed / moved), 0.5, 2.0)
             rho, off_z, off_w = rho * factor, off_z / factor, off_w / factor
-    return best, max_steps
+    return ZoneBound(best, step, matrix[0])
 
 
 def _programme(c: np.ndarray, dim: int) -> tuple[np.ndarray, list[np.ndarray]]:

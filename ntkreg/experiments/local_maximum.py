@@ -71,8 +71,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 def sizes(config: Config, dim: int) -> list[int]:
     """The n at one d."""
     predicted = local_threshold()
-    spread = predicted.spread * (dim - 2) ** 0.5
-    return sorted({max(4, round(predicted.size(dim) + k * spread)) for k in config.offsets})
+    at = lambda k: predicted.size(dim) + k * predicted.deviation(dim)
+    return sorted({max(4, round(at(k))) for k in config.offsets})
 
 
 def points(config: Config) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def _width(dim: int, n: np.ndarray, values: np.ndarray) -> Check:
     shares = _resampled(values)
     first, last = (_statistics.crossing(n, shares, side) for side in SIDES)
     normal = np.ptp(scipy.stats.norm.ppf(SIDES))  # of the standard normal law
-    predicted = local_threshold().spread * (dim - 2) ** 0.5 * normal
+    predicted = local_threshold().deviation(dim) * normal
     width = (last - first) / predicted
     ends = _statistics.interval(width[1:])
     what = f"d = {dim}: 20–80 % width over the predicted"

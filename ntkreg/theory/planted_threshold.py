@@ -51,7 +51,7 @@ class Threshold(NamedTuple):
 
     Attributes:
       ratio: n/m at which half of the samples meet the condition.
-      spread: the standard deviation of that n, over √m.
+      spread: the standard deviation of that n, over the root of the number of dimensions.
       extra: the dimensions beyond m that the other equations are worth.
     """
 
@@ -63,10 +63,14 @@ class Threshold(NamedTuple):
         """The n at which half of the samples meet it."""
         return self.ratio * (dim - 2 + self.extra)
 
+    def deviation(self, dim: int) -> float:
+        """The standard deviation of that n from sample to sample."""
+        return self.spread * (dim - 2 + self.extra) ** 0.5
+
     def share(self, num_samples: np.ndarray, dim: int) -> np.ndarray:
         """The share of samples of that size that meet it."""
-        width = self.spread * (dim - 2) ** 0.5
-        return scipy.stats.norm.cdf((np.asarray(num_samples) - self.size(dim)) / width)
+        away = np.asarray(num_samples) - self.size(dim)
+        return scipy.stats.norm.cdf(away / self.deviation(dim))
 
 
 @functools.cache

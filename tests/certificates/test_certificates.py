@@ -850,6 +850,19 @@ def test_a_hundred_samples_of_rank_two_are_exact():
     assert found.kind == "exact" and found.gap <= 1e-9
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "n"), [(6, 100), (8, 80)])
+def test_random_labels_beyond_rank_four_are_proved_within_a_hundred_thousand_nodes(rank, n):
+    """A local search's weights, proved by branch and bound: other samples than `certify`'s."""
+    data = random_labels(7, n, rank)
+    searched = max_margin(data, oracle="multistart", tolerance=1e-6)
+    proof = dict(oracle="branch_and_bound", max_nodes=100_000)
+    found = dual_bound(searched.primal, data, alpha=searched.dual, **proof)
+    if found.gap > 2e-6:
+        found = max_margin(data, params=searched.primal, tolerance=1e-6, **proof)
+    assert found.kind == "certified" and found.gap <= 2e-6 and found.nodes < 100_000
+
+
 @pytest.mark.parametrize("n", [16, pytest.param(32, marks=pytest.mark.slow)])
 def test_a_minimizer_has_no_neurons_that_do_nothing(n):
     first, last = global_minimum(random_labels(n, n, 3), 1e-3).primal

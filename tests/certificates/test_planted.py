@@ -165,7 +165,7 @@ def share_of_neurons(num_samples, dim, samples=6):
 def test_neurons_pass_their_condition_at_the_predicted_size():
     """d = 32: two standard deviations below the threshold and above it."""
     threshold, dim = minimum_threshold(), 32
-    away = 2 * threshold.spread * (dim - 2) ** 0.5
+    away = 2 * threshold.deviation(dim)
     below = share_of_neurons(int(threshold.size(dim) - away), dim).mean()
     above = share_of_neurons(int(threshold.size(dim) + away), dim).mean()
     assert below < 0.25 and above > 0.75

@@ -24,7 +24,7 @@ def table(shift=1.0, spread=1.0, later=0.0):
     predicted, rows = local_threshold(), []
     for point in EXPERIMENT.points(CONFIG):
         middle = shift * predicted.size(point["dim"]) + later
-        width = spread * predicted.spread * (point["dim"] - 2) ** 0.5
+        width = spread * predicted.deviation(point["dim"])
         # Evenly spread quantiles of the normal law, one a seed.
         own = middle + width * scipy.stats.norm.ppf((point["seed"] + 0.5) / CONFIG.num_seeds[0])
         rows.append(point | {"local": point["num_samples"] >= own})
