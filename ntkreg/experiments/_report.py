@@ -13,15 +13,15 @@ from ntkreg.experiments._experiment import Experiment
 
 EXPERIMENTS = (
     "separation", "certified_separation", "error_floor", "certify", "transition", "local_maximum",
-    "lambda_path", "line",
+    "planted_proof", "lambda_path", "line",
     "approximate", "width", "noisy_flow", "finite_width", "lazy_training", "regularization",
     "phase_diagram", "regression", "teacher", "practice", "groups", "two_neurons", "group_margins",
     "group_limit", "quadratic",
 )  # fmt: skip
-# Those whose results are kept, the largest last. Six of them are of one or two experiments; `cure`
+# Those whose results are kept, the largest last. Five of them are of one or two experiments; `cure`
 # has more to say of the claim that it is run for than any other.
 PRESETS = (
-    "reach", "laptop", "classes", "open_experiment", "S4", "thorough", "more_groups", "mnist",
+    "laptop", "classes", "open_experiment", "S4", "thorough", "more_groups", "mnist",
     "full", "cure",
 )  # fmt: skip
 SIZES = ("laptop", "thorough", "full")
