@@ -1,7 +1,7 @@
 """From how many samples on the planted network is a local maximum of the margin: predicted.
 
     uv run launch/local_maximum.py                      # a minute on two cores
-    uv run launch/local_maximum.py --preset=thorough    # ten
+    uv run launch/local_maximum.py --preset=thorough    # half an hour
     uv run launch/local_maximum.py --preset=smoke       # seconds
     uv run launch/local_maximum.py --dims=10,30 --out=/tmp/small
 

@@ -108,7 +108,7 @@ HALF, SIDES = 0.5, (0.8, 0.2)  # shares that are not local
 WITHIN = 0.03  # of the prediction, relative
 FROM = 40  # the d from which on
 CLAIM = Claim(
-    "Planted becomes a local maximum of the margin at n = 3.34 (d − 0.32), to 3 % from d = 40 on",
+    "Planted becomes a local maximum of the margin at n = 3.34 (d − 0.32), to 3 % from d = 40",
     source="derived here",
 )
 
@@ -134,7 +134,7 @@ def claims(rows: pandas.DataFrame, config: Config) -> list[Claim]:
 
 def _farthest(found: dict[int, tuple[np.ndarray, np.ndarray]]) -> Check:
     """The largest relative distance of n at a half from the predicted, over d ≥ 40."""
-    what = f"n at a half: farthest from the predicted, relative, d ≥ {FROM}"
+    what = f"n off the predicted, d ≥ {FROM}"
     relative = [
         _halves(*curve) / local_threshold().size(dim) - 1
         for dim, curve in found.items()
