@@ -123,6 +123,18 @@ def test_a_sample_is_proved_and_a_search_finds_no_more():
     assert found.alpha.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("dim", [3, 4, 5])
+def test_on_all_of_the_population_it_is_proved(dim):
+    assert planted_proof(data.noisy_xor_population(dim)).optimal
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_samples_without_one_of_the_signals_are_refuted(count):
+    whole = data.noisy_xor_population(4)
+    found = planted_proof(data.Dataset(whole.x[:count], whole.y[:count]))
+    assert found.refuted and not found.optimal and np.isinf(found.upper)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "num_samples"), [(0, 100), (8, 100), pytest.param(2, 80, id="few samples")]
