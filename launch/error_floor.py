@@ -1,7 +1,7 @@
 """A floor under the error on D of every combination of the NTK's functions at a sample: proved.
 
-    uv run launch/error_floor.py                      # two minutes on two cores
-    uv run launch/error_floor.py --preset=thorough    # some more
+    uv run launch/error_floor.py                      # half a minute on two cores
+    uv run launch/error_floor.py --preset=thorough    # two minutes
     uv run launch/error_floor.py --preset=smoke       # seconds
     uv run launch/error_floor.py --depth=3 --out=/tmp/deeper
 

@@ -137,13 +137,14 @@ def at_share(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 @_style.styled
 def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
-    """The floor and the error of the best coefficients against n/d², and against d at 0.3 d²."""
+    """The floor, where it is not 0, and the error of the best coefficients against n/d² and d."""
     fig, (by_size, by_dim) = _style.panels(2, columns=2, ratio=0.9)
     look = _style.METHODS["ntk"]
     for dim, own in _style.ordinal(config.dims, look["color"]).items():
         n, floors = _statistics.by_seed(rows[rows.dim == dim], "num_samples", "floor")
         errors = _statistics.by_seed(rows[rows.dim == dim], "num_samples", "test_error")[1]
-        _style.with_interval(by_size, n / dim**2, floors, label=f"d = {dim}", **own)
+        some = floors.any(axis=-1)
+        _style.with_interval(by_size, n[some] / dim**2, floors[some], label=f"d = {dim}", **own)
         _style.with_interval(by_size, n / dim**2, errors, **own | _style.HOLLOW)
     measured = _style.HOLLOW | dict(color=_style.GREY, marker="o")
     by_size.plot([], [], label="best β, measured", **measured)
@@ -156,6 +157,7 @@ def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
         ax.set(yscale="log", ylim=(1e-3, 1.0), ylabel="0/1 error on D")
         _style.legend(ax, loc="center right", bbox_to_anchor=(1.0, 0.62))
     by_size.set(xlabel="samples n/d²", title="floor, and the error of the best β")
+    by_size.set_xticks(sorted(config.sizes))
     _style.at_sizes(by_dim, config.dims, "dimension d")
     by_dim.set_title("at n = 0.3 d²")
     return fig
