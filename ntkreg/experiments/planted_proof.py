@@ -137,10 +137,10 @@ def figure(rows: pandas.DataFrame, config: Config) -> _style.Figure:
     shares.set(ylabel="share of samples", ylim=(-0.04, 1.04), title="planted is proved best")
     steps.set(ylabel="solver steps", yscale="log", title="of a proof: median, range")
     _style.plain_ticks(steps.yaxis)
-    for ax, place in zip(axes, ("lower right", "best"), strict=True):
+    for ax, corner in zip(axes, ("lower right", "best"), strict=True):
         ax.set_xlabel("samples n/d")
         ax.set_xticks(sorted(config.sizes_over_d))
-        _style.legend(ax, loc=place)
+        _style.legend(ax, loc=corner)
     return fig
 
 
