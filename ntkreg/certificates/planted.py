@@ -82,6 +82,7 @@ def planted_optimality(
 
     Raises:
       ValueError: for samples that are not of D.
+      ArithmeticError: where the solver neither meets nor refutes the conditions.
     """
     x, y = checked(data)
     axes, ends = map(np.array, zip(*NEURONS, strict=True))
@@ -116,7 +117,7 @@ def is_local_maximum(data: Dataset) -> bool:
 
     Raises:
       ValueError: for samples that are not of D.
-      ArithmeticError: where the solver finds neither.
+      ArithmeticError: where the solver neither meets nor refutes the conditions.
     """
     x, y = checked(data)
     conditions = local_conditions(x)
@@ -161,6 +162,7 @@ def is_local_minimum(data: Dataset) -> bool:
 
     Raises:
       ValueError: for samples that are not of D.
+      ArithmeticError: where the solver neither meets nor refutes the conditions.
     """
     x, y = checked(data)
     active, counts = _groups(x)

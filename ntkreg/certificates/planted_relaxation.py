@@ -61,6 +61,7 @@ def planted_proof(
 
     Raises:
       ValueError: for samples that are not of D.
+      ArithmeticError: as `planted_optimality`.
     """
     x, y = checked(data)
     found = planted_optimality(data)

@@ -81,7 +81,7 @@ def test_a_solver_that_finds_neither_weights_nor_a_proof_is_named(monkeypatch):
 
 
 def test_a_proof_that_is_missed_with_a_goal_is_found_without():
-    """At the sixteenth step of this sample clarabel's iterates grow without end."""
+    """On this sample clarabel's iterates grow without end."""
     whole = local_maximum._drawn(20, 66, 2250)
     assert not planted.is_local_maximum(whole)
 
